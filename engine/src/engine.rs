@@ -1,0 +1,170 @@
+//! The contract that every engine keeps.
+//!
+//! `conformance` holds the suite that checks it (feature `conformance`).
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use larder_format::CodecId;
+
+use crate::clock::NEVER;
+use crate::error::Result;
+use crate::stats::Stats;
+use crate::value::Value;
+
+/// A place that keeps values under keys, both plain bytes.
+///
+/// # Consistency
+/// All methods may be called from any thread at any time. Operations on one key are
+/// linearizable, with one liberty: an engine with a budget may evict any entry at any time, so
+/// that a `get` may miss what was put. It never returns what was not put under that very key,
+/// what was replaced or removed before the call, or what has expired.
+///
+/// # Errors
+/// [`Error`](crate::Error) says what could not be done. After an error of a write the key has
+/// its old value, its new one, or none; after any error the engine can be used as before.
+#[expect(clippy::missing_errors_doc, reason = "said once, on the trait")]
+pub trait Engine: Send + Sync + fmt::Debug {
+    /// A short name for people and statistics.
+    fn name(&self) -> &'static str;
+
+    /// The live value of `key`. Counts as a use for the eviction policy.
+    fn get(&self, key: &[u8]) -> Result<Option<Value>>;
+
+    /// The version of the live value of `key`, without reading the value and without counting
+    /// as a use. See [`Meta::version`](crate::Meta::version).
+    fn version(&self, key: &[u8]) -> Result<Option<u64>>;
+
+    /// Whether `key` has a live value. Does not count as a use.
+    fn contains(&self, key: &[u8]) -> Result<bool> {
+        Ok(self.version(key)?.is_some())
+    }
+
+    /// Stores `value` under `key`, replacing value, expiry and codec. A value that is refused
+    /// leaves the old one as it was.
+    fn put(&self, key: &[u8], value: &[u8], options: &Put) -> Result<Outcome>;
+
+    /// Removes `key`. Whether it had a live value.
+    fn remove(&self, key: &[u8]) -> Result<bool>;
+
+    /// Removes everything that was put before the call, and says how many entries that were,
+    /// expired ones included. A `put` at the same time may survive or not.
+    fn clear(&self) -> Result<u64>;
+
+    /// Number of entries, expired ones included until they are noticed.
+    fn len(&self) -> u64;
+
+    /// Whether there are no entries.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All live entries, in no order. An entry that is there, unchanged, from the first call
+    /// of `next` to the last comes exactly once; one that comes or goes meanwhile may come or
+    /// not. The iterator is never invalidated.
+    fn iter(&self) -> Box<dyn Iterator<Item = Result<(Vec<u8>, Value)>> + '_>;
+
+    /// Returns when everything put before survives the loss of power, as far as the engine
+    /// can promise that at all; in memory it does nothing.
+    fn sync(&self) -> Result<()>;
+
+    /// Syncs and ends the engine: later calls fail with [`Error::Closed`](crate::Error::Closed).
+    /// Dropping an engine without this loses nothing that survives the death of the process.
+    fn close(&self) -> Result<()>;
+
+    /// What the engine says about itself. Costs no more than reading counters.
+    fn stats(&self) -> Stats;
+}
+
+/// What became of a `put`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a value may have been refused"]
+pub enum Outcome {
+    /// Stored, with this version.
+    Admitted {
+        /// The version, as [`Engine::version`] would say it.
+        version: u64,
+    },
+    /// Not stored; the old value, if any, is as it was.
+    Rejected(Rejection),
+}
+
+impl Outcome {
+    /// Whether the value was stored.
+    #[must_use]
+    pub const fn is_admitted(self) -> bool {
+        matches!(self, Self::Admitted { .. })
+    }
+}
+
+/// Why a value was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// It weighs more than the engine may hold in all.
+    TooLarge {
+        /// Its weight in bytes.
+        weight: u64,
+        /// Most that the engine could hold.
+        limit: u64,
+    },
+    /// The engine is switched off.
+    Disabled,
+}
+
+/// Options of a single `put`.
+///
+/// ```
+/// use larder_engine::{Durability, Put, Ttl};
+/// use std::time::Duration;
+/// let put = Put { ttl: Ttl::After(Duration::from_secs(60)), ..Put::default() };
+/// assert_eq!(put.durability, Durability::None);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Put {
+    /// When the value expires.
+    pub ttl: Ttl,
+    /// What the value must survive.
+    pub durability: Durability,
+    /// The codec that made the bytes, stored beside them.
+    pub codec: CodecId,
+}
+
+/// When a value expires. It is live while `now < deadline`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ttl {
+    /// As the engine is set up; never, if nothing is set up.
+    #[default]
+    Default,
+    /// Never.
+    Never,
+    /// This long after the put. Zero is expired at once.
+    After(Duration),
+    /// At this time of the wall clock.
+    At(SystemTime),
+}
+
+impl Ttl {
+    /// The deadline in ms since 1970 of a value put at `now_ms`, where `default` says what
+    /// [`Ttl::Default`] stands for. What overflows never expires.
+    #[must_use]
+    pub fn deadline_ms(self, now_ms: u64, default: Option<Duration>) -> u64 {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(NEVER);
+        match self {
+            Self::Never => NEVER,
+            Self::After(ttl) => now_ms.saturating_add(ms(ttl)),
+            Self::At(time) => time.duration_since(UNIX_EPOCH).map_or(0, ms),
+            Self::Default => default.map_or(NEVER, |ttl| now_ms.saturating_add(ms(ttl))),
+        }
+    }
+}
+
+/// What a write must survive before `put` returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// The death of the process, `kill -9` included; for engines on disk.
+    #[default]
+    None,
+    /// The loss of power, too: waits for the disk.
+    Sync,
+}

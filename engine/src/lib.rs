@@ -1,0 +1,27 @@
+//! The engines of larder, behind one trait.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`engine`] | [`Engine`], the contract that memory, disk and their composition share |
+//! | [`value`] | [`Value`]: bytes with their metadata, on the heap or mapped |
+//! | [`error`] | [`Error`] |
+//! | [`clock`] | [`Clock`]: the only source of time |
+//! | [`stats`] | [`Stats`], [`Health`] |
+//!
+//! Data flows one way: `larder-format` knows bytes, this crate knows engines, and `larder`
+//! composes them into the cache that people embed.
+
+pub mod clock;
+mod disk;
+pub mod engine;
+pub mod error;
+pub mod stats;
+mod sync;
+pub mod value;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use engine::{Durability, Engine, Outcome, Put, Rejection, Ttl};
+pub use error::{Error, Result};
+pub use larder_format::CodecId;
+pub use stats::{Health, Stats};
+pub use value::{Meta, Value};

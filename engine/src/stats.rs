@@ -1,0 +1,75 @@
+//! What an engine says about itself.
+
+/// Counters and gauges of one engine. Counters count since it was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Lookups that found a live value.
+    pub hits: u64,
+    /// Lookups that did not.
+    pub misses: u64,
+    /// Values admitted, replacements included.
+    pub inserts: u64,
+    /// Values refused; the caller was told.
+    pub rejected: u64,
+    /// Values removed on request.
+    pub removes: u64,
+    /// Values evicted to keep within the budget.
+    pub evictions: u64,
+    /// Values found expired.
+    pub expired: u64,
+    /// Records that failed a check and were answered as a miss.
+    pub corrupt: u64,
+    /// Values held, expired ones included until they are noticed.
+    pub entries: u64,
+    /// Weight in use, in bytes; for disk everything in the directory.
+    pub used_bytes: u64,
+    /// The budget in bytes; `u64::MAX` without one.
+    pub budget_bytes: u64,
+    /// Bytes handed to `put`: keys and values.
+    pub put_bytes: u64,
+    /// Bytes written to disk, with headers, padding and moved records.
+    pub written_bytes: u64,
+    /// Live records moved to keep them, in bytes.
+    pub moved_bytes: u64,
+    /// Bytes of unlinked files that views still hold mapped.
+    pub retired_bytes: u64,
+    /// Segments on disk.
+    pub segments: u64,
+    /// Slots in the index.
+    pub index_slots: u64,
+    /// How the engine was found when it was opened.
+    pub recovery: Recovery,
+    /// Records that were looked at to rebuild the index.
+    pub recovered_records: u64,
+    /// Time that opening took, in µs.
+    pub open_us: u64,
+}
+
+/// What an engine could trust when it was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Recovery {
+    /// Nothing was there.
+    #[default]
+    Created,
+    /// It was closed; everything counts.
+    Clean,
+    /// The last process died; the page cache kept what it wrote.
+    ProcessDied,
+    /// The machine stopped, or the files were moved: the index was rebuilt.
+    Rebuilt,
+}
+
+/// Whether an engine can be relied on now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Health {
+    /// All is well.
+    #[default]
+    Healthy,
+    /// The last operations failed; others are still tried.
+    Degraded,
+    /// Nothing is tried until a pause is over.
+    Offline,
+}

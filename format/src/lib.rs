@@ -1,0 +1,37 @@
+//! The on-disk format of larder, as pure bytes.
+//!
+//! Nothing here opens a file, takes a lock or trusts a byte: every `decode` takes a slice
+//! that may hold anything and returns a checked value or a [`FormatError`] that says what was
+//! found and what was expected. `docs/format.md` is the same as a document; a test compares
+//! the two.
+//!
+//! | module | structure |
+//! |---|---|
+//! | [`layout`] | every offset, size and magic |
+//! | [`superblock`] | what a store is, and who had it open |
+//! | [`segment`] | log files: header, committed word, footer, trailer |
+//! | [`record`] | what a segment is made of |
+//! | [`slot`], [`index`] | the index: slots and where they lie, the file around them |
+//! | [`hash`] | key hash and checksums |
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod bytes;
+pub mod error;
+pub mod hash;
+pub mod index;
+pub mod layout;
+pub mod record;
+pub mod segment;
+pub mod slot;
+pub mod superblock;
+
+pub use error::FormatError;
+pub use hash::{KeyHasher, Salt};
+pub use index::IndexHeader;
+pub use record::{CodecId, Flags, Kind, RecordHeader};
+pub use segment::{Committed, FooterEntry, SegmentHeader, SegmentState, Trailer};
+pub use slot::{Geometry, Slot, SlotState};
+pub use superblock::{BootIdentity, Session, Superblock};

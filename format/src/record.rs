@@ -1,0 +1,399 @@
+//! Records: what a segment is made of.
+//!
+//! ```text
+//! | header 32 | expiry 8? | tags 8 × n | key | zeros to alignment | value | chunk CRCs? | zeros to 16 |
+//! |<---- header CRC covers -------------->|<-- payload CRC covers key and value (or chunk CRCs) -->|
+//! ```
+//!
+//! # Invariants
+//! 1. The header CRC is seeded with store, segment and offset: a record is valid in one place.
+//! 2. The payload CRC is seeded with the sequence number, not with the place: a record that
+//!    moves keeps it.
+//! 3. `kind` is never zero: preallocated space is no record.
+//! 4. Newest sequence wins; at equal sequence a tombstone wins over a value.
+
+use crate::bytes::{Reader, check_crc};
+use crate::error::FormatError;
+use crate::hash::{Salt, crc_from};
+use crate::layout::{
+    CHUNK, KEY_LEN_MAX, RECORD_EXTENSION_MAX, RECORD_HEADER_LEN, RECORD_MAGIC, SEGMENT_LEN_MAX,
+    TAGS_MAX, UNIT,
+};
+
+const WHAT: &str = "record";
+
+/// What a record says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// The key has this value from here on.
+    Value = 1,
+    /// The key has no value from here on.
+    Tombstone = 2,
+    /// Everything written before under the tag that is this record's key is invalid.
+    TagInvalidation = 3,
+    /// The records up to the matching commit count together or not at all.
+    BatchBegin = 4,
+    /// Ends a batch; the value is a [`Batch`](crate::Batch).
+    BatchCommit = 5,
+    /// Nothing follows in this segment.
+    Seal = 6,
+}
+
+impl Kind {
+    /// The kind with this number.
+    #[must_use]
+    pub const fn from_u8(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::Value,
+            2 => Self::Tombstone,
+            3 => Self::TagInvalidation,
+            4 => Self::BatchBegin,
+            5 => Self::BatchCommit,
+            6 => Self::Seal,
+            _ => return None,
+        })
+    }
+}
+
+/// Flag bits of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub struct Flags(u8);
+
+impl Flags {
+    /// No flag.
+    pub const NONE: Self = Self(0);
+    /// An expiry stands behind the header.
+    pub const EXPIRES: Self = Self(1);
+    /// The key's slot was taken when this was written: it hides an older record.
+    pub const REPLACED: Self = Self(1 << 1);
+    /// Moved here from an older segment; keeps the sequence it was first written with.
+    pub const MOVED: Self = Self(1 << 2);
+    /// The value is an [`ExternalRef`](crate::ExternalRef) to a file of its own.
+    pub const EXTERNAL: Self = Self(1 << 3);
+    /// The value is zstd, behind its decompressed length as a `u64`.
+    pub const COMPRESSED: Self = Self(1 << 4);
+    /// The value starts with an [`ArrayDescriptor`](crate::ArrayDescriptor).
+    pub const ARRAY: Self = Self(1 << 5);
+    /// Part of a batch: counts only if the batch's commit is there.
+    pub const BATCHED: Self = Self(1 << 6);
+
+    const ALL: u8 = 0x7F;
+
+    /// Both sets of flags.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// These flags without `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Whether all of `other` are set.
+    #[must_use]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The bits as stored.
+    #[must_use]
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+}
+
+/// Which codec turned the value into bytes, and which version of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub struct CodecId {
+    /// 0 raw bytes, 1 postcard, 2 JSON, 3 array; from 128 on the user's own.
+    pub id: u8,
+    /// A codec that changes what it writes counts this up.
+    pub version: u8,
+}
+
+impl CodecId {
+    /// Bytes as they are.
+    pub const RAW: Self = Self { id: 0, version: 0 };
+}
+
+/// A record's header, decoded and checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordHeader {
+    /// What the record says.
+    pub kind: Kind,
+    /// Flag bits. [`Flags::EXPIRES`] follows `expires_at_ms`.
+    pub flags: Flags,
+    /// Alignment of the value in the file, as a power of two, from 4 to 12.
+    pub align_log2: u8,
+    /// Number of tags.
+    pub tag_count: u8,
+    /// Store-wide order of writes.
+    pub seq: u64,
+    /// Bytes of value as stored, without chunk checksums.
+    pub value_len: u32,
+    /// Checksum of key and value, or of key and chunk checksums; see [`payload_crc`].
+    pub payload_crc: u32,
+    /// Bytes of key.
+    pub key_len: u16,
+    /// The value's codec.
+    pub codec: CodecId,
+    /// When it was written, in ms after the creation of the segment that it is in.
+    pub written_ms: u32,
+    /// When it expires, in ms since 1970; `u64::MAX` for never.
+    pub expires_at_ms: u64,
+}
+
+/// Where a record's parts lie, in bytes from the start of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// The first tag.
+    pub tags_at: usize,
+    /// The key.
+    pub key_at: usize,
+    /// The value.
+    pub value_at: usize,
+    /// The chunk checksums; the end of the value where there are none.
+    pub chunks_at: usize,
+    /// One past the record, a multiple of [`UNIT`].
+    pub end: usize,
+}
+
+impl RecordHeader {
+    /// A header for `kind` with the given lengths and everything else at its default.
+    #[must_use]
+    pub const fn new(kind: Kind, seq: u64, key_len: u16, value_len: u32) -> Self {
+        Self {
+            kind,
+            flags: Flags::NONE,
+            align_log2: 4,
+            tag_count: 0,
+            seq,
+            value_len,
+            payload_crc: 0,
+            key_len,
+            codec: CodecId::RAW,
+            written_ms: 0,
+            expires_at_ms: u64::MAX,
+        }
+    }
+
+    /// Bytes that stand between the header and the key.
+    #[must_use]
+    #[inline]
+    pub const fn extension_len(&self) -> usize {
+        let expiry = if self.expires_at_ms == u64::MAX { 0 } else { 8_usize };
+        expiry.saturating_add((self.tag_count as usize) << 3)
+    }
+
+    /// Whether the value carries a checksum for each chunk.
+    #[must_use]
+    #[inline]
+    pub const fn is_chunked(&self) -> bool {
+        self.value_len as usize > CHUNK
+    }
+
+    /// Number of chunk checksums.
+    #[must_use]
+    #[inline]
+    pub const fn chunk_count(&self) -> usize {
+        if self.is_chunked() { (self.value_len as usize).div_ceil(CHUNK) } else { 0 }
+    }
+
+    /// Where the parts lie when the record starts at `offset`. Lengths are bounded by their
+    /// widths and `offset` by the largest segment, so nothing here can overflow 64 bits.
+    #[must_use]
+    #[inline]
+    pub const fn extent(&self, offset: usize) -> Extent {
+        let fixed_end = offset.saturating_add(RECORD_HEADER_LEN);
+        let key_at = fixed_end.saturating_add(self.extension_len());
+        let tags_at = key_at.saturating_sub((self.tag_count as usize) << 3);
+        let key_end = key_at.saturating_add(self.key_len as usize);
+        // An empty value needs no place, and no padding before it.
+        let value_at =
+            if self.value_len == 0 { key_end } else { round_up(key_end, self.align_log2) };
+        let chunks_at = value_at.saturating_add(self.value_len as usize);
+        let end = chunks_at.saturating_add(self.chunk_count() << 2);
+        Extent { tags_at, key_at, value_at, chunks_at, end: round_up(end, 4) }
+    }
+
+    /// Encodes the header and the expiry; tags follow them and are covered by the checksum.
+    /// Returns the bytes and how many of them count.
+    ///
+    /// `tags` must be [`tag_count`](Self::tag_count) little-endian hashes.
+    #[must_use]
+    pub fn encode(&self, salt: Salt, offset: u64, tags: &[u64]) -> EncodedHeader {
+        debug_assert_eq!(tags.len(), usize::from(self.tag_count), "tag count and tags differ");
+        let mut bytes = [0; RECORD_HEADER_LEN + RECORD_EXTENSION_MAX];
+        let mut at = 4_usize;
+        let mut put = |field: &[u8]| {
+            let end = at.saturating_add(field.len());
+            if let Some(place) = bytes.get_mut(at..end) {
+                place.copy_from_slice(field);
+            }
+            at = end;
+        };
+        let expires = self.expires_at_ms != u64::MAX;
+        let flags = if expires {
+            self.flags.with(Flags::EXPIRES)
+        } else {
+            self.flags.without(Flags::EXPIRES)
+        };
+        put(&[RECORD_MAGIC, self.kind as u8, flags.bits(), self.align_log2 | self.tag_count << 4]);
+        put(&self.seq.to_le_bytes());
+        put(&self.value_len.to_le_bytes());
+        put(&self.payload_crc.to_le_bytes());
+        put(&self.key_len.to_le_bytes());
+        put(&[self.codec.id, self.codec.version]);
+        put(&self.written_ms.to_le_bytes());
+        if expires {
+            put(&self.expires_at_ms.to_le_bytes());
+        }
+        for tag in tags {
+            put(&tag.to_le_bytes());
+        }
+        let len = at;
+        if let Some(body) = bytes.get(4..len) {
+            let crc = salt.crc(offset, body);
+            if let Some(head) = bytes.first_chunk_mut::<4>() {
+                *head = crc.to_le_bytes();
+            }
+        }
+        EncodedHeader { bytes, len }
+    }
+
+    /// Decodes and checks the header at `offset` of a segment; `bytes` starts there and
+    /// reaches to the end of what is committed.
+    ///
+    /// # Errors
+    /// [`FormatError`] when the bytes are no record of this segment at this offset, or when
+    /// the record would reach past `bytes`.
+    #[inline]
+    pub fn decode(bytes: &[u8], salt: Salt, offset: u64) -> Result<Self, FormatError> {
+        let mut fields = Reader::new(WHAT, bytes, RECORD_HEADER_LEN)?;
+        let crc = fields.u32();
+        let [magic, kind, flags, layout] = fields.array();
+        if magic != RECORD_MAGIC {
+            return Err(FormatError::Magic {
+                what: WHAT,
+                expected: RECORD_MAGIC.into(),
+                found: magic.into(),
+            });
+        }
+        let tag_count = layout >> 4;
+        let expiry_len = if flags & Flags::EXPIRES.bits() == 0 { 0_usize } else { 8 };
+        let covered = RECORD_HEADER_LEN
+            .saturating_add(expiry_len)
+            .saturating_add(usize::from(tag_count).saturating_mul(8));
+        let body = bytes.get(4..covered).ok_or(FormatError::Truncated {
+            what: WHAT,
+            needed: covered as u64,
+            found: bytes.len() as u64,
+        })?;
+        check_crc(WHAT, crc, salt.crc(offset, body))?;
+        // From here on the bytes are what some larder wrote; the rest guards against another
+        // version's and our own mistakes.
+        let seq = fields.u64();
+        let value_len = fields.u32();
+        let payload_crc = fields.u32();
+        let key_len = fields.u16();
+        let [codec, codec_version] = fields.array();
+        let written_ms = fields.u32();
+        let expires_at_ms = if expiry_len == 0 {
+            u64::MAX
+        } else {
+            bytes
+                .get(RECORD_HEADER_LEN..)
+                .and_then(<[u8]>::first_chunk)
+                .map_or(u64::MAX, |ms| u64::from_le_bytes(*ms))
+        };
+        let header = Self {
+            kind: Kind::from_u8(kind).ok_or_else(|| field("kind", kind.into(), "1 to 6"))?,
+            flags: Flags(flags),
+            align_log2: layout & 0xF,
+            tag_count,
+            seq,
+            value_len,
+            payload_crc,
+            key_len,
+            codec: CodecId { id: codec, version: codec_version },
+            written_ms,
+            expires_at_ms,
+        };
+        header.check()?;
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let needed = header.extent(start).end.saturating_sub(start);
+        if needed > bytes.len() {
+            let found = bytes.len() as u64;
+            return Err(FormatError::Truncated { what: WHAT, needed: needed as u64, found });
+        }
+        Ok(header)
+    }
+
+    fn check(&self) -> Result<(), FormatError> {
+        if self.flags.bits() & !Flags::ALL != 0 {
+            return Err(field("flags", self.flags.bits().into(), "bits 0 to 6"));
+        }
+        if !(4..=12).contains(&self.align_log2) {
+            return Err(field("alignment", self.align_log2.into(), "4 to 12 (a power of two)"));
+        }
+        if usize::from(self.key_len) > KEY_LEN_MAX {
+            return Err(field("key length", self.key_len.into(), "at most 32768"));
+        }
+        if self.value_len > SEGMENT_LEN_MAX {
+            return Err(field("value length", self.value_len.into(), "at most a segment"));
+        }
+        if self.seq == 0 {
+            return Err(field("sequence", 0, "at least 1"));
+        }
+        Ok(())
+    }
+}
+
+const fn field(field: &'static str, found: u64, allowed: &'static str) -> FormatError {
+    FormatError::Field { what: WHAT, field, found, allowed }
+}
+
+/// A header with its extension, as it is written.
+#[derive(Debug, Clone, Copy)]
+pub struct EncodedHeader {
+    bytes: [u8; RECORD_HEADER_LEN + RECORD_EXTENSION_MAX],
+    len: usize,
+}
+
+impl EncodedHeader {
+    /// The bytes to write.
+    #[must_use]
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or(&self.bytes)
+    }
+}
+
+/// `at` rounded up to a multiple of `1 << log2`.
+#[must_use]
+#[inline]
+const fn round_up(at: usize, log2: u8) -> usize {
+    let mask = (1_usize << (log2 & 15)).wrapping_sub(1);
+    at.saturating_add(mask) & !mask
+}
+
+/// Checksum of a record's payload: of the key and, up to [`CHUNK`] bytes, of the value;
+/// above, of the encoded chunk checksums in its place. Seeded with the sequence number.
+#[must_use]
+#[inline]
+pub fn payload_crc(seq: u64, key: &[u8], value_or_chunks: &[u8]) -> u32 {
+    crc_from(crc_from(crc_from(0, &seq.to_le_bytes()), key), value_or_chunks)
+}
+
+/// Checksum of chunk `number` of a value, counted from 0.
+#[must_use]
+#[inline]
+pub fn chunk_crc(seq: u64, number: u64, chunk: &[u8]) -> u32 {
+    crc_from(crc_from(crc_from(0, &seq.to_le_bytes()), &number.to_le_bytes()), chunk)
+}
+
+const _: () = assert!(UNIT == 1 << 4);
+const _: () = assert!(TAGS_MAX == 0xF);
