@@ -11,6 +11,7 @@
 //! | [`superblock`] | what a store is, and who had it open |
 //! | [`segment`] | log files: header, committed word, footer, trailer |
 //! | [`record`] | what a segment is made of |
+//! | [`scan`] | finding records without a footer, checking their payloads |
 //! | [`slot`], [`index`] | the index: slots and where they lie, the file around them |
 //! | [`hash`] | key hash and checksums |
 #![no_std]
@@ -24,6 +25,7 @@ pub mod hash;
 pub mod index;
 pub mod layout;
 pub mod record;
+pub mod scan;
 pub mod segment;
 pub mod slot;
 pub mod superblock;
@@ -32,6 +34,7 @@ pub use error::FormatError;
 pub use hash::{KeyHasher, Salt};
 pub use index::IndexHeader;
 pub use record::{CodecId, Flags, Kind, RecordHeader};
+pub use scan::{Scan, Scanned};
 pub use segment::{Committed, FooterEntry, SegmentHeader, SegmentState, Trailer};
 pub use slot::{Geometry, Slot, SlotState};
 pub use superblock::{BootIdentity, Session, Superblock};

@@ -309,6 +309,10 @@ impl RecordHeader {
                 .and_then(<[u8]>::first_chunk)
                 .map_or(u64::MAX, |ms| u64::from_le_bytes(*ms))
         };
+        if expiry_len != 0 && expires_at_ms == u64::MAX {
+            // "Never" is written by leaving the expiry out; `extension_len` relies on it.
+            return Err(field("expiry", expires_at_ms, "less than u64::MAX"));
+        }
         let header = Self {
             kind: Kind::from_u8(kind).ok_or_else(|| field("kind", kind.into(), "1 to 6"))?,
             flags: Flags(flags),
