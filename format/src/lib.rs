@@ -12,6 +12,9 @@
 //! | [`segment`] | log files: header, committed word, footer, trailer |
 //! | [`record`] | what a segment is made of |
 //! | [`scan`] | finding records without a footer, checking their payloads |
+//! | [`batch`] | records that count together |
+//! | [`external`] | values and arrays in files of their own |
+//! | [`mod@array`] | what an array is: element type, shape, NumPy header |
 //! | [`slot`], [`index`] | the index: slots and where they lie, the file around them |
 //! | [`hash`] | key hash and checksums |
 #![no_std]
@@ -19,8 +22,11 @@
 
 extern crate alloc;
 
+pub mod array;
+pub mod batch;
 mod bytes;
 pub mod error;
+pub mod external;
 pub mod hash;
 pub mod index;
 pub mod layout;
@@ -30,7 +36,10 @@ pub mod segment;
 pub mod slot;
 pub mod superblock;
 
+pub use array::{Alignment, ArrayDescriptor, Compression, DType, Order};
+pub use batch::Batch;
 pub use error::FormatError;
+pub use external::{ExternalClass, ExternalFooter, ExternalRef};
 pub use hash::{KeyHasher, Salt};
 pub use index::IndexHeader;
 pub use record::{CodecId, Flags, Kind, RecordHeader};

@@ -31,6 +31,10 @@ pub enum Kind {
     /// The key has no value from here on.
     Tombstone = 2,
     /// Everything written before under the tag that is this record's key is invalid.
+    ///
+    /// The key is the tag's bytes and the value is empty. Records carry tags as hashes, made
+    /// as key hashes are: a record counts only if its sequence number is above that of every
+    /// invalidation whose key has the hash of one of its tags.
     TagInvalidation = 3,
     /// The records up to the matching commit count together or not at all.
     BatchBegin = 4,
