@@ -39,6 +39,9 @@ pub const SHARED_NEXT_EXTERNAL: usize = SHARED_AT + 128;
 pub const SHARED_GENERATIONS: usize = SHARED_AT + 192;
 /// Shared word: the number of value slots in the index.
 pub const SHARED_ENTRIES: usize = SHARED_AT + 256;
+/// Shared word: not 0 once a slot was given up for want of room, so that a record may exist
+/// that the index does not know; removing an unknown key then has to write a tombstone.
+pub const SHARED_DROPPED: usize = SHARED_AT + 320;
 
 // Segments.
 
@@ -140,6 +143,6 @@ pub const ARRAY_DESCRIPTOR_MAX: usize = PAGE;
 
 const _: () = assert!(ARRAY_HEAD_LEN + ARRAY_AXES_MAX * 8 <= ARRAY_DESCRIPTOR_MAX);
 const _: () = assert!(PAGE_BUCKETS * BUCKET_SLOTS * 8 == PAGE);
-const _: () = assert!(SHARED_ENTRIES + 8 <= STORE_FILE_LEN);
+const _: () = assert!(SHARED_DROPPED + 8 <= STORE_FILE_LEN);
 const _: () = assert!(SEGMENT_SYNCED + 8 <= SEGMENT_DATA);
 const _: () = assert!(SEGMENT_LEN_MAX as usize / UNIT == 1 << 22);

@@ -205,6 +205,13 @@ pub struct FooterEntry {
 }
 
 impl FooterEntry {
+    /// Where the record starts, in bytes from the start of the file.
+    #[must_use]
+    #[inline]
+    pub const fn offset(&self) -> usize {
+        (self.offset_units as usize) << UNIT.trailing_zeros()
+    }
+
     /// Encodes the entry.
     #[must_use]
     #[inline]
@@ -257,9 +264,11 @@ pub struct Trailer {
     pub committed: Committed,
     /// CRC-32 of all footer entries, as they lie in the file.
     pub entries_crc: u32,
-    /// Lowest sequence number of a record here; `u64::MAX` without records.
+    /// Lowest sequence number first written here, as far as the footer tells; `u64::MAX` if
+    /// it tells none.
     pub min_seq: u64,
-    /// Highest sequence number of a record here; 0 without records.
+    /// Highest sequence number first written here, as far as the footer tells; 0 if it tells
+    /// none.
     pub max_seq: u64,
     /// The next segment id at the time of sealing: every segment with this id or a higher one
     /// was begun after the last record here was written.
