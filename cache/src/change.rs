@@ -1,8 +1,22 @@
 //! Changes of a key, each under the key's stripe: insert, remove, take. And clear.
+//!
+//! The order of the steps is what keeps readers right, who look in memory, in pending and in
+//! the store, in this order and without a lock:
+//!
+//! | change | order | so that |
+//! |---|---|---|
+//! | insert, through | store, pending, memory | the new value is below before the old one goes above |
+//! | insert, above | memory, pending, store | there is always one of the two to be found |
+//! | insert, above, with a deadline | store, pending, memory | the old value is not found again, should the new one expire meanwhile; a miss may be |
+//! | remove | memory, pending, store | nothing comes down behind the removal |
+//!
+//! Inserting above takes the old value away behind a reader who has passed the new one's
+//! place. So it counts a move first, and who misses looks again if that count has changed.
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use larder_engine::clock::{NEVER, is_live};
 use larder_engine::{CodecId, Durability, Outcome, Put, Rejection, Ttl};
 
 use crate::codec::Codec;
@@ -33,6 +47,14 @@ struct Change<'a, I> {
 }
 
 impl<V: Cached, C: Codec<V>> Core<V, C> {
+    /// Whether an insert has to go to the store at once, and so needs bytes.
+    pub(crate) fn goes_through(&self, weight: u64, durability: Durability) -> bool {
+        self.lower.is_some()
+            && (self.options.mode == Mode::WriteThrough
+                || durability == Durability::Sync
+                || !self.fits_memory(weight))
+    }
+
     /// Stores a value; one that was loaded, only if its key was not changed meanwhile.
     pub(crate) fn insert(
         &self,
@@ -51,28 +73,22 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         let inserted = {
             let _stripe = self.stripes.lock(key);
             self.open()?;
-            if let Some(lead) = loaded {
-                if lead.is_doomed() {
-                    return Ok(Inserted::Overtaken);
-                }
-            } else {
-                self.flights.doom(key);
+            match loaded {
+                Some(lead) if lead.is_doomed() => return Ok(Inserted::Overtaken),
+                Some(_) => {}
+                None => self.flights.doom(key),
             }
-            let bar = self.pending.bar(key);
-            if larder_engine::clock::is_live(expires_at_ms, now_ms) {
-                let through = self.options.mode == Mode::WriteThrough
-                    || put.durability == Durability::Sync
-                    || !self.fits_memory(weight);
-                let change = Change { key, incoming, put, expires_at_ms, weight };
-                match &self.lower {
-                    None => self.insert_in_memory(&bar, change, false),
-                    Some(lower) if through => self.insert_through(lower, &bar, change),
-                    Some(lower) => self.insert_above(lower, &bar, change),
+            let change = Change { key, incoming, put, expires_at_ms, weight };
+            match &self.lower {
+                // Expired at once: it takes the place of the old value, and leaves it empty.
+                _ if !is_live(expires_at_ms, now_ms) => self
+                    .remove_under(key)
+                    .map(|_| Outcome::Admitted { version: self.own_version() }),
+                None => self.insert_in_memory(&self.pending.bar(key), change, false),
+                Some(lower) if self.goes_through(weight, put.durability) => {
+                    self.insert_through(lower, &self.pending.bar(key), change)
                 }
-            } else {
-                // Expired at once: what it leaves behind is no value.
-                self.remove_under(&bar, key)
-                    .map(|_| Outcome::Admitted { version: self.own_version() })
+                Some(lower) => self.insert_above(lower, &self.pending.bar(key), change),
             }
         };
         self.drain();
@@ -80,14 +96,13 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         inserted.map(Inserted::Done)
     }
 
-    /// Into the store, then into memory.
     fn insert_through(
         &self,
         lower: &Lower,
         bar: &Bar<'_, V>,
         change: Change<'_, impl Incoming<V>>,
     ) -> Result<Outcome> {
-        match lower.put(change.key, change.incoming.bytes(), &change.put) {
+        let below = match lower.put(change.key, change.incoming.bytes(), &change.put) {
             Ok(Written::Stored { version }) => {
                 drop(bar.take());
                 let Change { key, incoming, expires_at_ms, weight, .. } = change;
@@ -96,48 +111,71 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
                 if self.memory.insert(key.clone(), entry, expires_at_ms).is_err() {
                     self.memory.remove(&**key);
                 }
-                Ok(Outcome::Admitted { version })
+                return Ok(Outcome::Admitted { version });
             }
             // The old value stays, everywhere.
-            Ok(Written::Rejected(why @ Rejection::TooLarge { .. })) => Ok(Outcome::Rejected(why)),
-            // Memory may still have it; the store must not keep the old one.
-            Ok(Written::Rejected(_)) => {
-                self.gone_below(bar, change.key, lower.remove(change.key))?;
-                self.insert_in_memory(bar, change, false)
+            Ok(Written::Rejected(why @ Rejection::TooLarge { .. })) => {
+                return Ok(Outcome::Rejected(why));
             }
-            Err(failure) => {
-                self.gone_below(bar, change.key, Err(failure))?;
-                self.insert_in_memory(bar, change, true)
-            }
-        }
+            // It may still live in memory, but not over an old one in the store.
+            Ok(Written::Rejected(_)) => lower.remove(change.key).map(|_| ()),
+            Err(failure) => Err(failure),
+        };
+        let refused = below.is_ok();
+        self.gone_below(change.key, below)?;
+        drop(bar.take());
+        self.insert_in_memory(bar, change, !refused)
     }
 
-    /// Into memory, and out of the store.
     fn insert_above(
         &self,
         lower: &Lower,
         bar: &Bar<'_, V>,
         change: Change<'_, impl Incoming<V>>,
     ) -> Result<Outcome> {
-        let above = self.memory.peek_with(&**change.key, |entry| entry.is_unflushed());
-        // The store has nothing beside an unflushed value, or the key is masked (invariant 2).
-        if above != Some(true) {
-            let gone = lower.evacuate(change.key);
-            self.gone_below(bar, change.key, gone)?;
+        let key = change.key;
+        // The store has nothing beside an unflushed value (invariant 2 of `core.rs`).
+        let above = self.memory.peek_with(&**key, |entry| entry.is_unflushed());
+        let below = above != Some(true) && {
+            match lower.may_hold(key) {
+                Ok(below) => below,
+                Err(failure) => {
+                    self.gone_below(key, Err(failure))?;
+                    false
+                }
+            }
+        };
+        if below || self.pending.get(key).is_some() {
+            // Release: pairs with the Acquire in `settled`; see the module.
+            self.moves.fetch_add(1, Ordering::Release);
         }
-        self.insert_in_memory(bar, change, true)
+        let empty_below = || match below {
+            true => self.gone_below(key, lower.remove(key).map(|_| ())),
+            false => Ok(()),
+        };
+        if change.expires_at_ms == NEVER {
+            let outcome = self.insert_in_memory(bar, change, true)?;
+            if outcome.is_admitted() {
+                empty_below()?;
+            }
+            Ok(outcome)
+        } else {
+            empty_below()?;
+            drop(bar.take());
+            self.insert_in_memory(bar, change, true)
+        }
     }
 
-    /// After the store was told to forget `key`: if it could not and the cache is strict, the
-    /// key has no value any more.
-    fn gone_below(&self, bar: &Bar<'_, V>, key: &Key, gone: Result<bool, Failure>) -> Result<bool> {
+    /// After the store was told to forget the value of `key`. If it could not, the key is
+    /// masked; if the cache is strict as well, the key has no value any more.
+    fn gone_below(&self, key: &Key, gone: Result<(), Failure>) -> Result<()> {
         match gone {
             Err(failure) if self.options.strict => {
                 self.memory.remove(&**key);
-                drop(bar.take());
+                drop(self.pending.take(key));
                 Err(failure.into())
             }
-            gone => Ok(gone.unwrap_or(false)),
+            _ => Ok(()),
         }
     }
 
@@ -149,22 +187,21 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     ) -> Result<Outcome> {
         let Change { key, incoming, expires_at_ms, weight, .. } = change;
         let version = self.own_version();
-        let entry = Entry::new(incoming.into_value(version), expires_at_ms, version, weight, unflushed);
-        drop(bar.take());
+        let value = incoming.into_value(version);
+        let entry = Entry::new(value, expires_at_ms, version, weight, unflushed);
         bar.admit(&entry);
         if unflushed {
             // Relaxed: a figure. Before the entry can leave again.
             self.unflushed.fetch_add(1, Ordering::Relaxed);
         }
-        match self.memory.insert(key.clone(), entry, expires_at_ms) {
-            Ok(()) => Ok(Outcome::Admitted { version }),
+        match self.memory.insert(key.clone(), Arc::clone(&entry), expires_at_ms) {
+            Ok(()) => {
+                drop(bar.take_but(&entry));
+                Ok(Outcome::Admitted { version })
+            }
             Err(rejected) => {
                 if unflushed {
                     self.unflushed.fetch_sub(1, Ordering::Relaxed);
-                }
-                if self.lower.is_some() {
-                    // Its place in the store is gone already.
-                    self.memory.remove(&**key);
                 }
                 Ok(Outcome::Rejected(rejected.why))
             }
@@ -180,21 +217,25 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             let _stripe = self.stripes.lock(key);
             self.open()?;
             self.flights.doom(key);
-            self.remove_under(&self.pending.bar(key), key)
+            self.remove_under(key)
         };
         self.events.emit();
         removed
     }
 
-    /// The store goes first: while it is asked, the value is still found above it.
-    fn remove_under(&self, bar: &Bar<'_, V>, key: &Key) -> Result<bool> {
-        let below = match &self.lower {
-            Some(lower) => self.gone_below(bar, key, lower.remove(key))?,
-            None => false,
-        };
+    fn remove_under(&self, key: &Key) -> Result<bool> {
         let above = self.memory.remove(&**key);
-        let waiting = bar.take().is_some_and(|entry| self.is_live(entry.expires_at_ms));
-        Ok(below || above || waiting)
+        let waiting = self.pending.take(key);
+        let waiting = waiting.is_some_and(|entry| self.is_live(entry.expires_at_ms));
+        Ok(self.remove_below(key)? || above || waiting)
+    }
+
+    fn remove_below(&self, key: &Key) -> Result<bool> {
+        match self.lower.as_ref().map(|lower| lower.remove(key)) {
+            Some(Err(failure)) if self.options.strict => Err(failure.into()),
+            Some(removed) => Ok(removed.unwrap_or(false)),
+            None => Ok(false),
+        }
     }
 
     /// Removes `key` and hands out its value.
@@ -206,18 +247,19 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             let _stripe = self.stripes.lock(key);
             self.open()?;
             self.flights.doom(key);
-            let bar = self.pending.bar(key);
-            let above = self.memory.peek_with(&**key, Arc::clone);
-            let entry = above.or_else(|| self.waiting(key));
+            let above = self.memory.take(&**key);
+            let waiting = self.pending.take(key);
+            let waiting = waiting.filter(|entry| self.is_live(entry.expires_at_ms));
+            let entry = above.or(waiting);
             let stored = match &self.lower {
                 Some(lower) if entry.is_none() => lower.get(key)?,
                 _ => None,
             };
-            self.remove_under(&bar, key)?;
+            self.remove_below(key)?;
             (entry, stored)
         };
         let value = match (entry, stored) {
-            (Some(entry), _) => Ok(Some(Arc::try_unwrap(entry).map_or_else(|e| e.value.clone(), |e| e.value))),
+            (Some(entry), _) => Ok(Some(Entry::into_value(entry))),
             (None, Some(stored)) => self.decode(&stored),
             (None, None) => Ok(None),
         };
@@ -284,7 +326,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
 /// What the store is to be told, so that both tiers have the same deadline.
 pub(crate) fn exact(expires_at_ms: u64, codec: CodecId, durability: Durability) -> Put {
     let ttl = match expires_at_ms {
-        u64::MAX => Ttl::Never,
+        NEVER => Ttl::Never,
         ms => UNIX_EPOCH.checked_add(Duration::from_millis(ms)).map_or(Ttl::Never, Ttl::At),
     };
     Put { ttl, durability, codec }

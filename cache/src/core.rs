@@ -11,7 +11,8 @@
 //!    store, then the store holds nothing for the key, or the key is masked (`lower.rs`).
 //!    So a read that gets as far as the store finds the newest value, or none.
 //! 3. A value moves from memory to pending to the store, never back, except by promotion,
-//!    which copies. So who looks in this order misses nothing that stays.
+//!    which copies. So who looks in this order misses nothing that stays. A value that
+//!    replaces one further down counts as a move first.
 //! 4. A promotion copies only what is still the newest: under the stripe, with the store's
 //!    version unchanged and nothing in memory or pending.
 //!
@@ -84,8 +85,13 @@ pub(crate) struct Core<V: Cached, C: Codec<V>> {
     /// Held by who clears a bypassed store.
     pub(crate) reset: Mutex<()>,
     pub(crate) closed: AtomicBool,
+    /// Values that were moved up, from the store or pending to memory, by being replaced.
+    pub(crate) moves: AtomicU64,
     versions: AtomicU64,
 }
+
+/// Searches after which a miss is a miss.
+const SEARCHES_MAX: usize = 64;
 
 /// Whether a lookup counts: as a use, and in the stats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +122,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             clearing: AtomicUsize::new(0),
             reset: Mutex::default(),
             closed: AtomicBool::new(false),
+            moves: AtomicU64::new(0),
             versions: AtomicU64::new(OWN_VERSION),
         }
     }
@@ -167,7 +174,10 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             return Ok(Some(entry));
         }
         let found = match &self.lower {
-            Some(lower) => self.stored(lower, key),
+            Some(lower) => match self.stored(lower, key) {
+                Ok(None) => self.settled(|| self.once_more(lower, key)),
+                found => found,
+            },
             None => Ok(None),
         };
         match &found {
@@ -176,6 +186,36 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         }
         self.events.emit();
         found
+    }
+
+    /// A miss counts only if nothing was moved against the direction of the search meanwhile
+    /// (see `change.rs`). So in write-on-evict mode, and only there, a miss searches again.
+    fn settled<T>(&self, search: impl Fn() -> Result<Option<T>>) -> Result<Option<T>> {
+        if self.options.mode == Mode::WriteThrough {
+            return Ok(None);
+        }
+        // Each turn but the last means that somebody else got on; a miss after many is one
+        // that eviction might have caused as well.
+        for _ in 0..SEARCHES_MAX {
+            // Acquire: pairs with the Release in `insert_above`. A value that was moved before
+            // is found where it is now.
+            let moves = self.moves.load(Ordering::Acquire);
+            let found = search()?;
+            if found.is_some() || moves == self.moves.load(Ordering::Acquire) {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    fn once_more(&self, lower: &Lower, key: &[u8]) -> Result<Option<Arc<Entry<V>>>> {
+        if let Some(entry) = self.memory.peek_with(key, Arc::clone).or_else(|| self.waiting(key)) {
+            return Ok(Some(entry));
+        }
+        match lower.version(key)? {
+            Some(_) => self.stored(lower, key),
+            None => Ok(None),
+        }
     }
 
     /// The live entry that waits for the store under `key`.
@@ -248,14 +288,19 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     /// Whether `key` has a live value, as far as can be said without reading it.
     pub(crate) fn version(&self, key: &[u8]) -> Result<Option<u64>> {
         self.open()?;
-        let version = |entry: &Arc<Entry<V>>| entry.version;
-        if let Some(version) = self.memory.peek_with(key, version) {
-            return Ok(Some(version));
-        }
-        if let Some(entry) = self.waiting(key) {
-            return Ok(Some(entry.version));
-        }
-        let version = self.lower.as_ref().map_or(Ok(None), |lower| lower.version(key));
+        let search = || {
+            if let Some(version) = self.memory.peek_with(key, |entry| entry.version) {
+                return Ok(Some(version));
+            }
+            if let Some(entry) = self.waiting(key) {
+                return Ok(Some(entry.version));
+            }
+            self.lower.as_ref().map_or(Ok(None), |lower| lower.version(key))
+        };
+        let version = match search() {
+            Ok(None) => self.settled(search),
+            found => found,
+        };
         self.events.emit();
         version
     }

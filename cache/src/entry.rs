@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use larder_engine::CodecId;
 
-use crate::codec::{Codec, CodecError};
+use crate::codec::Codec;
 use crate::sync::{AtomicBool, Ordering};
 
 /// A value in memory. Behind an `Arc`, so that what leaves the tier moves on without a copy.
@@ -26,6 +26,14 @@ pub(crate) const OWN_VERSION: u64 = 1 << 63;
 impl<V> Entry<V> {
     pub(crate) fn new(value: V, expires_at_ms: u64, version: u64, weight: u64, unflushed: bool) -> Arc<Self> {
         Arc::new(Self { value, expires_at_ms, version, weight, unflushed: AtomicBool::new(unflushed) })
+    }
+
+    /// The value, copied only if somebody else holds the entry.
+    pub(crate) fn into_value(entry: Arc<Self>) -> V
+    where
+        V: Clone,
+    {
+        Arc::try_unwrap(entry).map_or_else(|entry| entry.value.clone(), |entry| entry.value)
     }
 
     pub(crate) fn is_unflushed(&self) -> bool {
@@ -52,21 +60,11 @@ pub(crate) trait Incoming<V> {
     fn into_value(self, version: u64) -> V;
 }
 
-/// A value, and its bytes unless it consists of them.
+/// A value, and its bytes unless it consists of them or they are not needed.
 pub(crate) struct Encoded<'c, V, C> {
-    codec: &'c C,
-    value: V,
-    bytes: Vec<u8>,
-}
-
-impl<'c, V, C: Codec<V>> Encoded<'c, V, C> {
-    pub(crate) fn new(codec: &'c C, value: V) -> Result<Self, CodecError> {
-        let mut bytes = Vec::new();
-        if codec.as_bytes(&value).is_none() {
-            codec.encode(&value, &mut bytes)?;
-        }
-        Ok(Self { codec, value, bytes })
-    }
+    pub(crate) codec: &'c C,
+    pub(crate) value: V,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl<V, C: Codec<V>> Incoming<V> for Encoded<'_, V, C> {

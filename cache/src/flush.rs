@@ -25,8 +25,10 @@ const WAITING_WEIGHT_MIN: u64 = 1 << 20;
 
 /// What became of an attempt to write an unflushed entry.
 enum Flush {
-    /// The store has it, or nobody needs it any more.
+    /// The store has it.
     Done,
+    /// Nobody needs it any more.
+    Gone,
     /// The store will never take it.
     Lost(&'static str),
     Failed(Failure),
@@ -56,7 +58,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             let Some(waiting) = self.pending.next() else { break };
             let (key, entry) = &waiting;
             match self.flush_entry(lower, key, entry, &lock) {
-                Some(Flush::Done) => {}
+                Some(Flush::Done | Flush::Gone) => {}
                 Some(Flush::Lost(why)) => self.lose(key, entry, why),
                 Some(Flush::Failed(_)) | None => {
                     self.pending.again(&waiting);
@@ -114,11 +116,11 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             self.pending.holds(key, entry) || self.memory.peek_with(&**key, is_it) == Some(true)
         };
         if self.is_clearing() || !is_current() {
-            return Some(Flush::Done);
+            return Some(Flush::Gone);
         }
         if !self.is_live(entry.expires_at_ms) {
             self.pending.remove(key, entry);
-            return Some(Flush::Done);
+            return Some(Flush::Gone);
         }
         match lower.put(key, bytes, &put) {
             Ok(Written::Stored { .. }) => {
@@ -168,7 +170,8 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
                 continue;
             }
             match self.flush_entry(lower, &key, &entry, |key| Some(self.stripes.lock(key))) {
-                Some(Flush::Done) | None => count += 1,
+                Some(Flush::Done) => count += 1,
+                Some(Flush::Gone) | None => {}
                 Some(Flush::Lost(why)) => self.lose(&key, &entry, why),
                 Some(Flush::Failed(failure)) => return Err(failure.into()),
             }
@@ -202,6 +205,11 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         let mut ended = self.flush_and_sync();
         if let Some(lower) = self.lower.as_ref().filter(|_| self.options.owns_lower) {
             ended = ended.and(lower.direct("close", |engine| engine.close()));
+        }
+        let lost = self.unflushed_len();
+        if self.lower.is_some() && lost != 0 {
+            self.counters.flush_losses.add(lost);
+            self.events.push(|| Event::Lost { why: "the cache was closed before the store took it" });
         }
         self.memory.clear();
         self.pending.clear();

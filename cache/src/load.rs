@@ -1,5 +1,7 @@
 //! Loading a value that is in neither tier, once.
 
+use larder_engine::Put;
+
 use crate::change::Inserted;
 use crate::codec::Codec;
 use crate::core::{Cached, Core};
@@ -75,27 +77,36 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     }
 
     fn publish(&self, key: &[u8], value: &V, lead: &Lead<'_, V>) -> Result<Inserted> {
-        self.insert_value(key, value.clone(), &larder_engine::Put::default(), Some(lead))
+        self.insert_value(key, value.clone(), &Put::default(), Some(lead))
     }
 
-    /// Encodes and inserts a value.
+    /// Encodes, if need be, and inserts a value.
     pub(crate) fn insert_value(
         &self,
         key: &[u8],
         value: V,
-        put: &larder_engine::Put,
+        put: &Put,
         loaded: Option<&Lead<'_, V>>,
     ) -> Result<Inserted> {
-        let encode = |source| Error::Encode { source };
         let codec = &self.options.codec;
-        let encoded_len = |value: &V| match &self.lower {
-            // Nobody needs the bytes; the weigher may.
-            None if self.options.weigher.is_some() => Ok(0),
-            _ => codec.encoded_len(value).map_err(encode),
+        let mut bytes = Vec::new();
+        let mut encode = |value: &V| match codec.as_bytes(value) {
+            Some(bytes) => Ok(bytes.len()),
+            None => codec.encode(value, &mut bytes).map(|()| bytes.len()),
         };
-        let encoded_len = encoded_len(&value)?;
+        let failed = |source| Error::Encode { source };
+        // Bytes are made once, if they are certain to be needed; else they are only counted,
+        // which also finds out early what has no bytes.
+        let through = self.goes_through(0, put.durability);
+        let encoded_len = match (through, &self.lower, &self.options.weigher) {
+            (true, ..) => encode(&value).map_err(failed)?,
+            (false, None, Some(_)) => 0,
+            _ => codec.encoded_len(&value).map_err(failed)?,
+        };
         let weight = self.weight(key.len(), encoded_len, &value);
-        let incoming = Encoded::new(codec, value).map_err(encode)?;
-        self.insert(key, incoming, weight, put, loaded)
+        if !through && self.goes_through(weight, put.durability) {
+            encode(&value).map_err(failed)?;
+        }
+        self.insert(key, Encoded { codec, value, bytes }, weight, put, loaded)
     }
 }

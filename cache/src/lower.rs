@@ -162,20 +162,19 @@ impl Lower {
         }
     }
 
-    /// Makes sure that the store holds nothing for `key`: whether it had a live value. Hold
-    /// the key's stripe.
-    pub(crate) fn evacuate(&self, key: &[u8]) -> Result<bool, Failure> {
+    /// Whether the store may hold anything for `key`. If it does not say, the key is masked.
+    /// Hold the key's stripe.
+    pub(crate) fn may_hold(&self, key: &[u8]) -> Result<bool, Failure> {
         if self.stale.bypassed() {
             return Err(self.not_tried());
         }
-        if !self.stale.hides(key) {
-            match self.attempt(&self.reads, "look a key up", |engine| engine.version(key)) {
-                Ok(None) => return Ok(false),
-                Ok(Some(_)) => {}
-                Err(failure) => return Err(self.masked(key, failure)),
-            }
+        if self.stale.hides(key) {
+            return Ok(true);
         }
-        self.remove(key)
+        match self.attempt(&self.reads, "look a key up", |engine| engine.version(key)) {
+            Ok(version) => Ok(version.is_some()),
+            Err(failure) => Err(self.masked(key, failure)),
+        }
     }
 
     /// Masks `key`, unless nothing was tried and the store says that it holds nothing for it.
@@ -190,6 +189,28 @@ impl Lower {
         failure
     }
 
+    /// All that the store shows of this cache. Ends early at a failure, which comes out as an
+    /// error only if the cache is strict.
+    pub(crate) fn iter(&self) -> Box<dyn Iterator<Item = Result<(Vec<u8>, Value)>> + '_> {
+        if self.stale.bypassed() || (self.reads.health() == Health::Offline && !self.strict) {
+            drop(self.not_tried());
+            return Box::new(std::iter::empty());
+        }
+        let ours = |entry: &Result<(Vec<u8>, Value)>| {
+            entry.as_ref().map_or(true, |(key, _)| {
+                key.starts_with(&self.prefix) && !self.stale.hides(key)
+            })
+        };
+        let entries = self.engine.iter().map_while(|entry| match entry {
+            Ok(entry) => Some(Ok(entry)),
+            Err(source) => {
+                let error = self.note("list its entries", source);
+                self.strict.then_some(Err(error))
+            }
+        });
+        Box::new(entries.filter(ours))
+    }
+
     /// Takes everything of this cache out of the store.
     pub(crate) fn clear(&self) -> Result<u64, Failure> {
         if self.prefix.is_empty() {
@@ -197,10 +218,11 @@ impl Lower {
         }
         // Others share the store: what is theirs stays.
         let keys = self.attempt(&self.reads, "list its keys", |engine| {
-            let ours = |entry: &Result<(Vec<u8>, Value), _>| {
-                entry.as_ref().map_or(true, |(key, _)| key.starts_with(&self.prefix))
+            let keys = engine.iter().map(|entry| entry.map(|(key, _)| key));
+            let ours = |key: &Result<Vec<u8>, _>| {
+                key.as_ref().map_or(true, |key| key.starts_with(&self.prefix))
             };
-            engine.iter().filter(ours).map(|entry| entry.map(|(key, _)| key)).collect::<Result<Vec<_>, _>>()
+            keys.filter(ours).collect::<Result<Vec<_>, _>>()
         })?;
         let mut count = 0;
         for key in keys {
@@ -231,11 +253,13 @@ impl Lower {
         op: &'static str,
         call: impl FnOnce(&dyn Engine) -> larder_engine::Result<T>,
     ) -> Result<T> {
-        call(&*self.engine).map_err(|source| {
-            self.failures.add(1);
-            self.events.push(|| Event::Failed { op, why: chain(&source) });
-            Error::Engine { op, source }
-        })
+        call(&*self.engine).map_err(|source| self.note(op, source))
+    }
+
+    fn note(&self, op: &'static str, source: larder_engine::Error) -> Error {
+        self.failures.add(1);
+        self.events.push(|| Event::Failed { op, why: chain(&source) });
+        Error::Engine { op, source }
     }
 
     /// Tries an operation, if its breaker lets it, and takes note of how it went.
@@ -259,11 +283,10 @@ impl Lower {
                 Ok(answer)
             }
             Err(source) => {
-                self.failures.add(1);
                 breaker.failed(permit, self.clock.now_ms());
-                self.events.push(|| Event::Failed { op, why: chain(&source) });
+                let error = self.note(op, source);
                 self.tell_health();
-                Err(Failure::Failed(Error::Engine { op, source }))
+                Err(Failure::Failed(error))
             }
         }
     }

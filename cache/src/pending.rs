@@ -141,12 +141,20 @@ impl<V> Pending<V> {
         let mut shard = self.shard(key).lock();
         let is_it = shard.waiting.get(key).is_some_and(|waiting| Arc::ptr_eq(waiting, entry));
         if is_it {
-            self.take(&mut shard, key);
+            self.take_from(&mut shard, key);
         }
         is_it
     }
 
-    fn take(&self, shard: &mut Shard<V>, key: &[u8]) -> Option<Arc<Entry<V>>> {
+    /// Takes out what waits under `key`. Hold the stripe.
+    pub(crate) fn take(&self, key: &[u8]) -> Option<Arc<Entry<V>>> {
+        if self.len() == 0 {
+            return None;
+        }
+        self.take_from(&mut self.shard(key).lock(), key)
+    }
+
+    fn take_from(&self, shard: &mut Shard<V>, key: &[u8]) -> Option<Arc<Entry<V>>> {
         let entry = shard.waiting.remove(key)?;
         // Release: as in `insert`.
         self.len.fetch_sub(1, Ordering::Release);
@@ -204,8 +212,14 @@ impl<V> Pending<V> {
 impl<V> Bar<'_, V> {
     /// Takes out what waits under the key.
     pub(crate) fn take(&self) -> Option<Arc<Entry<V>>> {
-        let mut shard = self.pending.shard(self.key).lock();
-        self.pending.take(&mut shard, self.key)
+        self.pending.take(self.key)
+    }
+
+    /// Takes out what waits under the key, unless it is `incoming`.
+    pub(crate) fn take_but(&self, incoming: &Arc<Entry<V>>) -> Option<Arc<Entry<V>>> {
+        let old = self.pending.get(self.key).filter(|entry| !Arc::ptr_eq(entry, incoming))?;
+        self.pending.remove(self.key, &old);
+        Some(old)
     }
 
     /// Lets `entry` in, should it be evicted at once.
