@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 /// Most entries of an engine that evicts.
 pub(crate) const CAPACITY: usize = 60;
 /// Values of this many bytes and more are refused.
-pub(crate) const REFUSES_LEN: usize = 1100 << 10;
+pub(crate) const REFUSES_LEN: usize = 200 << 10;
 
 macro_rules! bugs {
     ($($bug:ident,)*) => {
