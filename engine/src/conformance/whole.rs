@@ -16,6 +16,7 @@ pub(super) const ALL: &[(&str, Behaviour)] = &[
     ("clear_removes_everything_and_counts_it", clear_removes_everything_and_counts_it),
     ("clear_during_iteration_ends_it_well", clear_during_iteration_ends_it_well),
     ("a_held_value_keeps_its_bytes", a_held_value_keeps_its_bytes),
+    ("many_entries_do_not_mix", many_entries_do_not_mix),
 ];
 
 fn key(n: u64) -> Vec<u8> {
@@ -238,10 +239,36 @@ fn a_held_value_keeps_its_bytes(trial: &mut Trial) -> Verdict {
     unchanged("a remove")?;
     trial.engine().clear()?;
     unchanged("a clear")?;
+    let other = expand(200, 20_000.min(most));
     for n in 0..400 {
-        trial.put(&key(n % 50), &expand(n, 20_000.min(most)))?;
+        trial.put(&key(n % 50), &other)?;
     }
     unchanged("writing more")?;
     trial.engine().close()?;
     unchanged("closing")
+}
+
+fn many_entries_do_not_mix(trial: &mut Trial) -> Verdict {
+    const COUNT: u64 = 5_000;
+    for n in 0..COUNT {
+        trial.put(&key(n), &expand(n, 40))?;
+    }
+    for n in (0..COUNT).step_by(3) {
+        trial.engine().remove(&key(n))?;
+    }
+    for n in (0..COUNT).step_by(7) {
+        trial.put(&key(n), &expand(n, 50))?;
+    }
+    for n in 0..COUNT {
+        let key = key(n);
+        match (n % 3, n % 7) {
+            (_, 0) => trial.holds(&key, &expand(n, 50))?,
+            (0, _) => {
+                let found = trial.get(&key)?;
+                ensure!(found.is_none(), "{} came back", show(&key));
+            }
+            _ => trial.holds(&key, &expand(n, 40))?,
+        }
+    }
+    Ok(())
 }
