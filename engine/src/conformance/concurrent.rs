@@ -89,10 +89,27 @@ fn play(scene: &Scene<'_>, plan: &Plan, may_evict: bool) -> Verdict {
         let of_key = |record: &mut Record| record.events.remove(&key).unwrap_or_default();
         let threads: Vec<_> = records.iter_mut().map(of_key).collect();
         history::check(&threads, may_evict).map_err(|unexplained| {
-            Stop::Broken(format!("round {}, key {key}: {unexplained}", scene.round))
+            let around = around(&threads, &unexplained.pending);
+            Stop::Broken(format!("round {}, key {key}: {unexplained}{around}", scene.round))
         })?;
     }
     Ok(())
+}
+
+/// What happened shortly before the operations that do not fit, in order of calling.
+fn around(threads: &[Vec<Event>], pending: &[(usize, Event)]) -> String {
+    const LINES: usize = 40;
+    let first = pending.iter().map(|(_, event)| event.called).min().unwrap_or(0);
+    let mut all: Vec<(usize, &Event)> =
+        (0..).zip(threads).flat_map(|(n, e)| e.iter().map(move |e| (n, e))).collect();
+    all.sort_by_key(|(_, event)| event.called);
+    let until = all.partition_point(|(_, event)| event.called <= first) + LINES / 4;
+    let shown = &all[until.saturating_sub(LINES).min(all.len())..until.min(all.len())];
+    let line = |(thread, event): &(usize, &Event)| {
+        let Event { called, returned, what } = event;
+        format!("\n    thread {thread} [{called}, {returned}] {what:?}")
+    };
+    shown.iter().map(line).collect()
 }
 
 /// What is there once all threads are done; and that all ways of asking agree.

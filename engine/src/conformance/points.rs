@@ -2,7 +2,7 @@
 
 use super::random::expand;
 use super::report::{Stop, Verdict, ensure};
-use super::trial::{LASTING, Trial, show};
+use super::trial::{LASTING, Trial};
 use crate::CodecId;
 use crate::engine::{Outcome, Put, Rejection};
 use crate::error::Error;

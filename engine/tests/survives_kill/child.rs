@@ -18,7 +18,7 @@ pub(crate) const JOB: &str = "LARDER_KILL_JOB";
 
 /// Works until it is killed. Ends by itself, with an error, only if something went wrong.
 pub(crate) fn run(job: &Job) -> Result<(), Box<dyn std::error::Error>> {
-    let engine: Arc<dyn Engine> = Arc::from(stores::open(job)?.engine);
+    let engine: Arc<dyn Engine> = Arc::from(stores::open(job, false)?.engine);
     let mut notes = Vec::new();
     for thread in 0..job.threads {
         notes.push(Notes::create(&job.notes, thread)?);

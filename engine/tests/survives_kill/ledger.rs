@@ -79,11 +79,8 @@ impl Ledger {
                 if version <= before {
                     return Err(format!("{key:?} got version {version}, had {before} before"));
                 }
-                let put = Put {
-                    number,
-                    deadline_ms: deadline_ms(job, ttl_ms),
-                    version: Some(version),
-                };
+                let put =
+                    Put { number, deadline_ms: deadline_ms(job, ttl_ms), version: Some(version) };
                 self.known.insert(key, Fact { left: Some(put), when, under_way: None, version });
             }
             Op::Remove(key) => {

@@ -8,9 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use larder_engine::clock::is_live;
-use larder_engine::{
-    Clock, Engine, Error, ManualClock, Meta, Outcome, Put, Result, Stats, Value,
-};
+use larder_engine::{Clock, Engine, Error, ManualClock, Meta, Outcome, Put, Result, Stats, Value};
 use parking_lot::Mutex;
 
 /// What is wrong with a stand-in.
@@ -60,10 +58,7 @@ impl Flaw {
 
     /// A record is written in two parts, so that a kill can fall between them.
     const fn tears(self) -> bool {
-        matches!(
-            self,
-            Self::FillsTornTail | Self::RefusesTornTail | Self::AppendsToTornTail
-        )
+        matches!(self, Self::FillsTornTail | Self::RefusesTornTail | Self::AppendsToTornTail)
     }
 }
 
@@ -105,8 +100,7 @@ impl StandIn {
             .map_err(failed("open"))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed("read"))?;
-        let mut state =
-            State { file, buffer: Vec::new(), entries: BTreeMap::new(), version: 0 };
+        let mut state = State { file, buffer: Vec::new(), entries: BTreeMap::new(), version: 0 };
         let used = state.replay(&bytes, flaw);
         if used < bytes.len() && flaw == Flaw::RefusesTornTail {
             return Err(failed("replay")(io::Error::other("the last record is cut short")));

@@ -1,5 +1,9 @@
 //! The stores that are put to the test: ours, and stand-ins that are wrong on purpose.
 
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use larder_engine::{Disk, Engine, ManualClock, Result};
@@ -14,19 +18,16 @@ pub(crate) struct Opened {
     pub(crate) damage: Option<String>,
 }
 
-/// Opens the store of a job; only a parent, who has the time, has it verified.
-pub(crate) fn open(job: &Job) -> Result<Opened> {
+/// Opens the store of a job, and has every byte of it looked at if there is time for that.
+pub(crate) fn open(job: &Job, verify: bool) -> Result<Opened> {
     let clock = Arc::new(ManualClock::at(job.now_ms()));
     if let Some(flaw) = Flaw::named(&job.store) {
         let engine = Box::new(StandIn::open(&job.dir, flaw, clock)?);
         return Ok(Opened { engine, damage: None });
     }
     let (budget, segment_len) = if job.roomy { (1 << 30, 1 << 20) } else { (3 << 20, 64 << 10) };
-    let disk = Disk::builder(&job.dir)
-        .clock(clock)
-        .budget(budget)
-        .segment_len(segment_len)
-        .open()?;
+    let disk =
+        Disk::builder(&job.dir).clock(clock).budget(budget).segment_len(segment_len).open()?;
     Ok(Opened { engine: Box::new(disk), damage: None })
 }
 
