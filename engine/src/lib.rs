@@ -9,11 +9,14 @@
 //! | [`error`] | [`Error`] |
 //! | [`clock`] | [`Clock`]: the only source of time |
 //! | [`stats`] | [`Stats`], [`Health`] |
+//! | `conformance` | the suite that every engine has to pass (feature `conformance`) |
 //!
 //! Data flows one way: `larder-format` knows bytes, this crate knows engines, and `larder`
 //! composes them into the cache that people embed.
 
 pub mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod disk;
 pub mod engine;
 pub mod error;

@@ -1,0 +1,85 @@
+//! The process that is killed.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use larder_engine::{Durability, Engine, Outcome, Put, Ttl};
+
+use crate::stores;
+use crate::work::{Job, Note, Notes, Op, script};
+
+/// What the parent waits for.
+pub(crate) const READY: &str = "ready to be killed";
+/// Where the job stands.
+pub(crate) const JOB: &str = "LARDER_KILL_JOB";
+
+/// Works until it is killed. Ends by itself, with an error, only if something went wrong.
+pub(crate) fn run(job: &Job) -> Result<(), Box<dyn std::error::Error>> {
+    let engine: Arc<dyn Engine> = Arc::from(stores::open(job, false)?.engine);
+    let mut notes = Vec::new();
+    for thread in 0..job.threads {
+        notes.push(Notes::create(&job.notes, thread)?);
+    }
+    let mut out = io::stdout();
+    writeln!(out, "{READY}")?;
+    out.flush()?;
+    // From 1 on: 0 is what an earlier life did.
+    let ticks = Arc::new(AtomicU64::new(1));
+    let (job, engine, ticks) = (&*job, &*engine, &*ticks);
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..job.threads)
+            .zip(notes)
+            .map(|(thread, notes)| scope.spawn(move || work(job, engine, ticks, thread, notes)))
+            .collect();
+        // Whichever fails first is what the parent should hear about.
+        while threads.iter().all(|thread| !thread.is_finished()) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let failed = threads.into_iter().find(|thread| thread.is_finished());
+        let said = failed.and_then(|thread| thread.join().ok());
+        eprintln!("a thread ended: {said:?}");
+        std::process::exit(3)
+    })
+}
+
+fn work(
+    job: &Job,
+    engine: &dyn Engine,
+    ticks: &AtomicU64,
+    thread: u64,
+    mut notes: Notes,
+) -> Result<(), String> {
+    for op in script(job, thread) {
+        let called = ticks.fetch_add(1, Ordering::SeqCst);
+        let version = act(engine, op).map_err(|error| format!("{op:?}: {error}"))?;
+        let returned = ticks.fetch_add(1, Ordering::SeqCst);
+        let note = Note { called, returned, version };
+        notes.add(note).map_err(|error| format!("cannot take a note: {error}"))?;
+    }
+    loop {
+        thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// The version that a put got, else 0.
+fn act(engine: &dyn Engine, op: Op) -> Result<u64, String> {
+    let told = |error: larder_engine::Error| error.to_string();
+    match op {
+        Op::Put { key, number, ttl_ms } => {
+            let ttl = ttl_ms.map_or(Ttl::Never, |ms| Ttl::After(Duration::from_millis(ms)));
+            let options = Put { ttl, durability: Durability::None, ..Put::default() };
+            match engine.put(&key.bytes(), &number.value(key), &options).map_err(told)? {
+                Outcome::Admitted { version } => return Ok(version),
+                refused @ Outcome::Rejected(_) => return Err(format!("refused: {refused:?}")),
+            }
+        }
+        Op::Remove(key) => drop(engine.remove(&key.bytes()).map_err(told)?),
+        Op::Get(key) => drop(engine.get(&key.bytes()).map_err(told)?),
+        Op::Clear => drop(engine.clear().map_err(told)?),
+        Op::Sync => engine.sync().map_err(told)?,
+    }
+    Ok(0)
+}

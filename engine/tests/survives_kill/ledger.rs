@@ -1,0 +1,174 @@
+//! What may be in a store after a kill, and what may not.
+//!
+//! For each key there is what the last operation that returned left behind. The one that was
+//! under way when the process died may have happened or not; so may a clear that was under
+//! way, or that overlapped. Nothing else is allowed: what is older is a lost write, or a dead
+//! one that came back.
+
+use std::collections::BTreeMap;
+
+use crate::work::{Job, Key, Note, Number, Op, script};
+
+/// What there is under a key.
+pub(crate) type Present = Option<Put>;
+
+/// A value that was put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Put {
+    pub(crate) number: Number,
+    pub(crate) deadline_ms: u64,
+    /// As the engine said; `None` if it died before it could.
+    pub(crate) version: Option<u64>,
+}
+
+/// What was found under a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) number: Number,
+    pub(crate) version: u64,
+}
+
+/// What is known of the keys of a directory.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    known: BTreeMap<Key, Fact>,
+    clears: Vec<Span>,
+    clear_under_way: bool,
+}
+
+/// What the last operation that returned left under a key, and what was under way.
+#[derive(Debug, Clone, Copy)]
+struct Fact {
+    left: Present,
+    when: Span,
+    under_way: Option<Present>,
+    /// Highest version that the key was ever seen or said to have.
+    version: u64,
+}
+
+/// From before the call to after the return.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    called: u64,
+    returned: u64,
+}
+
+impl Ledger {
+    /// Takes down a life: what each thread noted, and what it was about to do.
+    pub(crate) fn live(&mut self, job: &Job, notes: &[Vec<Note>]) -> Result<(), String> {
+        self.clears.clear();
+        self.clear_under_way = false;
+        for (thread, notes) in (0..).zip(notes) {
+            let mut ops = script(job, thread);
+            for &note in notes {
+                ops.next().map_or(Ok(()), |op| self.returned(job, op, note))?;
+            }
+            if let Some(op) = ops.next() {
+                self.under_way(job, op);
+            }
+        }
+        Ok(())
+    }
+
+    fn returned(&mut self, job: &Job, op: Op, note: Note) -> Result<(), String> {
+        let when = Span { called: note.called, returned: note.returned };
+        match op {
+            Op::Put { key, number, ttl_ms } => {
+                let before = self.known.get(&key).map_or(0, |fact| fact.version);
+                let version = note.version;
+                if version <= before {
+                    return Err(format!("{key:?} got version {version}, had {before} before"));
+                }
+                let put =
+                    Put { number, deadline_ms: deadline_ms(job, ttl_ms), version: Some(version) };
+                self.known.insert(key, Fact { left: Some(put), when, under_way: None, version });
+            }
+            Op::Remove(key) => {
+                let version = self.known.get(&key).map_or(0, |fact| fact.version);
+                self.known.insert(key, Fact { left: None, when, under_way: None, version });
+            }
+            Op::Clear => self.clears.push(when),
+            Op::Get(_) | Op::Sync => {}
+        }
+        Ok(())
+    }
+
+    fn under_way(&mut self, job: &Job, op: Op) {
+        let (key, happens) = match op {
+            Op::Put { key, number, ttl_ms } => {
+                let deadline_ms = deadline_ms(job, ttl_ms);
+                (key, Some(Put { number, deadline_ms, version: None }))
+            }
+            Op::Remove(key) => (key, None),
+            Op::Clear => {
+                self.clear_under_way = true;
+                return;
+            }
+            Op::Get(_) | Op::Sync => return,
+        };
+        self.known.entry(key).or_insert(Fact::NEVER).under_way = Some(happens);
+    }
+
+    /// All keys that were ever used.
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        self.known.keys().copied().collect()
+    }
+
+    /// Compares what was found under a key with what may be there, and learns from it: what
+    /// is there now has to stay, and what is gone has to stay away.
+    pub(crate) fn found(
+        &mut self,
+        job: &Job,
+        key: Key,
+        found: Option<Found>,
+    ) -> Result<(), String> {
+        let fact = self.known.get(&key).copied().unwrap_or(Fact::NEVER);
+        let allowed = self.allowed(job, &fact);
+        let fits = |present: &&Present| match (present, found) {
+            (None, None) => true,
+            (Some(put), Some(found)) => {
+                put.number == found.number
+                    && put.version.map_or(found.version > fact.version, |v| v == found.version)
+            }
+            _ => false,
+        };
+        let Some(left) = allowed.iter().find(fits) else {
+            return Err(format!("{key:?} has {found:?}; allowed: {allowed:?}; last: {fact:?}"));
+        };
+        let version = fact.version.max(found.map_or(0, |found| found.version));
+        let left = left.map(|put| Put { version: found.map(|found| found.version), ..put });
+        self.known.insert(key, Fact { left, when: Span::BEFORE, under_way: None, version });
+        Ok(())
+    }
+
+    /// Everything that may be there now.
+    fn allowed(&self, job: &Job, fact: &Fact) -> Vec<Present> {
+        let mut left = fact.left;
+        if self.clears.iter().any(|clear| clear.called > fact.when.returned) {
+            left = None;
+        }
+        let mut allowed = vec![left];
+        let overlaps = self.clears.iter().any(|clear| clear.returned > fact.when.called);
+        if overlaps || self.clear_under_way || !job.roomy {
+            allowed.push(None);
+        }
+        allowed.extend(fact.under_way);
+        for present in &mut allowed {
+            present.take_if(|put| put.deadline_ms <= job.now_ms());
+        }
+        allowed
+    }
+}
+
+impl Fact {
+    const NEVER: Self = Self { left: None, when: Span::BEFORE, under_way: None, version: 0 };
+}
+
+impl Span {
+    /// An earlier life.
+    const BEFORE: Self = Self { called: 0, returned: 0 };
+}
+
+fn deadline_ms(job: &Job, ttl_ms: Option<u64>) -> u64 {
+    ttl_ms.map_or(u64::MAX, |ttl_ms| job.now_ms() + ttl_ms)
+}

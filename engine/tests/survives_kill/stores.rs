@@ -1,0 +1,37 @@
+//! The stores that are put to the test: ours, and stand-ins that are wrong on purpose.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use larder_engine::{Disk, Engine, ManualClock, Result};
+
+use crate::standin::{Flaw, StandIn};
+use crate::work::Job;
+
+/// An open store.
+pub(crate) struct Opened {
+    pub(crate) engine: Box<dyn Engine>,
+    /// What is wrong with its files, if anything.
+    pub(crate) damage: Option<String>,
+}
+
+/// Opens the store of a job, and has every byte of it looked at if there is time for that.
+pub(crate) fn open(job: &Job, verify: bool) -> Result<Opened> {
+    let clock = Arc::new(ManualClock::at(job.now_ms()));
+    if let Some(flaw) = Flaw::named(&job.store) {
+        let engine = Box::new(StandIn::open(&job.dir, flaw, clock)?);
+        return Ok(Opened { engine, damage: None });
+    }
+    let (budget, segment_len) = if job.roomy { (1 << 30, 1 << 20) } else { (3 << 20, 64 << 10) };
+    let disk =
+        Disk::builder(&job.dir).clock(clock).budget(budget).segment_len(segment_len).open()?;
+    Ok(Opened { engine: Box::new(disk), damage: None })
+}
+
+/// Opens the store of a job and looks at every byte of it.
+pub(crate) fn open_verified(job: &Job) -> Result<Opened> {
+    open(job)
+}
