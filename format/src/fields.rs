@@ -6,8 +6,8 @@
 use crate::layout::{
     ARRAY_HEAD_LEN, BATCH_LEN, ENTRY_LEN, EXTERNAL_REF_LEN, EXTERNAL_TRAILER_LEN, INDEX_HEADER_LEN,
     RECORD_HEADER_LEN, SEGMENT_COMMITTED, SEGMENT_HEADER_LEN, SEGMENT_STATE, SEGMENT_SYNCED,
-    SESSION_LEN, SHARED_AT, SHARED_ENTRIES, SHARED_GENERATIONS, SHARED_NEXT_EXTERNAL,
-    SHARED_NEXT_SEGMENT, SHARED_NEXT_SEQ, SUPERBLOCK_LEN, TRAILER_LEN,
+    SESSION_LEN, SHARED_AT, SHARED_DROPPED, SHARED_ENTRIES, SHARED_GENERATIONS,
+    SHARED_NEXT_EXTERNAL, SHARED_NEXT_SEGMENT, SHARED_NEXT_SEQ, SUPERBLOCK_LEN, TRAILER_LEN,
 };
 
 /// How a field is shown to people.
@@ -122,13 +122,14 @@ pub const SESSION: Structure = Structure {
 /// The words that live processes share, from [`SHARED_AT`].
 pub const SHARED: Structure = Structure {
     name: "shared words",
-    len: SHARED_ENTRIES + 8 - SHARED_AT,
+    len: SHARED_DROPPED + 8 - SHARED_AT,
     fields: &[
         f(SHARED_NEXT_SEQ - SHARED_AT, 8, "next sequence", Show::Hex),
         f(SHARED_NEXT_SEGMENT - SHARED_AT, 8, "next segment", Show::Number),
         f(SHARED_NEXT_EXTERNAL - SHARED_AT, 8, "next external", Show::Number),
         f(SHARED_GENERATIONS - SHARED_AT, 8, "generations", Show::Generations),
         f(SHARED_ENTRIES - SHARED_AT, 8, "entries", Show::Number),
+        f(SHARED_DROPPED - SHARED_AT, 8, "dropped", Show::Number),
     ],
 };
 

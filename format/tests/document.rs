@@ -158,6 +158,7 @@ fn segments() -> Vec<Changes> {
         offset_units: 256,
         kind: Kind::Value,
         replaced: false,
+        external: false,
         seq_delta: Some(1),
     };
     let record = RecordHeader { written_ms: 5, ..header(Kind::Value, 1) };
@@ -191,6 +192,7 @@ fn segments() -> Vec<Changes> {
             ["place"] => offset_units: 257,
             ["place"] => kind: Kind::Seal,
             ["place"] => replaced: true,
+            ["place"] => external: true,
             ["sequence delta"] => seq_delta: None,
         }),
         changes!(TRAILER, writer.trailer(), |trailer: &Trailer| trailer.encode(salt, file_len), {

@@ -40,9 +40,7 @@ proptest! {
     }
 
     #[test]
-    fn freezing_keeps_all_but_the_hits(
-        hash: u64, segment: u64, units in 0..1_usize << 22, state in states(), freq: u8,
-    ) {
+    fn freezing_keeps_all_but_the_hits(hash: u64, segment: u64, units in 0..1_usize << 22, state in states(), freq: u8) {
         let cold = Slot::new(hash, segment, units * UNIT, state);
         let frozen = cold.with_freq(freq).freeze();
         prop_assert!(frozen.is_frozen());
@@ -67,9 +65,7 @@ proptest! {
     }
 
     #[test]
-    fn the_other_bucket_is_another_one_in_the_same_page_and_back(
-        hash: u64, bucket in 0..PAGE_BUCKETS, state in states(),
-    ) {
+    fn the_other_bucket_is_another_one_in_the_same_page_and_back(hash: u64, bucket in 0..PAGE_BUCKETS, state in states()) {
         let slot = Slot::new(hash, 1, 4096, state);
         let other = other_bucket(bucket, slot);
         prop_assert!(other < PAGE_BUCKETS && other != bucket);
@@ -83,8 +79,7 @@ proptest! {
     /// What lets an index double without reading a record.
     #[test]
     fn a_slot_tells_its_page_in_the_next_generation(
-        hash: u64, geometry in geometries(), state in states(), segment: u64,
-        units in 0..1_usize << 22,
+        hash: u64, geometry in geometries(), state in states(), segment: u64, units in 0..1_usize << 22,
     ) {
         let page = geometry.page(hash);
         prop_assert!(page < geometry.pages());
@@ -96,10 +91,7 @@ proptest! {
                 prop_assert_eq!(doubled.page(hash), geometry.split_page(page, slot.freeze()));
                 prop_assert_eq!(doubled.page(hash) % geometry.pages(), page);
             }
-            None => {
-                let grown = geometry.page_bits == PAGE_BITS_MAX;
-                prop_assert!(grown || geometry.splits() == SPLITS_MAX);
-            }
+            None => prop_assert!(geometry.splits() == SPLITS_MAX || geometry.page_bits == PAGE_BITS_MAX),
         }
     }
 }

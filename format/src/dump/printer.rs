@@ -270,8 +270,9 @@ impl Display for Meaning<'_> {
             },
             Show::Place => {
                 let replaced = if number >> 31 & 1 == 0 { "" } else { ", replaced" };
+                let external = if number >> 27 & 1 == 0 { "" } else { ", external" };
                 let kind = kind_of(number >> 28 & 7);
-                write!(out, " {kind} at {:#x}{replaced}", (number & 0x0FFF_FFFF) << 4)
+                write!(out, " {kind} at {:#x}{replaced}{external}", (number & 0x07FF_FFFF) << 4)
             }
             Show::Delta if low == u32::MAX.into() => write!(out, " stands in the record"),
             Show::Delta => write!(out, " base + {number}"),

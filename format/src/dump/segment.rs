@@ -5,7 +5,7 @@ use core::fmt;
 use super::printer::{Printed, Printer, is_zero, kind_name, number};
 use crate::batch::Batch;
 use crate::external::ExternalRef;
-use crate::fields::{BATCH, EXTERNAL_REF, RECORD, SEGMENT_HEADER, SEGMENT_WORDS, TRAILER};
+use crate::fields::{BATCH, ENTRY, EXTERNAL_REF, RECORD, SEGMENT_HEADER, SEGMENT_WORDS, TRAILER};
 use crate::hash::{Salt, crc_from};
 use crate::layout::{
     ENTRY_LEN, RECORD_HEADER_LEN, SEGMENT_COMMITTED, SEGMENT_DATA, SEGMENT_HEADER_LEN, TRAILER_LEN,
@@ -153,27 +153,24 @@ impl<W: fmt::Write> Printer<'_, W> {
             let place = u64::from(found.offset_units) << 4;
             let replaced = if found.replaced { ", replaced" } else { "" };
             let hash = found.key_hash;
-            self.line(
-                at,
-                ENTRY_LEN,
-                format_args!(
-                    "entry {number}: {kind} at {place:#x}, hash {hash:#018x}, {}{replaced}",
-                    Delta(found.seq_delta)
-                ),
-            )?;
+            match found.seq_delta {
+                Some(delta) => self.line(
+                    at,
+                    ENTRY_LEN,
+                    format_args!(
+                        "entry {number}: {kind} at {place:#x}, hash {hash:#018x}, base + {delta}{replaced}"
+                    ),
+                )?,
+                None => self.line(
+                    at,
+                    ENTRY_LEN,
+                    format_args!(
+                        "entry {number}: {kind} at {place:#x}, hash {hash:#018x}, sequence in the record{replaced}"
+                    ),
+                )?,
+            }
         }
+        debug_assert_eq!(ENTRY.len, ENTRY_LEN, "one line holds an entry");
         Ok(())
-    }
-}
-
-/// A footer entry's sequence number.
-struct Delta(Option<u32>);
-
-impl fmt::Display for Delta {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(delta) => write!(out, "base + {delta}"),
-            None => out.write_str("sequence in the record"),
-        }
     }
 }

@@ -134,6 +134,7 @@ impl SegmentWriter {
             offset_units: (offset / UNIT).try_into().unwrap(),
             kind: header.kind,
             replaced: header.flags.has(Flags::REPLACED),
+            external: header.flags.has(Flags::EXTERNAL),
             seq_delta: header
                 .seq
                 .checked_sub(self.header.base_seq)
