@@ -120,7 +120,8 @@ pub struct ExternalFooter {
     pub id: u64,
     /// What the file holds.
     pub class: ExternalClass,
-    /// Sequence number of the record that names it; seeds the chunk checksums.
+    /// A sequence number drawn for the file, before that of the record that names it; seeds
+    /// the chunk checksums.
     pub seq: u64,
     /// Hash of the key.
     pub key_hash: u64,

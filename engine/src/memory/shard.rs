@@ -189,6 +189,12 @@ impl<K, V> Cell<K, V> {
         Self { shard: Mutex::new(shard), published: Published::default() }
     }
 
+    /// For what does not change what the shard holds: lookups.
+    #[inline]
+    pub(super) fn lock_to_look(&self) -> MutexGuard<'_, Shard<K, V>> {
+        self.shard.lock()
+    }
+
     /// For everything that may change what the shard holds.
     pub(super) fn lock(&self) -> Locked<'_, K, V> {
         Locked { shard: self.shard.lock(), published: &self.published }
@@ -230,7 +236,7 @@ impl<K, V> DerefMut for Locked<'_, K, V> {
 
 impl<K, V> Drop for Locked<'_, K, V> {
     fn drop(&mut self) {
-        // Relaxed: see `Cell::weight`. Hits change neither, and then write neither.
+        // Relaxed: see `Cell::weight`.
         let show = |gauge: &AtomicU64, now| {
             if gauge.load(Ordering::Relaxed) != now {
                 gauge.store(now, Ordering::Relaxed);

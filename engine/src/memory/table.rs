@@ -101,6 +101,11 @@ impl<K, V> Table<K, V> {
             }
             None if self.is_full() => return None,
             None => {
+                if self.slab.len() == self.slab.capacity() {
+                    // A quarter more, not twice as much: what is spent must stay near what is
+                    // weighed.
+                    self.slab.reserve_exact(self.slab.len() / 4 + 16);
+                }
                 self.slab.push(Some(entry));
                 u32::try_from(self.slab.len() - 1).ok()?
             }

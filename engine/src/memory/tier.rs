@@ -141,7 +141,7 @@ impl<K, V> Tier<K, V> {
         stats.rejected = self.rejected.load(Ordering::Relaxed);
         for cell in &self.cells {
             let counts = {
-                let shard = cell.lock();
+                let shard = cell.lock_to_look();
                 stats.entries += shard.table.len() as u64;
                 shard.counts
             };
@@ -200,7 +200,7 @@ impl<K, V> Tier<K, V> {
         K: Clone,
         V: Clone,
     {
-        let shard = self.cells[cell].lock();
+        let shard = self.cells[cell].lock_to_look();
         let live = shard.table.iter().filter(|(_, entry)| self.is_live(entry));
         live.map(|(_, entry)| (entry.key.clone(), entry.value.clone())).collect()
     }
@@ -258,8 +258,7 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         Q: Hash + Eq + ?Sized,
     {
         let hash = self.hash(key);
-        let mut departures = self.departures();
-        let mut locked = self.cells[self.cell_at(hash)].lock();
+        let mut locked = self.cells[self.cell_at(hash)].lock_to_look();
         let shard = &mut *locked;
         let found = shard.table.find(hash, key).and_then(|id| Some((id, shard.table.get(id)?)));
         let Some((id, entry)) = found else {
@@ -268,7 +267,9 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         };
         if !self.is_live(entry) {
             shard.counts.misses += 1;
-            self.drop_entry(shard, id, Cause::Expired, &mut departures);
+            drop(locked);
+            // Removes it only if it is still expired.
+            self.remove_if(key, |_| false);
             return None;
         }
         shard.counts.hits += 1;
@@ -290,7 +291,7 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         Q: Hash + Eq + ?Sized,
     {
         let hash = self.hash(key);
-        let shard = self.cells[self.cell_at(hash)].lock();
+        let shard = self.cells[self.cell_at(hash)].lock_to_look();
         let entry = shard.table.get(shard.table.find(hash, key)?)?;
         self.is_live(entry).then(|| look(&entry.value))
     }

@@ -1,7 +1,8 @@
 //! Hashes of what was evicted, oldest forgotten first.
 //!
-//! A queue of (hash, weight), and a table from the hash to the place in the queue. Taking a
-//! hash out leaves a dead place behind; when half of the queue is dead, it is rebuilt.
+//! A queue of hashes and weights, and a table from a hash to its place in the queue. Taking a
+//! hash out leaves a dead place behind; when half of the queue is dead, it is rebuilt. About
+//! 20 bytes per ghost.
 //!
 //! # Invariants
 //! 1. Every live place is in the table once, and nothing else is; `weight` is their sum.
@@ -11,17 +12,17 @@ use std::collections::VecDeque;
 
 use hashbrown::HashTable;
 
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    hash: u64,
-    weight: u64,
-    live: bool,
-}
+/// Stands in place of the weight of a dead place.
+const DEAD: u32 = u32::MAX;
+/// What weighs more counts as this much.
+const WEIGHT_MAX: u64 = DEAD as u64 - 1;
 
 /// What was evicted lately, up to a weight and a number.
 #[derive(Debug, Default)]
 pub(super) struct Ghost {
-    queue: VecDeque<Place>,
+    hashes: VecDeque<u64>,
+    /// Apart from the hashes, so that nothing is lost to alignment.
+    weights: VecDeque<u32>,
     /// The number of the place at the front; the next one has the next number, wrapping.
     front: u32,
     places: HashTable<u32>,
@@ -40,11 +41,14 @@ impl Ghost {
         if weight > weight_max || len_max == 0 || self.find(hash).is_some() {
             return;
         }
+        let weight = weight.min(WEIGHT_MAX);
         while self.weight + weight > weight_max || self.len() >= len_max {
-            self.forget_oldest();
+            self.unlink(0);
+            self.trim();
         }
-        let number = self.number(self.queue.len());
-        self.queue.push_back(Place { hash, weight, live: true });
+        let number = self.number(self.hashes.len());
+        self.hashes.push_back(hash);
+        self.weights.push_back(u32::try_from(weight).unwrap_or(DEAD - 1));
         self.weight += weight;
         self.link(hash, number);
     }
@@ -56,7 +60,7 @@ impl Ghost {
         };
         self.unlink(at);
         self.trim();
-        if self.queue.len() > 2 * self.len() + 32 {
+        if self.hashes.len() > 2 * self.len() + 32 {
             self.compact();
         }
         true
@@ -64,8 +68,8 @@ impl Ghost {
 
     /// Checks both invariants.
     pub(super) fn validate(&self) -> Result<(), String> {
-        let live = || self.queue.iter().filter(|place| place.live);
-        let weight: u64 = live().map(|place| place.weight).sum();
+        let live = || self.weights.iter().zip(&self.hashes).filter(|&(&weight, _)| weight != DEAD);
+        let weight: u64 = live().map(|(&weight, _)| u64::from(weight)).sum();
         if (live().count(), weight) != (self.len(), self.weight) {
             return Err(format!(
                 "{} ghosts weighing {} were counted as {} weighing {weight}",
@@ -74,66 +78,57 @@ impl Ghost {
                 live().count()
             ));
         }
-        if live().any(|place| self.find(place.hash).is_none()) {
+        if live().any(|(_, &hash)| self.find(hash).is_none()) {
             return Err("a ghost is not in its table".to_owned());
         }
-        if self.queue.front().is_some_and(|place| !place.live) {
+        if self.weights.front() == Some(&DEAD) {
             return Err("the oldest ghost is dead".to_owned());
         }
         Ok(())
     }
 
     fn find(&self, hash: u64) -> Option<usize> {
-        let found = self.places.find(hash, |&number| self.queue[self.at(number)].hash == hash);
-        found.map(|&number| self.at(number))
+        let at = |number: u32| number.wrapping_sub(self.front) as usize;
+        self.places.find(hash, |&number| self.hashes[at(number)] == hash).map(|&number| at(number))
     }
 
-    fn at(&self, number: u32) -> usize {
-        number.wrapping_sub(self.front) as usize
-    }
-
-    /// The number of the place at `at`. The queue is at most twice as long as the number of
-    /// resident entries, plus a few: far below 2³².
+    /// The number of the place at `at`. The queue is at most twice as long as the ghosts are
+    /// many, plus a few: far below 2³².
     fn number(&self, at: usize) -> u32 {
         let at = u32::try_from(at).expect("fewer than 2³² ghosts");
         self.front.wrapping_add(at)
     }
 
     fn link(&mut self, hash: u64, number: u32) {
-        let (queue, front) = (&self.queue, self.front);
-        self.places
-            .insert_unique(hash, number, |&number| queue[number.wrapping_sub(front) as usize].hash);
+        let (hashes, front) = (&self.hashes, self.front);
+        let hash_of = |&number: &u32| hashes[number.wrapping_sub(front) as usize];
+        self.places.insert_unique(hash, number, hash_of);
     }
 
     fn unlink(&mut self, at: usize) {
         let number = self.number(at);
-        let place = &mut self.queue[at];
-        place.live = false;
-        self.weight -= place.weight;
-        if let Ok(found) = self.places.find_entry(place.hash, |&other| other == number) {
+        let weight = std::mem::replace(&mut self.weights[at], DEAD);
+        self.weight -= u64::from(weight);
+        if let Ok(found) = self.places.find_entry(self.hashes[at], |&other| other == number) {
             found.remove();
         }
     }
 
-    fn forget_oldest(&mut self) {
-        if !self.queue.is_empty() {
-            self.unlink(0);
-            self.trim();
-        }
-    }
-
     fn trim(&mut self) {
-        while self.queue.front().is_some_and(|place| !place.live) {
-            self.queue.pop_front();
+        while self.weights.front() == Some(&DEAD) {
+            self.weights.pop_front();
+            self.hashes.pop_front();
             self.front = self.front.wrapping_add(1);
         }
     }
 
     fn compact(&mut self) {
-        self.queue.retain(|place| place.live);
+        let mut weights = self.weights.iter();
+        self.hashes.retain(|_| weights.next() != Some(&DEAD));
+        self.weights.retain(|&weight| weight != DEAD);
         self.places.clear();
-        for at in 0..self.queue.len() {
-            self.link(self.queue[at].hash, self.number(at));
+        for at in 0..self.hashes.len() {
+            self.link(self.hashes[at], self.number(at));
         }
     }
 }
@@ -205,7 +200,7 @@ mod tests {
         (0..1_000).for_each(|hash| ghost.push(spread(hash), 1, 1_000, 1_000));
         // The oldest stays, so nothing can be trimmed from the front.
         (1..1_000).for_each(|hash| assert!(ghost.take(spread(hash))));
-        assert!(ghost.queue.len() <= 2 + 32, "{} places for 1 ghost", ghost.queue.len());
+        assert!(ghost.hashes.len() <= 2 + 32, "{} places for 1 ghost", ghost.hashes.len());
         assert!(ghost.take(spread(0)));
         assert_eq!(ghost.validate(), Ok(()));
     }

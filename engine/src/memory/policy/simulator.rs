@@ -150,7 +150,7 @@ pub(super) fn check_against_model<P: Policy, M: Model>(
 ) {
     let op = prop_oneof![8 => Just(Op::Request), 1 => Just(Op::Overwrite), 1 => Just(Op::Remove)];
     let unit_or_not = prop_oneof![Just(1..2_u64), Just(0..13_u64)];
-    let ops = unit_or_not.prop_flat_map(move |weight| vec((op.clone(), 0..60_u64, weight), 0..600));
+    let ops = unit_or_not.prop_flat_map(move |weight| vec((op.clone(), 0..60_u64, weight), 0..300));
     let strategy = (ops, 1..120_u64);
     let outcome = TestRunner::default().run(&strategy, |(ops, capacity)| {
         let (mut model, shelf) = (model(), Shelf { capacity, ..Shelf::default() });
