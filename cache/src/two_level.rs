@@ -11,13 +11,12 @@ use larder_engine::{
 use larder_format::layout::KEY_LEN_MAX;
 
 use crate::builder::Builder;
-use crate::change::Inserted;
 use crate::codec::AsStored;
 use crate::core::{Core, Mode};
 use crate::entry::Incoming;
 use crate::error::Error;
 use crate::event::Event;
-use crate::stats::CacheStats;
+use crate::stats::{CacheStats, Counter};
 
 /// Two engines as one: a memory tier over another engine, by the rules of
 /// [`Cache`](crate::Cache), for keys and values that are plain bytes.
@@ -42,6 +41,15 @@ use crate::stats::CacheStats;
 pub struct TwoLevel {
     core: Core<Value, AsStored>,
     lower: Arc<dyn Engine>,
+    counters: Counters,
+}
+
+#[derive(Default)]
+struct Counters {
+    inserts: Counter,
+    rejected: Counter,
+    removes: Counter,
+    put_bytes: Counter,
 }
 
 impl TwoLevel {
@@ -53,7 +61,8 @@ impl TwoLevel {
         TwoLevelBuilder { inner, lower }
     }
 
-    /// What was done, by tier.
+    /// What was done, by tier. [`stats`](Engine::stats) says it of both as one; bytes and
+    /// budget there are the lower engine's.
     #[must_use]
     pub fn cache_stats(&self) -> CacheStats {
         self.core.stats()
@@ -68,7 +77,10 @@ pub struct TwoLevelBuilder {
 }
 
 impl TwoLevelBuilder {
-    fn with(self, set: impl FnOnce(Builder<(), Value, AsStored>) -> Builder<(), Value, AsStored>) -> Self {
+    fn with(
+        self,
+        set: impl FnOnce(Builder<(), Value, AsStored>) -> Builder<(), Value, AsStored>,
+    ) -> Self {
         Self { inner: set(self.inner), lower: self.lower }
     }
 
@@ -119,7 +131,8 @@ impl TwoLevelBuilder {
     /// # Errors
     /// [`Error::Config`] names an option that cannot be, its value and what is accepted.
     pub fn build(self) -> crate::error::Result<TwoLevel> {
-        Ok(TwoLevel { core: self.inner.build_core()?, lower: self.lower })
+        let core = self.inner.build_core()?;
+        Ok(TwoLevel { core, lower: self.lower, counters: Counters::default() })
     }
 }
 
@@ -147,15 +160,21 @@ impl Engine for TwoLevel {
         meta.expires_at_ms = options.ttl.deadline_ms(now_ms, self.core.options.ttl);
         let incoming = Plain { bytes: value, meta };
         let weight = self.core.weight_of(key.len(), value.len());
-        match self.core.insert(key, incoming, weight, options, None).map_err(plain)? {
-            Inserted::Done(outcome) => Ok(outcome),
-            Inserted::Overtaken => unreachable!("nothing is loaded here"),
+        let outcome = self.core.insert(key, incoming, weight, options).map_err(plain)?;
+        if outcome.is_admitted() {
+            self.counters.inserts.add(1);
+            self.counters.put_bytes.add((key.len() + value.len()) as u64);
+        } else {
+            self.counters.rejected.add(1);
         }
+        Ok(outcome)
     }
 
     fn remove(&self, key: &[u8]) -> Result<bool> {
         check(key)?;
-        self.core.remove(key).map_err(plain)
+        let removed = self.core.remove(key).map_err(plain)?;
+        self.counters.removes.add(u64::from(removed));
+        Ok(removed)
     }
 
     fn clear(&self) -> Result<u64> {
@@ -186,9 +205,12 @@ impl Engine for TwoLevel {
         let mut sum = stats.disk;
         sum.hits = stats.memory_hits + stats.disk_hits;
         sum.misses = stats.misses;
-        sum.inserts = stats.memory.inserts.max(stats.disk.inserts);
-        sum.entries = self.len();
+        sum.inserts = self.counters.inserts.get();
+        sum.rejected = self.counters.rejected.get();
+        sum.removes = self.counters.removes.get();
+        sum.put_bytes = self.counters.put_bytes.get();
         sum.evictions += stats.flush_losses;
+        sum.entries = self.len();
         sum
     }
 }

@@ -48,7 +48,8 @@ fn eight_threads_on_a_cold_key_run_the_body_once() {
 #[test]
 fn without_memory_the_store_decides() {
     let home = tempfile::tempdir().unwrap();
-    let cache = Cache::<u32, u64>::builder().no_memory().disk(home.path().join("c")).build().unwrap();
+    let cache =
+        Cache::<u32, u64>::builder().no_memory().disk(home.path().join("c")).build().unwrap();
     let (runs, start) = (AtomicUsize::new(0), Barrier::new(8));
     thread::scope(|scope| {
         for _ in 0..8 {

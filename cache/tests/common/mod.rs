@@ -101,9 +101,15 @@ impl Flaky {
         meta.version
     }
 
+    /// The live value; an expired one leaves when it is noticed.
     fn live(&self, key: &[u8]) -> Option<Value> {
-        let value = self.lock().get(key)?.clone();
-        (self.clock.now_ms() < value.meta().expires_at_ms).then_some(value)
+        let mut map = self.lock();
+        let value = map.get(key)?.clone();
+        if self.clock.now_ms() < value.meta().expires_at_ms {
+            return Some(value);
+        }
+        map.remove(key);
+        None
     }
 
     fn read<T>(&self, answer: impl FnOnce() -> T) -> Result<T> {
