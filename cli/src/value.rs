@@ -17,30 +17,32 @@ pub(crate) fn key(id: u64) -> [u8; 8] {
 /// Writes the value of object `id` with `size` over `buffer`.
 pub(crate) fn fill(buffer: &mut Vec<u8>, id: u64, size: u32) {
     let mut random = SplitMix::seeded(id, size);
-    let len = len(size);
-    buffer.clear();
-    buffer.reserve(len.next_multiple_of(8));
-    buffer.extend_from_slice(&id.to_le_bytes());
-    buffer.extend_from_slice(&size.to_le_bytes());
-    buffer.extend_from_slice(&random.check());
-    while buffer.len() < len {
-        buffer.extend_from_slice(&random.word().to_le_bytes());
+    // What was in it is overwritten, not cleared first: large values are written once.
+    buffer.resize(len(size), 0);
+    let (words, rest) = buffer.as_chunks_mut::<8>();
+    let [head_id, head_size, words @ ..] = words else { unreachable!("LEN_MIN is two words") };
+    *head_id = id.to_le_bytes();
+    *head_size = random.size_word(size);
+    for word in words {
+        *word = random.word().to_le_bytes();
     }
-    buffer.truncate(len);
+    rest.copy_from_slice(&random.word().to_le_bytes()[..rest.len()]);
 }
 
 /// The size in `value` if it is, byte for byte, the value of object `id` with that size.
 pub(crate) fn check(value: &[u8], id: u64) -> Option<u32> {
-    let (head, rest) = value.split_first_chunk::<LEN_MIN>()?;
-    let (found, head) = head.split_first_chunk::<8>()?;
-    let (size, check) = head.split_first_chunk::<4>()?;
-    let size = u32::from_le_bytes(*size);
+    let (words, rest) = value.as_chunks::<8>();
+    let [head_id, head_size, words @ ..] = words else { return None };
+    let [size @ .., _, _, _, _] = *head_size;
+    let size = u32::from_le_bytes(size);
     let mut random = SplitMix::seeded(id, size);
-    let whole = u64::from_le_bytes(*found) == id
-        && value.len() == len(size)
-        && *check == random.check()
-        && rest.chunks(8).all(|chunk| *chunk == random.word().to_le_bytes()[..chunk.len()]);
-    whole.then_some(size)
+    let head_is_right = value.len() == len(size)
+        && *head_id == id.to_le_bytes()
+        && *head_size == random.size_word(size);
+    let is_right = head_is_right
+        && words.iter().all(|word| *word == random.word().to_le_bytes())
+        && *rest == random.word().to_le_bytes()[..rest.len()];
+    is_right.then_some(size)
 }
 
 /// Length of a value of this size.
@@ -69,9 +71,9 @@ impl SplitMix {
         word ^ (word >> 31)
     }
 
-    fn check(&mut self) -> [u8; 4] {
-        let [a, b, c, d, ..] = self.word().to_le_bytes();
-        [a, b, c, d]
+    /// The size and four bytes of check.
+    fn size_word(&mut self, size: u32) -> [u8; 8] {
+        (u64::from(size) | self.word() << 32).to_le_bytes()
     }
 }
 
