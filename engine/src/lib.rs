@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`engine`] | [`Engine`], the contract that memory, disk and their composition share |
+//! | [`Disk`] | the log-structured store in a directory |
 //! | [`value`] | [`Value`]: bytes with their metadata, on the heap or mapped |
 //! | [`error`] | [`Error`] |
 //! | [`clock`] | [`Clock`]: the only source of time |
@@ -20,8 +21,9 @@ mod sync;
 pub mod value;
 
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use disk::{Disk, DiskBuilder, Finding, VerifyReport};
 pub use engine::{Durability, Engine, Outcome, Put, Rejection, Ttl};
 pub use error::{Error, Result};
 pub use larder_format::CodecId;
-pub use stats::{Health, Stats};
+pub use stats::{Health, Recovery, Stats};
 pub use value::{Meta, Value};

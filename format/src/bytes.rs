@@ -126,3 +126,15 @@ pub(crate) fn check_magic(
         found: u32::from_le_bytes(found).into(),
     })
 }
+
+/// Compares a structure's version with the newest that this build reads.
+pub(crate) const fn check_version(
+    what: &'static str,
+    newest: u32,
+    found: u32,
+) -> Result<(), FormatError> {
+    if found == 0 || found > newest {
+        return Err(FormatError::Version { what, newest, found });
+    }
+    Ok(())
+}

@@ -39,6 +39,9 @@ pub const SHARED_NEXT_EXTERNAL: usize = SHARED_AT + 128;
 pub const SHARED_GENERATIONS: usize = SHARED_AT + 192;
 /// Shared word: the number of value slots in the index.
 pub const SHARED_ENTRIES: usize = SHARED_AT + 256;
+/// Shared word: not 0 once a slot was given up for want of room, so that a record may exist
+/// that the index does not know; removing an unknown key then has to write a tombstone.
+pub const SHARED_DROPPED: usize = SHARED_AT + 320;
 
 // Segments.
 
@@ -99,7 +102,47 @@ pub const PAGE_BITS_MAX: u8 = 24;
 /// Most times that an index can double before its tags hold too little of the hash.
 pub const SPLITS_MAX: u8 = 14;
 
+// Batches.
+
+/// First byte of a batch's payload.
+pub const BATCH_MAGIC: u8 = 0xBA;
+/// Version of a batch's payload.
+pub const BATCH_VERSION: u8 = 1;
+/// Encoded length of a batch's payload.
+pub const BATCH_LEN: usize = 32;
+
+// External files.
+
+/// First byte of a reference to an external file.
+pub const EXTERNAL_REF_MAGIC: u8 = 0xE7;
+/// Version of a reference to an external file.
+pub const EXTERNAL_REF_VERSION: u8 = 1;
+/// Encoded length of a reference to an external file.
+pub const EXTERNAL_REF_LEN: usize = 32;
+/// Magic of an external file's trailer, its last bytes.
+pub const EXTERNAL_MAGIC: [u8; 4] = *b"LEXT";
+/// Encoded length of an external file's trailer.
+pub const EXTERNAL_TRAILER_LEN: usize = 96;
+/// Most bytes of data in an external file.
+pub const EXTERNAL_DATA_MAX: u64 = 1 << 48;
+/// Where the data of an external array starts, behind its NumPy header.
+pub const NPY_HEADER_LEN: usize = PAGE;
+
+// Arrays.
+
+/// Magic of an array descriptor.
+pub const ARRAY_MAGIC: [u8; 4] = *b"LARR";
+/// Version of an array descriptor.
+pub const ARRAY_VERSION: u8 = 1;
+/// Encoded length of the fixed part of an array descriptor; the shape follows.
+pub const ARRAY_HEAD_LEN: usize = 32;
+/// Most axes of an array.
+pub const ARRAY_AXES_MAX: usize = 32;
+/// Longest array descriptor: the padding of the largest alignment.
+pub const ARRAY_DESCRIPTOR_MAX: usize = PAGE;
+
+const _: () = assert!(ARRAY_HEAD_LEN + ARRAY_AXES_MAX * 8 <= ARRAY_DESCRIPTOR_MAX);
 const _: () = assert!(PAGE_BUCKETS * BUCKET_SLOTS * 8 == PAGE);
-const _: () = assert!(SHARED_ENTRIES + 8 <= STORE_FILE_LEN);
+const _: () = assert!(SHARED_DROPPED + 8 <= STORE_FILE_LEN);
 const _: () = assert!(SEGMENT_SYNCED + 8 <= SEGMENT_DATA);
 const _: () = assert!(SEGMENT_LEN_MAX as usize / UNIT == 1 << 22);

@@ -11,6 +11,10 @@
 //! | [`superblock`] | what a store is, and who had it open |
 //! | [`segment`] | log files: header, committed word, footer, trailer |
 //! | [`record`] | what a segment is made of |
+//! | [`scan`] | finding records without a footer, checking their payloads |
+//! | [`batch`] | records that count together |
+//! | [`external`] | values and arrays in files of their own |
+//! | [`mod@array`] | what an array is: element type, shape, NumPy header |
 //! | [`slot`], [`index`] | the index: slots and where they lie, the file around them |
 //! | [`hash`] | key hash and checksums |
 #![no_std]
@@ -18,20 +22,28 @@
 
 extern crate alloc;
 
+pub mod array;
+pub mod batch;
 mod bytes;
 pub mod error;
+pub mod external;
 pub mod hash;
 pub mod index;
 pub mod layout;
 pub mod record;
+pub mod scan;
 pub mod segment;
 pub mod slot;
 pub mod superblock;
 
+pub use array::{Alignment, ArrayDescriptor, Compression, DType, Order};
+pub use batch::Batch;
 pub use error::FormatError;
+pub use external::{ExternalClass, ExternalFooter, ExternalRef};
 pub use hash::{KeyHasher, Salt};
 pub use index::IndexHeader;
 pub use record::{CodecId, Flags, Kind, RecordHeader};
+pub use scan::{Scan, Scanned};
 pub use segment::{Committed, FooterEntry, SegmentHeader, SegmentState, Trailer};
 pub use slot::{Geometry, Slot, SlotState};
 pub use superblock::{BootIdentity, Session, Superblock};

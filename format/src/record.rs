@@ -31,6 +31,10 @@ pub enum Kind {
     /// The key has no value from here on.
     Tombstone = 2,
     /// Everything written before under the tag that is this record's key is invalid.
+    ///
+    /// The key is the tag's bytes and the value is empty. Records carry tags as hashes, made
+    /// as key hashes are: a record counts only if its sequence number is above that of every
+    /// invalidation whose key has the hash of one of its tags.
     TagInvalidation = 3,
     /// The records up to the matching commit count together or not at all.
     BatchBegin = 4,
@@ -309,6 +313,10 @@ impl RecordHeader {
                 .and_then(<[u8]>::first_chunk)
                 .map_or(u64::MAX, |ms| u64::from_le_bytes(*ms))
         };
+        if expiry_len != 0 && expires_at_ms == u64::MAX {
+            // "Never" is written by leaving the expiry out; `extension_len` relies on it.
+            return Err(field("expiry", expires_at_ms, "less than u64::MAX"));
+        }
         let header = Self {
             kind: Kind::from_u8(kind).ok_or_else(|| field("kind", kind.into(), "1 to 6"))?,
             flags: Flags(flags),

@@ -182,6 +182,9 @@ impl SegmentState {
     }
 }
 
+/// Bits of a footer entry's place that hold the offset.
+const OFFSET_MASK: u32 = (1 << 27) - 1;
+
 /// A line in a segment's own table of contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FooterEntry {
@@ -193,19 +196,30 @@ pub struct FooterEntry {
     pub kind: Kind,
     /// Whether the record hides an older one ([`Flags::REPLACED`](crate::Flags::REPLACED)).
     pub replaced: bool,
+    /// Whether the value lies in a file of its own
+    /// ([`Flags::EXTERNAL`](crate::Flags::EXTERNAL)).
+    pub external: bool,
     /// Sequence number less the segment's `base_seq`; `None` when only the record knows it
     /// (moved here, or too far from the base).
     pub seq_delta: Option<u32>,
 }
 
 impl FooterEntry {
+    /// Where the record starts, in bytes from the start of the file.
+    #[must_use]
+    #[inline]
+    pub const fn offset(&self) -> usize {
+        (self.offset_units as usize) << UNIT.trailing_zeros()
+    }
+
     /// Encodes the entry.
     #[must_use]
     #[inline]
     pub fn encode(&self) -> [u8; ENTRY_LEN] {
-        let place = self.offset_units & 0x0FFF_FFFF
+        let place = self.offset_units & OFFSET_MASK
+            | u32::from(self.external) << 27
             | (self.kind as u32) << 28
-            | if self.replaced { 1 << 31 } else { 0 };
+            | u32::from(self.replaced) << 31;
         let mut out = Writer::<ENTRY_LEN>::new();
         out.put(&self.key_hash.to_le_bytes()).put(&place.to_le_bytes());
         out.put(&self.seq_delta.unwrap_or(u32::MAX).to_le_bytes());
@@ -227,7 +241,7 @@ impl FooterEntry {
         let kind = top >> 4 & 7;
         Ok(Self {
             key_hash,
-            offset_units: place & 0x0FFF_FFFF,
+            offset_units: place & OFFSET_MASK,
             kind: Kind::from_u8(kind).ok_or(FormatError::Field {
                 what: WHAT,
                 field: "kind",
@@ -235,6 +249,7 @@ impl FooterEntry {
                 allowed: "1 to 6",
             })?,
             replaced: place >> 31 == 1,
+            external: place >> 27 & 1 == 1,
             seq_delta: (delta != u32::MAX).then_some(delta),
         })
     }
@@ -249,9 +264,11 @@ pub struct Trailer {
     pub committed: Committed,
     /// CRC-32 of all footer entries, as they lie in the file.
     pub entries_crc: u32,
-    /// Lowest sequence number of a record here; `u64::MAX` without records.
+    /// Lowest sequence number first written here, as far as the footer tells; `u64::MAX` if
+    /// it tells none.
     pub min_seq: u64,
-    /// Highest sequence number of a record here; 0 without records.
+    /// Highest sequence number first written here, as far as the footer tells; 0 if it tells
+    /// none.
     pub max_seq: u64,
     /// The next segment id at the time of sealing: every segment with this id or a higher one
     /// was begun after the last record here was written.

@@ -1,13 +1,149 @@
-//! The disk store.
+//! The disk store: an append-only log of segments, and a mapped index over it.
+//!
+//! ```text
+//!            store.rs  what happens to a key
+//!   ┌───────────┼─────────────┬──────────────┐
+//! lanes.rs   index.rs      reclaim.rs     open.rs, rebuild.rs
+//! writers    slots         rolling,       trust after a stop
+//!   │        growth.rs     eviction
+//! segment.rs external.rs
+//! records    large values
+//!   └───────────┼─────────────┐
+//!            map.rs*       table.rs, cell.rs*
+//!            mapped bytes  live segments, by epochs
+//!               │
+//!            storage.rs    files (file.rs) or heap (heap.rs*)
+//! ```
+//!
+//! Unsafe code stands in the starred files only.
 
-use std::sync::Arc;
+mod builder;
+mod cell;
+mod counters;
+mod external;
+mod file;
+mod growth;
+mod heap;
+mod index;
+mod iter;
+mod lanes;
+mod map;
+mod open;
+mod rebuild;
+mod reclaim;
+mod segment;
+mod session;
+mod storage;
+mod store;
+mod table;
+mod usage;
+mod verify;
 
-/// A view of committed bytes in a mapped file; keeps the mapping alive.
-#[derive(Clone)]
-pub(crate) struct View(Arc<[u8]>);
+use std::path::PathBuf;
 
-impl View {
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
+pub use builder::DiskBuilder;
+pub(crate) use map::View;
+pub use verify::{Finding, VerifyReport};
+
+use crate::engine::{Engine, Outcome, Put};
+use crate::error::Result;
+use crate::stats::Stats;
+use crate::value::Value;
+use store::Store;
+
+/// A store in a directory.
+///
+/// What `put` was given survives the death of the process, `kill -9` included, once it has
+/// returned. With [`Durability::Sync`](crate::Durability::Sync), or after
+/// [`sync`](Engine::sync), it survives the loss of power as well. Dropping a `Disk` is like the
+/// death of the process; [`close`](Engine::close) also makes everything durable, and lets the
+/// next opening trust the index after a restart of the machine.
+///
+/// # Eviction
+/// When the directory would hold more than its budget, the oldest segment goes: entries that
+/// were read since they were written are kept, up to a quarter of the segment, the others are
+/// evicted.
+///
+/// # Safety of the mapping
+/// Values are read from mapped files. The directory must be private to the user, which is
+/// checked, and its files must not be cut short while the store is open: reading past the end
+/// of a mapped file raises SIGBUS. Everything else that could be wrong with the files is found
+/// by checksums, and answered by a miss.
+#[derive(Debug)]
+pub struct Disk {
+    store: Store,
+}
+
+impl Disk {
+    /// Opens the store in `dir`, or creates one. See [`DiskBuilder`].
+    pub fn builder(dir: impl Into<PathBuf>) -> DiskBuilder {
+        DiskBuilder::new(dir.into())
+    }
+
+    /// Reads every record and compares it with its checksums, the footers and the index.
+    ///
+    /// # Errors
+    /// [`Error`](crate::Error) if the store is closed or a file cannot be opened. Damage is no
+    /// error: it stands in the report.
+    pub fn verify(&self) -> Result<VerifyReport> {
+        self.verify_with(|_, _| {})
+    }
+
+    /// As [`verify`](Self::verify), telling after each segment how many are done, and of how
+    /// many.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify).
+    pub fn verify_with(&self, progress: impl FnMut(u64, u64)) -> Result<VerifyReport> {
+        self.store.verify(progress)
+    }
+}
+
+impl Engine for Disk {
+    fn name(&self) -> &'static str {
+        "disk"
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Value>> {
+        self.store.get(key)
+    }
+
+    fn version(&self, key: &[u8]) -> Result<Option<u64>> {
+        self.store.version(key)
+    }
+
+    fn put(&self, key: &[u8], value: &[u8], options: &Put) -> Result<Outcome> {
+        self.store.put(key, value, options)
+    }
+
+    fn remove(&self, key: &[u8]) -> Result<bool> {
+        self.store.remove(key)
+    }
+
+    fn clear(&self) -> Result<u64> {
+        self.store.clear()
+    }
+
+    fn len(&self) -> u64 {
+        self.store.len()
+    }
+
+    fn iter(&self) -> Box<dyn Iterator<Item = Result<(Vec<u8>, Value)>> + '_> {
+        match self.store.iter() {
+            Ok(iter) => Box::new(iter),
+            Err(error) => Box::new(std::iter::once(Err(error))),
+        }
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.store.sync()
+    }
+
+    fn close(&self) -> Result<()> {
+        self.store.close()
+    }
+
+    fn stats(&self) -> Stats {
+        self.store.stats()
     }
 }

@@ -1,0 +1,193 @@
+//! How a store is opened: options, checked.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder_format::Superblock;
+use larder_format::layout::{PAGE, SEGMENT_LEN_MAX, SEGMENT_LEN_MIN};
+
+use super::Disk;
+use super::file::Directory;
+use super::storage::Storage;
+use super::store::Store;
+use crate::clock::{Clock, SystemClock};
+use crate::error::{Error, Result};
+
+/// Smallest budget: a few of the smallest segments, and an index.
+const BUDGET_MIN: u64 = 1 << 20;
+const BUDGET_DEFAULT: u64 = 1 << 30;
+/// Segments that a budget is cut into, so that evicting one is a small step.
+const SEGMENTS: u64 = 32;
+/// Most lanes by default; each takes a segment of the budget once it is used.
+const WRITERS_MAX: usize = 4;
+
+/// Opens a [`Disk`].
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # use larder_engine::{Disk, Engine, Put};
+/// let disk = Disk::builder(dir.path().join("store")).budget(64 << 20).open()?;
+/// let _ = disk.put(b"key", b"value", &Put::default())?;
+/// assert_eq!(disk.get(b"key")?.as_deref(), Some(&b"value"[..]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "nothing is opened before `open`"]
+pub struct DiskBuilder {
+    dir: PathBuf,
+    allow_shared: bool,
+    options: Options,
+}
+
+/// What [`Store::open`] needs to know.
+#[derive(Debug, Clone)]
+pub(super) struct Options {
+    pub(super) budget: u64,
+    pub(super) segment_len: Option<u32>,
+    pub(super) writers: usize,
+    pub(super) ttl: Option<Duration>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            budget: BUDGET_DEFAULT,
+            segment_len: None,
+            writers: cores.min(WRITERS_MAX),
+            ttl: None,
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+impl DiskBuilder {
+    pub(super) fn new(dir: PathBuf) -> Self {
+        Self { dir, allow_shared: false, options: Options::default() }
+    }
+
+    /// Bytes that the directory may hold in all: 1 GiB unless set, at least 1 MiB.
+    pub const fn budget(mut self, bytes: u64) -> Self {
+        self.options.budget = bytes;
+        self
+    }
+
+    /// Length of a segment file, a power of two from 64 KiB to 64 MiB; a 32nd of the budget
+    /// unless set. Counts when the store is created.
+    pub const fn segment_len(mut self, bytes: u32) -> Self {
+        self.options.segment_len = Some(bytes);
+        self
+    }
+
+    /// Writers that can append at once, each to a segment of its own: the number of cores, at
+    /// most 4, unless set.
+    pub const fn writers(mut self, count: usize) -> Self {
+        self.options.writers = count;
+        self
+    }
+
+    /// How long a value lives that is put with [`Ttl::Default`](crate::Ttl::Default); for ever
+    /// unless set.
+    pub const fn ttl(mut self, ttl: Duration) -> Self {
+        self.options.ttl = Some(ttl);
+        self
+    }
+
+    /// The clock that deadlines are compared with; the system's unless set.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.options.clock = clock;
+        self
+    }
+
+    /// Opens the directory even if it belongs to another user or others may write to it. They
+    /// can then make this process read what they like, and end it with SIGBUS.
+    pub const fn allow_shared_directory(mut self) -> Self {
+        self.allow_shared = true;
+        self
+    }
+
+    /// Opens the store, creating the directory (mode 0700) and the store if they are absent.
+    ///
+    /// Takes time independent of the number of entries, unless the machine stopped or the
+    /// files were moved while the store was open: then the index is built anew.
+    ///
+    /// # Errors
+    /// - [`Error::Config`]: an option cannot be.
+    /// - [`Error::Insecure`], [`Error::WrongType`]: the directory is not private, or something
+    ///   else stands where a file should be.
+    /// - [`Error::Locked`]: another process has the store open.
+    /// - [`Error::Format`]: the superblock is damaged, foreign, or of a newer format.
+    /// - [`Error::Io`], [`Error::StorageFull`]: the system refused.
+    pub fn open(self) -> Result<Disk> {
+        self.options.check()?;
+        let storage = Directory::open(&self.dir, self.allow_shared)?;
+        self.options.open_in(Arc::new(storage))
+    }
+}
+
+impl Options {
+    /// Opens the store in a storage of any kind.
+    pub(super) fn open_in(&self, storage: Arc<dyn Storage>) -> Result<Disk> {
+        Ok(Disk { store: Store::open(storage, self)? })
+    }
+
+    fn check(&self) -> Result<()> {
+        let config = |option, value: u64, accepted| {
+            Err(Error::Config { option, value: value.to_string(), accepted })
+        };
+        if self.budget < BUDGET_MIN {
+            return config("budget", self.budget, "at least 1 MiB (1048576) is needed");
+        }
+        if let Some(len) = self.segment_len
+            && (!(SEGMENT_LEN_MIN..=SEGMENT_LEN_MAX).contains(&len) || !len.is_power_of_two())
+        {
+            let accepted = "a power of two from 64 KiB (65536) to 64 MiB (67108864) is accepted";
+            return config("segment_len", len.into(), accepted);
+        }
+        if let Some(len) = self.segment_len
+            && u64::from(len) > self.budget / 4
+        {
+            return config(
+                "segment_len",
+                len.into(),
+                "at most a quarter of the budget is accepted",
+            );
+        }
+        if !(1..=64).contains(&self.writers) {
+            return config("writers", self.writers as u64, "1 to 64 are accepted");
+        }
+        Ok(())
+    }
+
+    /// The superblock of a new store.
+    pub(super) fn superblock(&self, now_ms: u64) -> Result<Superblock> {
+        let share = (self.budget / SEGMENTS).clamp(SEGMENT_LEN_MIN.into(), SEGMENT_LEN_MAX.into());
+        let share = u32::try_from(share).unwrap_or(SEGMENT_LEN_MAX);
+        let segment_len = self.segment_len.unwrap_or(1 << share.ilog2());
+        // An index that begins with a slot for each 32 KiB of the budget takes little room,
+        // and doubles at most 9 times until the smallest records fill the budget.
+        let pages = (self.budget / (32 << 10) * 8 / PAGE as u64).clamp(1, 1 << 14);
+        Ok(Superblock {
+            uuid: random()?,
+            hash_seed: random()?,
+            compatible: 0,
+            read_only_compatible: 0,
+            incompatible: 0,
+            segment_len,
+            index_base_bits: u8::try_from(pages.ilog2()).unwrap_or(0),
+            external_min: segment_len / 8,
+            created_ms: now_ms,
+        })
+    }
+}
+
+/// Bytes that nobody can guess.
+fn random() -> Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Error::io("draw random bytes from", "the system".as_ref(), error.into())
+    })?;
+    Ok(bytes)
+}

@@ -1,0 +1,280 @@
+//! Values too large for a segment: a file each, named by a record in the log.
+//!
+//! # Invariants
+//! 1. A file gets its name when it is complete, and never changes afterwards.
+//! 2. A file without a record that names it is an orphan; an opening after a crash sweeps it.
+//! 3. The record is written after the file has its name, so that a record never names a file
+//!    that is still to come.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crossbeam_epoch::Guard;
+use larder_format::layout::{CHUNK, EXTERNAL_TRAILER_LEN};
+use larder_format::record::chunk_crc;
+use larder_format::{ExternalClass, ExternalFooter, ExternalRef, Salt};
+use parking_lot::Mutex;
+
+use super::cell::EpochCell;
+use super::map::{Frozen, Owner, View};
+use super::storage::{File, Storage, give_birth};
+use super::usage::Usage;
+use crate::error::{Error, Result};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
+
+/// The name of the file of a large value.
+pub(crate) fn file_name(id: u64) -> String {
+    format!("big/{id:016x}.val")
+}
+
+/// A mapped external file, its trailer and tail checked.
+#[derive(Debug)]
+pub(crate) struct External {
+    frozen: Frozen,
+    file: Arc<dyn File>,
+    footer: ExternalFooter,
+    /// One bit for each chunk that was found right.
+    verified: Box<[AtomicU64]>,
+    sync_failed: AtomicBool,
+    retired: AtomicBool,
+    len: u64,
+    usage: Arc<Usage>,
+}
+
+impl External {
+    /// Writes a value to a file of its own.
+    pub(crate) fn create(
+        storage: &dyn Storage,
+        template: ExternalFooter,
+        key: &[u8],
+        value: &[u8],
+        durable: bool,
+        usage: &Arc<Usage>,
+    ) -> Result<Self> {
+        let name = file_name(template.id);
+        let mut tail = larder_format::external::encode_table(template.seq, value);
+        tail.extend_from_slice(key);
+        let footer = ExternalFooter { tail_crc: template.tail_crc(&tail), ..template };
+        let file = give_birth(storage, &name, footer.file_len(), durable, |file| {
+            file.write_at(value, footer.data_at())?;
+            file.write_at(&tail, footer.table_at())?;
+            file.write_at(&footer.encode(), footer.trailer_at())
+        })?;
+        Self::over(storage, footer, file, usage)
+    }
+
+    /// Opens and checks the file that a record names; `None` if it is absent or not what the
+    /// record says.
+    fn open(
+        storage: &dyn Storage,
+        uuid: &[u8; 16],
+        named: &ExternalRef,
+        usage: &Arc<Usage>,
+    ) -> Result<Option<Self>> {
+        let name = file_name(named.id);
+        let Some(file) = storage.open(&name)? else { return Ok(None) };
+        let Some(footer) = read_footer(&*file, uuid, named.id) else { return Ok(None) };
+        if footer.data_len != named.data_len || footer.class != named.class {
+            return Ok(None);
+        }
+        Ok(Some(Self::over(storage, footer, file, usage)?))
+    }
+
+    fn over(
+        storage: &dyn Storage,
+        footer: ExternalFooter,
+        file: Arc<dyn File>,
+        usage: &Arc<Usage>,
+    ) -> Result<Self> {
+        let len = footer.file_len();
+        let map_len = usize::try_from(len).unwrap_or(usize::MAX);
+        let map = file
+            .map(map_len)
+            .map_err(|error| Error::io("map", &storage.path(&file_name(footer.id)), error))?;
+        let words = usize::try_from(footer.chunk_count().div_ceil(64)).unwrap_or(0);
+        Ok(Self {
+            frozen: Frozen::new(map),
+            file,
+            footer,
+            verified: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            sync_failed: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
+            len,
+            usage: Arc::clone(usage),
+        })
+    }
+
+    /// The value, if all of it is as it was written. Chunks are checked once.
+    pub(crate) fn value(self: &Arc<Self>) -> Option<View> {
+        let bytes = self.frozen.bytes();
+        let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
+        let data = at(self.footer.data_at())..at(self.footer.table_at());
+        let tail = bytes.get(data.end..at(self.footer.trailer_at()))?;
+        self.footer.check_tail(tail).ok()?;
+        let chunks = bytes.get(data.clone())?.chunks(CHUNK);
+        let intact =
+            chunks.zip(tail.as_chunks::<4>().0).enumerate().all(|(number, (chunk, crc))| {
+                let (word, mask) = (&self.verified[number / 64], 1 << (number % 64));
+                // Relaxed: the bit only spares work; the bytes that it speaks of never change.
+                if word.load(Ordering::Relaxed) & mask != 0 {
+                    return true;
+                }
+                let intact =
+                    chunk_crc(self.footer.seq, number as u64, chunk) == u32::from_le_bytes(*crc);
+                if intact {
+                    word.fetch_or(mask, Ordering::Relaxed);
+                }
+                intact
+            });
+        intact.then(|| View::new(Arc::clone(self) as Arc<dyn Owner>, data))
+    }
+}
+
+impl Owner for External {
+    fn committed_bytes(&self, range: Range<usize>) -> &[u8] {
+        self.frozen.bytes().get(range).unwrap_or_default()
+    }
+}
+
+impl Drop for External {
+    fn drop(&mut self) {
+        if *self.retired.get_mut() {
+            self.usage.release(self.len);
+        }
+    }
+}
+
+/// The footer of an external file, if its end is whole and belongs to this store.
+pub(crate) fn read_footer(file: &dyn File, uuid: &[u8; 16], id: u64) -> Option<ExternalFooter> {
+    let len = file.len().ok()?;
+    let mut bytes = [0; EXTERNAL_TRAILER_LEN];
+    file.read_at(&mut bytes, len.checked_sub(EXTERNAL_TRAILER_LEN as u64)?).ok()?;
+    ExternalFooter::decode(&bytes, Salt::new(uuid, id), len).ok()
+}
+
+/// The external files of a store.
+#[derive(Debug)]
+pub(crate) struct Externals {
+    /// Those that are mapped. Copied when it changes: external files are few and large.
+    mapped: EpochCell<HashMap<u64, Arc<External>>>,
+    /// Held to change `mapped`; holds those that are still to be synced.
+    unsynced: Mutex<Vec<Arc<External>>>,
+    uuid: [u8; 16],
+    usage: Arc<Usage>,
+}
+
+impl Externals {
+    pub(crate) fn new(uuid: [u8; 16], usage: &Arc<Usage>) -> Self {
+        let (mapped, unsynced) = (EpochCell::empty(), Mutex::new(Vec::new()));
+        Self { mapped, unsynced, uuid, usage: Arc::clone(usage) }
+    }
+
+    /// The file that a record names; `None` if it is absent or damaged.
+    pub(crate) fn get(
+        &self,
+        storage: &dyn Storage,
+        named: &ExternalRef,
+        guard: &Guard,
+    ) -> Result<Option<Arc<External>>> {
+        let mapped = |guard| self.mapped.load(guard).and_then(|map| map.get(&named.id)).cloned();
+        if let Some(external) = mapped(guard) {
+            return Ok((external.footer.data_len == named.data_len).then_some(external));
+        }
+        let _changing = self.unsynced.lock();
+        if let Some(external) = mapped(guard) {
+            return Ok(Some(external));
+        }
+        let Some(external) = External::open(storage, &self.uuid, named, &self.usage)? else {
+            return Ok(None);
+        };
+        let external = Arc::new(external);
+        self.change(guard, |map| map.insert(named.id, Arc::clone(&external)));
+        Ok(Some(external))
+    }
+
+    /// Writes a value to a file of its own. The caller then writes the record that names it.
+    pub(crate) fn put(
+        &self,
+        storage: &dyn Storage,
+        (id, seq, key_hash): (u64, u64, u64),
+        key: &[u8],
+        value: &[u8],
+        durable: bool,
+        guard: &Guard,
+    ) -> Result<ExternalRef> {
+        let template = ExternalFooter {
+            uuid: self.uuid,
+            id,
+            class: ExternalClass::Value,
+            seq,
+            key_hash,
+            data_len: value.len() as u64,
+            key_len: u32::try_from(key.len()).unwrap_or(u32::MAX),
+            descriptor_len: 0,
+            tail_crc: 0,
+        };
+        let external = External::create(storage, template, key, value, durable, &self.usage)?;
+        self.usage.add(external.len);
+        let external = Arc::new(external);
+        let mut unsynced = self.unsynced.lock();
+        if !durable {
+            unsynced.push(Arc::clone(&external));
+        }
+        self.change(guard, |map| map.insert(id, external));
+        Ok(ExternalRef { class: ExternalClass::Value, id, data_len: value.len() as u64 })
+    }
+
+    /// Unlinks a file. Views of it go on; its bytes count as retired until the last one goes.
+    pub(crate) fn remove(&self, storage: &dyn Storage, id: u64, guard: &Guard) -> Result<()> {
+        let name = file_name(id);
+        let mut unsynced = self.unsynced.lock();
+        let len = match storage.open(&name)? {
+            Some(file) => file.len().unwrap_or(0),
+            None => return Ok(()),
+        };
+        let io = |op, error| Error::io(op, &storage.path(&name), error);
+        storage.remove(&name).map_err(|error| io("remove", error))?;
+        unsynced.retain(|external| external.footer.id != id);
+        let mapped = self.mapped.load(guard).and_then(|map| map.get(&id)).cloned();
+        match mapped {
+            Some(external) => {
+                // Relaxed: read by `drop` only, which is ordered by the Arc.
+                external.retired.store(true, Ordering::Relaxed);
+                self.usage.retire(external.len);
+                self.change(guard, |map| map.remove(&id));
+            }
+            None => self.usage.sub(len),
+        }
+        Ok(())
+    }
+
+    /// Makes every file written so far durable. One that cannot be synced stays on the list:
+    /// no later call says that it is durable.
+    pub(crate) fn sync(&self, storage: &dyn Storage) -> Result<()> {
+        let mut unsynced = self.unsynced.lock();
+        if unsynced.is_empty() {
+            return Ok(());
+        }
+        for external in unsynced.iter() {
+            let path = || storage.path(&file_name(external.footer.id));
+            // Relaxed: only looked at under the lock.
+            if external.sync_failed.load(Ordering::Relaxed) {
+                return Err(Error::SyncLost { path: path() });
+            }
+            if let Err(error) = external.file.sync() {
+                external.sync_failed.store(true, Ordering::Relaxed);
+                return Err(Error::io("sync", &path(), error));
+            }
+        }
+        storage.sync_dir("big").map_err(|error| Error::io("sync", &storage.path("big"), error))?;
+        unsynced.clear();
+        Ok(())
+    }
+
+    fn change<T>(&self, guard: &Guard, f: impl FnOnce(&mut HashMap<u64, Arc<External>>) -> T) {
+        let mut map = self.mapped.load(guard).cloned().unwrap_or_default();
+        f(&mut map);
+        self.mapped.replace(Some(map), guard);
+    }
+}

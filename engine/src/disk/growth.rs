@@ -1,0 +1,303 @@
+//! Generations of the index: files that double while they are in use.
+//!
+//! Growth makes generation g + 1 with twice the pages and moves page after page. A page of g
+//! splits into two pages of g + 1, and each slot goes to the same bucket and position in one
+//! of them, as a bit of its tag says; so moving reads no record and cannot fail for want of
+//! room. Every writer moves the page that it needs, and one more; readers move nothing.
+//!
+//! # Invariants
+//! 1. A page is moved in full under the growth lock: freeze each slot, store its thawed form
+//!    in g + 1, then set the page's moved bit. Every step can be done again after a crash.
+//! 2. Until the moved bit is set nobody but the mover touches the page's two halves in g + 1.
+//! 3. Readers of a page use g while its moved bit is unset and g + 1 from then on. A reader
+//!    that saw it unset reads frozen slots: the state as of the freeze, which was current
+//!    after the read began.
+//! 4. Writers of a page make sure that it is moved before they touch g + 1.
+//!
+//! # Orderings
+//! The moved bit is set by Release and read by Acquire: who sees it sees the slots.
+
+use std::sync::Arc;
+
+use crossbeam_epoch::Guard;
+use larder_format::layout::{BUCKET_SLOTS, INDEX_HEADER_LEN, PAGE_BUCKETS};
+use larder_format::{Geometry, IndexHeader, Slot};
+use parking_lot::Mutex;
+
+use super::cell::EpochCell;
+use super::index::Generation;
+use super::map::Map;
+use super::storage::{File, Storage, give_birth};
+use super::usage::Usage;
+use crate::error::{Error, Result};
+use crate::sync::{Ordering, Words};
+
+/// The name of a generation's file.
+pub(crate) fn file_name(generation: u32) -> String {
+    format!("index.{generation:08x}")
+}
+
+/// One mapped index file.
+#[derive(Debug)]
+pub(crate) struct IndexFile {
+    header: IndexHeader,
+    slots: Generation<Map>,
+    file: Arc<dyn File>,
+}
+
+impl IndexFile {
+    /// Creates the empty file of a generation.
+    pub(crate) fn create(storage: &dyn Storage, header: IndexHeader) -> Result<Self> {
+        let name = file_name(header.generation);
+        let len = header.file_len();
+        let file = give_birth(storage, &name, len as u64, true, |file| {
+            file.write_at(&header.encode(), 0)
+        })?;
+        let map = file.map(len).map_err(|error| Error::io("map", &storage.path(&name), error))?;
+        Ok(Self { header, slots: Generation::new(map, header.geometry), file })
+    }
+
+    /// Opens the file of a generation; `None` when it is absent or cannot be used, in which
+    /// case the index is built anew.
+    pub(crate) fn open(
+        storage: &dyn Storage,
+        uuid: &[u8; 16],
+        generation: u32,
+    ) -> Result<Option<Self>> {
+        let name = file_name(generation);
+        let Some(file) = storage.open(&name)? else { return Ok(None) };
+        let mut bytes = [0; INDEX_HEADER_LEN];
+        if file.read_at(&mut bytes, 0).is_err() {
+            return Ok(None);
+        }
+        let Ok(header) = IndexHeader::decode(&bytes, uuid, generation) else { return Ok(None) };
+        let len = header.file_len();
+        if file.len().map_err(|error| Error::io("look at", &storage.path(&name), error))?
+            != len as u64
+        {
+            return Ok(None);
+        }
+        let map = file.map(len).map_err(|error| Error::io("map", &storage.path(&name), error))?;
+        Ok(Some(Self { header, slots: Generation::new(map, header.geometry), file }))
+    }
+
+    pub(crate) const fn slots(&self) -> &Generation<Map> {
+        &self.slots
+    }
+
+    pub(crate) const fn number(&self) -> u32 {
+        self.header.generation
+    }
+
+    const fn len(&self) -> u64 {
+        self.header.file_len() as u64
+    }
+
+    /// Whether page `page` of the generation before is here.
+    #[inline]
+    fn has_moved(&self, page: usize) -> bool {
+        let at = self.header.moved_at() + page / 64 * 8;
+        // Acquire: pairs with `set_moved`; who sees the bit sees the slots (invariant 3).
+        self.slots.words().word(at).load(Ordering::Acquire) >> (page % 64) & 1 == 1
+    }
+
+    fn set_moved(&self, page: usize) {
+        let at = self.header.moved_at() + page / 64 * 8;
+        // Release: pairs with `has_moved`.
+        self.slots.words().word(at).fetch_or(1 << (page % 64), Ordering::Release);
+    }
+}
+
+/// The generation in use, and the one that is being moved out of.
+#[derive(Debug)]
+struct Pair {
+    new: Arc<IndexFile>,
+    old: Option<Arc<IndexFile>>,
+}
+
+/// All generations of one store.
+#[derive(Debug)]
+pub(crate) struct Index {
+    pair: EpochCell<Pair>,
+    /// The growth lock; holds the next page to move when nobody needs one.
+    mover: Mutex<Mover>,
+    usage: Arc<Usage>,
+}
+
+#[derive(Debug)]
+struct Mover {
+    new: Arc<IndexFile>,
+    old: Option<Arc<IndexFile>>,
+    next_page: usize,
+}
+
+/// What changed about the generations, to be told to other openings of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing.
+    Same,
+    /// These are in use now: new, and old or 0.
+    Changed(u32, u32),
+}
+
+impl Index {
+    pub(crate) fn new(
+        new: IndexFile,
+        old: Option<IndexFile>,
+        usage: &Arc<Usage>,
+        guard: &Guard,
+    ) -> Self {
+        usage.add(new.len() + old.as_ref().map_or(0, IndexFile::len));
+        let (new, old) = (Arc::new(new), old.map(Arc::new));
+        let pair = EpochCell::empty();
+        pair.replace(Some(Pair { new: Arc::clone(&new), old: old.clone() }), guard);
+        let mover = Mutex::new(Mover { new, old, next_page: 0 });
+        Self { pair, mover, usage: Arc::clone(usage) }
+    }
+
+    /// The generation to read a key in.
+    #[inline]
+    pub(crate) fn for_reading<'g>(&self, hash: u64, guard: &'g Guard) -> &'g Generation<Map> {
+        let pair = self.load(guard);
+        match &pair.old {
+            Some(old) if !pair.new.has_moved(old.slots.geometry().page(hash)) => &old.slots,
+            _ => &pair.new.slots,
+        }
+    }
+
+    /// The generation to change a key in. Moves the key's page, if need be.
+    pub(crate) fn for_writing<'g>(
+        &self,
+        storage: &dyn Storage,
+        hash: u64,
+        guard: &'g Guard,
+    ) -> (&'g Generation<Map>, Step) {
+        let pair = self.load(guard);
+        let mut step = Step::Same;
+        if let Some(old) = &pair.old {
+            let page = old.slots.geometry().page(hash);
+            step = self.advance(storage, (!pair.new.has_moved(page)).then_some(page), guard);
+        }
+        (&pair.new.slots, step)
+    }
+
+    fn load<'g>(&self, guard: &'g Guard) -> &'g Pair {
+        self.pair.load(guard).expect("set in `new`, and replaced by a pair only")
+    }
+
+    /// Starts a new generation, twice as large, unless one is being moved already or the
+    /// tags are used up.
+    pub(crate) fn grow(&self, storage: &dyn Storage, guard: &Guard) -> Result<Step> {
+        let mut mover = self.mover.lock();
+        if mover.old.is_some() {
+            return Ok(Step::Same);
+        }
+        let header = mover.new.header;
+        let Some(geometry) = header.geometry.doubled() else { return Ok(Step::Same) };
+        let generation = header.generation.wrapping_add(1).max(1);
+        let new = IndexFile::create(storage, IndexHeader { generation, geometry, ..header })?;
+        let new = Arc::new(new);
+        self.usage.add(new.len());
+        let old = Some(std::mem::replace(&mut mover.new, Arc::clone(&new)));
+        mover.old.clone_from(&old);
+        mover.next_page = 0;
+        self.pair.replace(Some(Pair { new, old }), guard);
+        Ok(Step::Changed(generation, header.generation))
+    }
+
+    /// Moves `page`, or the next one that is due; ends the growth after the last one.
+    fn advance(&self, storage: &dyn Storage, page: Option<usize>, guard: &Guard) -> Step {
+        let mut mover = match page {
+            Some(_) => self.mover.lock(),
+            // Nobody needs it now: whoever has the lock moves on anyway.
+            None => match self.mover.try_lock() {
+                Some(mover) => mover,
+                None => return Step::Same,
+            },
+        };
+        let Some(old) = mover.old.clone() else { return Step::Same };
+        let pages = old.slots.geometry().pages();
+        if let Some(page) = page {
+            move_page(&old, &mover.new, page);
+            return Step::Same;
+        }
+        while mover.next_page < pages && mover.new.has_moved(mover.next_page) {
+            mover.next_page += 1;
+        }
+        if mover.next_page < pages {
+            move_page(&old, &mover.new, mover.next_page);
+            mover.next_page += 1;
+            return Step::Same;
+        }
+        // Every page is moved: nobody looks into the old generation any more.
+        mover.old = None;
+        self.pair.replace(Some(Pair { new: Arc::clone(&mover.new), old: None }), guard);
+        // What cannot be unlinked now is swept by the next opening.
+        let _ = storage.remove(&file_name(old.number()));
+        self.usage.sub(old.len());
+        Step::Changed(mover.new.number(), 0)
+    }
+
+    /// Makes the index durable as it stands, so that it can be trusted after a clean end.
+    pub(crate) fn sync(&self, storage: &dyn Storage, guard: &Guard) -> Result<()> {
+        let pair = self.load(guard);
+        [Some(&pair.new), pair.old.as_ref()].into_iter().flatten().try_for_each(|index| {
+            let path = || storage.path(&file_name(index.number()));
+            index.file.sync().map_err(|error| Error::io("sync", &path(), error))
+        })
+    }
+
+    /// Number of slots of the generation in use.
+    pub(crate) fn slot_count(&self, guard: &Guard) -> u64 {
+        let pair = self.load(guard);
+        pair.new.slots.geometry().slots() as u64
+    }
+
+    /// Whether a growth is under way.
+    pub(crate) fn is_growing(&self, guard: &Guard) -> bool {
+        self.load(guard).old.is_some()
+    }
+
+    /// Counts the value slots, one by one.
+    pub(crate) fn count_values(&self, guard: &Guard) -> u64 {
+        let pair = self.load(guard);
+        let Some(old) = &pair.old else {
+            let pages = 0..pair.new.slots.geometry().pages();
+            return pages.map(|page| pair.new.slots.count_values(page)).sum();
+        };
+        let pages = old.slots.geometry().pages();
+        (0..pages)
+            .map(|page| {
+                if pair.new.has_moved(page) {
+                    pair.new.slots.count_values(page) + pair.new.slots.count_values(page + pages)
+                } else {
+                    old.slots.count_values(page)
+                }
+            })
+            .sum()
+    }
+}
+
+/// Moves one page, unless it is moved. The caller holds the growth lock.
+fn move_page(old: &IndexFile, new: &IndexFile, page: usize) {
+    if new.has_moved(page) {
+        return;
+    }
+    let geometry: Geometry = old.slots.geometry();
+    for number in 0..PAGE_BUCKETS * BUCKET_SLOTS {
+        let at = Generation::<Map>::slot_at(page, number);
+        let frozen = loop {
+            let slot = old.slots.load(at);
+            if slot.is_frozen() || old.slots.swap(at, slot, slot.freeze()) {
+                break slot.freeze();
+            }
+        };
+        let thawed = if frozen.is_frozen() { frozen.thaw() } else { Slot::EMPTY };
+        let target = Generation::<Map>::slot_at(geometry.split_page(page, thawed), number);
+        if thawed != Slot::EMPTY {
+            // Relaxed: nobody looks here before the moved bit is set by Release (invariant 2).
+            new.slots.word(target).store(thawed.to_bits(), Ordering::Relaxed);
+        }
+    }
+    new.set_moved(page);
+}

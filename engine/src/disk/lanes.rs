@@ -1,0 +1,126 @@
+//! Lanes: where writers append, one at a time each.
+//!
+//! A store has a few lanes, each with an open segment of its own. A writer takes a free lane,
+//! so that writers meet only when there are more of them than lanes. Within a lane records are
+//! numbered, appended and published under its lock.
+//!
+//! # Invariants
+//! 1. A sequence number is drawn, its record appended to the lane's open segment, and its slot
+//!    published, all under the lane's lock.
+//! 2. While that goes on, the lane's `in_flight` word is no larger than the number drawn.
+//! 3. Locks are taken in this order: lane, reclaim, live. Nobody waits for a second lane while
+//!    holding one, except `clear` and `close`, which take all of them in order.
+//!
+//! # Orderings
+//! `enter` stores, then fences (SeqCst), before the number is drawn; `none_before` fences
+//! before it loads. Of a writer that enters and a remover that looks, at least one is seen: a
+//! writer that the remover misses draws its number after the remover drew its own.
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::segment::Writer;
+use crate::sync::{AtomicU64, AtomicUsize, Ordering, fence};
+
+/// `in_flight` of a lane where nobody writes.
+const IDLE: u64 = u64::MAX;
+
+/// One lane.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Lane {
+    open: Mutex<Option<Writer>>,
+    in_flight: AtomicU64,
+}
+
+/// All lanes of a store.
+#[derive(Debug)]
+pub(crate) struct Lanes {
+    lanes: Box<[Lane]>,
+}
+
+/// A lane that the current thread holds.
+#[derive(Debug)]
+pub(crate) struct Held<'a> {
+    pub(crate) number: u32,
+    pub(crate) writer: MutexGuard<'a, Option<Writer>>,
+    in_flight: &'a AtomicU64,
+}
+
+impl Lanes {
+    pub(crate) fn new(count: usize) -> Self {
+        let lane = |_| Lane { open: Mutex::new(None), in_flight: AtomicU64::new(IDLE) };
+        Self { lanes: (0..count.max(1)).map(lane).collect() }
+    }
+
+    fn held<'a>(&'a self, at: usize, writer: MutexGuard<'a, Option<Writer>>) -> Held<'a> {
+        let number = u32::try_from(at).unwrap_or(u32::MAX);
+        Held { number, writer, in_flight: &self.lanes[at].in_flight }
+    }
+
+    /// A free lane, preferring the thread's own; waits for that one if all are taken.
+    pub(crate) fn acquire(&self) -> Held<'_> {
+        let own = thread_number() % self.lanes.len();
+        for i in 0..self.lanes.len() {
+            let at = (own + i) % self.lanes.len();
+            if let Some(writer) = self.lanes[at].open.try_lock() {
+                return self.held(at, writer);
+            }
+        }
+        self.held(own, self.lanes[own].open.lock())
+    }
+
+    /// All lanes, taken in order.
+    pub(crate) fn acquire_all(&self) -> Vec<Held<'_>> {
+        (0..self.lanes.len()).map(|at| self.held(at, self.lanes[at].open.lock())).collect()
+    }
+
+    /// Whether no writer is under way with a number below `seq`.
+    pub(crate) fn none_before(&self, seq: u64) -> bool {
+        // SeqCst: pairs with the fence in `enter`, see the module's orderings.
+        fence(Ordering::SeqCst);
+        // Acquire: pairs with the Release in `leave`; what that writer published is seen.
+        self.lanes.iter().all(|lane| lane.in_flight.load(Ordering::Acquire) > seq)
+    }
+
+    /// Opens a lane with a segment that an earlier process left open.
+    pub(crate) fn resume(&self, at: usize, writer: Writer) -> Option<Writer> {
+        match self.lanes.get(at) {
+            Some(lane) => lane.open.lock().replace(writer),
+            None => Some(writer),
+        }
+    }
+}
+
+impl<'a> Held<'a> {
+    /// Draws a sequence number. Until the guard is dropped, others know that a writer with
+    /// this number is under way.
+    pub(crate) fn enter(&self, next_seq: &AtomicU64) -> (u64, InFlight<'a>) {
+        // Relaxed: the fence orders it. The value is a lower bound of what is drawn below.
+        self.in_flight.store(next_seq.load(Ordering::Relaxed), Ordering::Relaxed);
+        // SeqCst: pairs with the fence in `none_before`.
+        fence(Ordering::SeqCst);
+        // Relaxed: only distinctness and growth count; records carry the number themselves.
+        (next_seq.fetch_add(1, Ordering::Relaxed), InFlight(self.in_flight))
+    }
+}
+
+/// Says that a writer is under way.
+#[derive(Debug)]
+pub(crate) struct InFlight<'a>(&'a AtomicU64);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        // Release: pairs with `none_before`; the slot was published before.
+        self.0.store(IDLE, Ordering::Release);
+    }
+}
+
+/// A small number for the current thread, given out in order of first use.
+pub(crate) fn thread_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        // Relaxed: only distinctness counts.
+        static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+    NUMBER.with(|number| *number)
+}

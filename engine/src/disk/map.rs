@@ -1,0 +1,332 @@
+//! Mapped memory: the one place that turns file bytes into references.
+//!
+//! A [`Map`] is raw. What makes it sound to look at is a [`Region`]: a segment's mapping
+//! together with its committed word and the right to append.
+//!
+//! # Invariants
+//! 1. Bytes below a committed word are never written again, by anyone, while they are mapped.
+//! 2. Bytes above it are written only through the one [`Appender`] of the region, or by a
+//!    process that died.
+//! 3. The words of header pages and index pages are only ever reached as atomics.
+//! 4. Files are allocated in full and never change length while they are mapped.
+//!
+//! 1, 2 and 4 hold for every larder; the directory is private (checked when it is opened), so
+//! that only something running as the same user on purpose can break them. What it can break
+//! is the meaning of bytes that are checked anyway; a file cut short behind our back raises
+//! SIGBUS.
+//!
+//! # Orderings
+//! `commit` is Release, `committed` Acquire; they pair on the committed word, also between
+//! processes: who sees the word sees every byte below it.
+
+use std::fmt;
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use larder_format::Committed;
+use larder_format::layout::{ENTRY_LEN, SEGMENT_COMMITTED, SEGMENT_DATA, TRAILER_LEN, UNIT};
+
+use super::storage::File;
+use crate::sync::{AtomicBool, AtomicU64, Ordering, Words};
+
+/// What keeps mapped memory in place.
+pub(crate) trait Backing: Send + Sync {}
+
+impl Backing for memmap2::MmapRaw {}
+
+/// Raw mapped memory, readable and writable.
+pub(crate) struct Map {
+    base: NonNull<u8>,
+    len: usize,
+    _backing: Box<dyn Backing>,
+}
+
+// SAFETY: a map is an address range that stays valid while `_backing`, itself Send and Sync,
+// lives; every access goes through methods that are atomic or state who may call them.
+unsafe impl Send for Map {}
+// SAFETY: as for Send.
+unsafe impl Sync for Map {}
+
+impl Map {
+    /// Takes over a file mapping.
+    pub(crate) fn of_file(map: memmap2::MmapRaw) -> Self {
+        let len = map.len();
+        let base = NonNull::new(map.as_mut_ptr()).unwrap_or(NonNull::dangling());
+        Self { base, len, _backing: Box::new(map) }
+    }
+
+    /// A map over `len` bytes at `base`.
+    ///
+    /// # Safety
+    /// They are readable, writable, zero or written by us, aligned to 8 and stay so while
+    /// `backing` lives.
+    pub(crate) unsafe fn of_raw(base: NonNull<u8>, len: usize, backing: Box<dyn Backing>) -> Self {
+        Self { base, len, _backing: backing }
+    }
+
+    /// Length in bytes.
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The bytes of a range.
+    ///
+    /// # Safety
+    /// Nothing in the range is written while the slice lives.
+    #[inline]
+    unsafe fn bytes(&self, range: Range<usize>) -> &[u8] {
+        assert!(range.start <= range.end && range.end <= self.len, "range outside the map");
+        let start = self.base.as_ptr().wrapping_add(range.start);
+        // SAFETY: the range lies in the map, whose memory is valid while `self` lives; the
+        // caller promises that nobody writes it meanwhile. u8 has no invalid values.
+        unsafe { std::slice::from_raw_parts(start, range.len()) }
+    }
+
+    /// Copies bytes into the map.
+    ///
+    /// # Safety
+    /// Nobody else reads or writes the range meanwhile.
+    #[inline]
+    unsafe fn write(&self, at: usize, bytes: &[u8]) {
+        assert!(at <= self.len && bytes.len() <= self.len - at, "write outside the map");
+        let target = self.base.as_ptr().wrapping_add(at);
+        // SAFETY: source and target are valid for the length (just checked) and do not
+        // overlap: no slice over the target exists, as the caller promises.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len()) };
+    }
+}
+
+impl Words for Map {
+    #[inline]
+    fn word(&self, at: usize) -> &AtomicU64 {
+        assert!(at.is_multiple_of(8) && at < self.len && self.len - at >= 8, "no word at {at}");
+        let word = self.base.as_ptr().wrapping_add(at).cast();
+        // SAFETY: in the map and aligned: `at` is a multiple of 8 (both just checked) and the
+        // base is aligned at least that much (pages, or the contract of `of_raw`). Words are
+        // only reached here (invariant 3), so all accesses are atomic.
+        unsafe { AtomicU64::from_ptr(word) }
+    }
+}
+
+impl fmt::Debug for Map {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Map").field("len", &self.len).finish()
+    }
+}
+
+/// Bytes up to which a write is copied into the mapping; above, it goes through the file,
+/// which saves the page faults.
+const COPY_MAX: usize = 32 << 10;
+
+/// A mapped segment: committed bytes for everyone, the rest for one appender.
+#[derive(Debug)]
+pub(crate) struct Region {
+    map: Map,
+    file: Arc<dyn File>,
+    /// The length that the header states; the map is shorter if the file was cut.
+    nominal: usize,
+    appending: AtomicBool,
+}
+
+impl Region {
+    /// A region over a segment file whose header says `nominal` bytes.
+    pub(crate) const fn new(map: Map, file: Arc<dyn File>, nominal: usize) -> Self {
+        Self { map, file, nominal, appending: AtomicBool::new(false) }
+    }
+
+    /// How much counts. A word that cannot be is taken for nothing.
+    #[inline]
+    pub(crate) fn committed(&self) -> Committed {
+        // Acquire: pairs with the Release in `commit`; whoever sees the word sees the bytes.
+        let bits = self.map.word(SEGMENT_COMMITTED).load(Ordering::Acquire);
+        let committed = Committed::from_bits(bits);
+        if committed.fits(self.nominal) { committed } else { Committed::EMPTY }
+    }
+
+    /// Bytes that are mapped: fewer than the header states if the file was cut.
+    pub(crate) const fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Whether the file has the length that its header states.
+    pub(crate) const fn is_whole(&self) -> bool {
+        self.map.len() == self.nominal
+    }
+
+    /// A mutable word of the header page.
+    pub(crate) fn word(&self, at: usize) -> &AtomicU64 {
+        debug_assert!((SEGMENT_COMMITTED..SEGMENT_DATA).contains(&at), "no header word at {at}");
+        self.map.word(at)
+    }
+
+    /// Everything from `offset` to the end of what is committed; empty if that is nothing.
+    #[inline]
+    pub(crate) fn committed_from(&self, offset: usize) -> &[u8] {
+        let end = self.committed().tail().min(self.map.len());
+        if offset < SEGMENT_DATA || offset >= end {
+            return &[];
+        }
+        // SAFETY: below the committed word, hence never written again (invariant 1).
+        unsafe { self.map.bytes(offset..end) }
+    }
+
+    /// The committed footer entries as they lie in the file, newest first; `None` if the file
+    /// was cut.
+    pub(crate) fn entries(&self) -> Option<&[u8]> {
+        if !self.is_whole() {
+            return None;
+        }
+        let end = self.nominal - TRAILER_LEN;
+        let len = self.committed().entries as usize * ENTRY_LEN;
+        // SAFETY: entries that the committed word counts are never written again
+        // (invariant 1); `committed` checked that they fit.
+        Some(unsafe { self.map.bytes(end - len..end) })
+    }
+
+    /// Copies bytes that need not be committed, through the file.
+    pub(crate) fn read_uncommitted(&self, into: &mut [u8], offset: usize) -> std::io::Result<()> {
+        self.file.read_at(into, offset as u64)
+    }
+
+    /// The file, to sync it.
+    pub(crate) fn file(&self) -> &dyn File {
+        &*self.file
+    }
+
+    /// Declares that nothing is committed, because the word cannot be trusted after the
+    /// machine stopped. For recovery, before anyone reads.
+    pub(crate) fn distrust(&self) {
+        // Relaxed: recovery has the region to itself.
+        self.map.word(SEGMENT_COMMITTED).store(Committed::EMPTY.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Declares that everything up to `tail` is committed and that there is no footer. For
+    /// recovery of a file that was cut, which nobody appends to.
+    pub(crate) fn trust_up_to(&self, tail: usize) {
+        let tail_units = u32::try_from(tail / UNIT).unwrap_or(0);
+        let committed = Committed { tail_units, entries: 0 };
+        // Relaxed: recovery has the region to itself.
+        self.map.word(SEGMENT_COMMITTED).store(committed.to_bits(), Ordering::Relaxed);
+    }
+
+    /// The right to append, if the file is whole and nobody has it.
+    pub(crate) fn appender(self: &Arc<Self>) -> Option<Appender> {
+        // AcqRel: the new appender must see what the last one wrote; pairs with `drop`.
+        if !self.is_whole() || self.appending.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        Some(Appender { committed: self.committed(), region: Arc::clone(self) })
+    }
+}
+
+/// The right to write above the committed word of one region. There is one at a time.
+#[derive(Debug)]
+pub(crate) struct Appender {
+    region: Arc<Region>,
+    committed: Committed,
+}
+
+impl Appender {
+    /// How much counts.
+    pub(crate) const fn committed(&self) -> Committed {
+        self.committed
+    }
+
+    /// Writes above the tail and below the footer.
+    pub(crate) fn write(&mut self, at: usize, bytes: &[u8]) -> std::io::Result<()> {
+        assert!(at >= self.committed.tail(), "write below the committed tail");
+        if bytes.len() > COPY_MAX {
+            return self.region.file.write_at(bytes, at as u64);
+        }
+        // SAFETY: above the committed word, where only the appender of this process writes
+        // and nobody reads; `&mut self` and `appending` make it the only one.
+        unsafe { self.region.map.write(at, bytes) };
+        Ok(())
+    }
+
+    /// Writes the next footer entry, or the trailer when there are no more.
+    pub(crate) fn write_footer(&mut self, at: usize, bytes: &[u8]) {
+        let entries = self.committed.entries as usize * ENTRY_LEN;
+        let free = self.region.nominal - TRAILER_LEN - entries;
+        let trailer = self.region.nominal - TRAILER_LEN;
+        assert!(
+            (at >= self.committed.tail() && at + bytes.len() <= free) || at == trailer,
+            "write over committed entries"
+        );
+        // SAFETY: as in `write`: above the committed records and below the committed
+        // entries, or the trailer's place, which is no part of any slice over the map.
+        unsafe { self.region.map.write(at, bytes) };
+    }
+
+    /// Makes everything up to `committed` count.
+    pub(crate) fn commit(&mut self, committed: Committed) {
+        assert!(committed >= self.committed, "the committed word never goes back");
+        debug_assert!(committed.fits(self.region.nominal));
+        // Release: pairs with the Acquire in `committed`.
+        let word = self.region.map.word(SEGMENT_COMMITTED);
+        word.store(committed.to_bits(), Ordering::Release);
+        self.committed = committed;
+    }
+}
+
+impl Drop for Appender {
+    fn drop(&mut self) {
+        // Release: pairs with the swap in `Region::appender`.
+        self.region.appending.store(false, Ordering::Release);
+    }
+}
+
+/// A mapped file that is complete: it got its name only after its last byte was written.
+#[derive(Debug)]
+pub(crate) struct Frozen {
+    map: Map,
+}
+
+impl Frozen {
+    /// Over the map of a file that nobody writes any more (invariant 1 for all of it).
+    pub(crate) const fn new(map: Map) -> Self {
+        Self { map }
+    }
+
+    /// All of the file.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: complete, hence never written again.
+        unsafe { self.map.bytes(0..self.map.len()) }
+    }
+}
+
+/// A view of committed bytes that keeps its mapping alive.
+#[derive(Clone)]
+pub(crate) struct View {
+    bytes: NonNull<[u8]>,
+    _owner: Arc<dyn Owner>,
+}
+
+/// Something that keeps a mapping, and the bytes of a view in it, as they are.
+pub(crate) trait Owner: Send + Sync {
+    /// The committed bytes of a range; the view is made of them. Empty if the range is not
+    /// committed.
+    fn committed_bytes(&self, range: Range<usize>) -> &[u8];
+}
+
+// SAFETY: a view is a shared slice of bytes that never change, and an owner that is Send and
+// Sync.
+unsafe impl Send for View {}
+// SAFETY: as for Send.
+unsafe impl Sync for View {}
+
+impl View {
+    /// A view of `range` in what `owner` keeps.
+    pub(crate) fn new(owner: Arc<dyn Owner>, range: Range<usize>) -> Self {
+        let bytes = NonNull::from(owner.committed_bytes(range));
+        Self { bytes, _owner: owner }
+    }
+
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: `bytes` came from a reference into what `_owner` keeps mapped and
+        // unchanged; the Arc makes it live at least as long as `self`.
+        unsafe { self.bytes.as_ref() }
+    }
+}

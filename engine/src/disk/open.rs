@@ -1,0 +1,279 @@
+//! Opening a store: what is there, what can be trusted, and what has to be built anew.
+//!
+//! | found | trusted |
+//! |---|---|
+//! | closed | everything, as it was synced |
+//! | same boot, mount and directory | everything: the page cache kept what the dead process wrote |
+//! | anything else | superblock, sealed and synced segments; all else is read and checked |
+//!
+//! Whatever is trusted, every record is checked when it is read.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use larder_format::{
+    FormatError, Geometry, IndexHeader, KeyHasher, SegmentState, Session, Superblock,
+};
+use parking_lot::Mutex;
+
+use super::builder::Options;
+use super::counters::{Count, Counters};
+use super::external::{self, Externals};
+use super::growth::{self, Index, IndexFile};
+use super::lanes::Lanes;
+use super::segment::{Segment, Writer};
+use super::session::{StoreFile, list};
+use super::storage::Storage;
+use super::store::Store;
+use super::table::Table;
+use super::usage::Usage;
+use crate::error::{Error, Result};
+use crate::stats::Recovery;
+use crate::sync::{AtomicBool, Ordering};
+
+/// Segments found in the directory.
+#[derive(Debug, Default)]
+struct Found {
+    live: BTreeMap<u64, Arc<Segment>>,
+    /// Segments whose header was unreadable.
+    damaged: u64,
+    highest_id: u64,
+}
+
+impl Store {
+    /// Opens the store that `storage` holds, or creates one.
+    pub(super) fn open(storage: Arc<dyn Storage>, options: &Options) -> Result<Self> {
+        let started = Instant::now();
+        let now_ms = options.clock.now_ms();
+        let (file, created) = StoreFile::open(&*storage, || options.superblock(now_ms))?;
+        let superblock = *file.superblock();
+        let recovery = if created { Recovery::Created } else { file.trust(&*storage) };
+        let usage = Arc::new(Usage::default());
+        usage.add(larder_format::layout::STORE_FILE_LEN as u64);
+        sweep_temporary(&*storage)?;
+
+        let found = open_segments(&*storage, &superblock, &usage)?;
+        let live_max = options.budget / u64::from(superblock.segment_len) + 64;
+        let live_max = usize::try_from(live_max).unwrap_or(usize::MAX).max(found.live.len() * 2);
+        let table = Table::new(live_max);
+        let guard = &crossbeam_epoch::pin();
+        for segment in found.live.values() {
+            if !table.is_free(segment.id(), guard) {
+                let path = storage.path(&super::segment::file_name(segment.id()));
+                let (field, allowed) = ("segment id", "ids that differ in their low bits");
+                let source =
+                    FormatError::Field { what: "segment", field, found: segment.id(), allowed };
+                return Err(Error::format(&path, source));
+            }
+            table.insert(Arc::clone(segment), guard);
+        }
+        // Relaxed, here and below: nobody else has the store yet.
+        let next = file.next_segment().load(Ordering::Relaxed);
+        let trusted = matches!(recovery, Recovery::Clean | Recovery::ProcessDied);
+        let next = if trusted { next.max(found.highest_id + 1) } else { found.highest_id + 1 };
+        file.next_segment().store(next, Ordering::Relaxed);
+
+        let index = if trusted { open_index(&*storage, &file)? } else { None };
+        let rebuild = index.is_none();
+        let (new, old) = match index {
+            Some(pair) => pair,
+            None => (fresh_index(&*storage, &superblock, &found)?, None),
+        };
+        let generations =
+            u64::from(new.number()) | old.as_ref().map_or(0, |old| u64::from(old.number()) << 32);
+        file.generations().store(generations, Ordering::Relaxed);
+        let index = Index::new(new, old, &usage, guard);
+        let externals = Externals::new(superblock.uuid, &usage);
+
+        let mut store = Self {
+            hasher: KeyHasher::new(superblock.hash_seed),
+            clock: Arc::clone(&options.clock),
+            ttl: options.ttl,
+            budget: options.budget,
+            index,
+            table,
+            live: Mutex::new(found.live),
+            lanes: Lanes::new(options.writers),
+            reclaiming: Mutex::new(()),
+            externals,
+            doomed: Mutex::new(Vec::new()),
+            usage,
+            counters: Counters::default(),
+            recovery: match recovery {
+                // The index alone was unusable: what it says is what counts.
+                Recovery::Clean | Recovery::ProcessDied if rebuild => Recovery::Rebuilt,
+                recovery => recovery,
+            },
+            recovered_records: 0,
+            open_us: 0,
+            entries_exact: recovery != Recovery::ProcessDied || rebuild,
+            closed: AtomicBool::new(false),
+            storage,
+            file,
+        };
+        store.counters.add(Count::Corrupt, found.damaged);
+        let highest_seq = if rebuild && !created { store.rebuild(trusted)? } else { 0 };
+        store.begin_session(highest_seq, now_ms)?;
+        store.adopt_open_segments();
+        store.sweep_external(recovery != Recovery::Clean)?;
+        store.sweep_indexes()?;
+        store.open_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Ok(store)
+    }
+
+    /// Writes the session of this opening, durably, and starts its sequence numbers above all
+    /// that were ever handed out.
+    fn begin_session(&self, highest_seq: u64, now_ms: u64) -> Result<()> {
+        let seen = highest_seq >> Session::COUNTER_BITS;
+        let session = Session {
+            epoch: self.file.last_epoch().max(seen) + 1,
+            boot: self.storage.identity(),
+            clean: false,
+            suspect: false,
+            opened_ms: now_ms,
+            pid: std::process::id(),
+        };
+        self.file.write_session(&*self.storage, session)?;
+        // Sequence 0 is no sequence.
+        self.file.next_seq().store(session.first_seq() + 1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Goes on with the segments that an earlier process left open, as far as there are lanes
+    /// for them, and seals the others.
+    fn adopt_open_segments(&self) {
+        let open: Vec<_> = {
+            let live = self.live.lock();
+            live.values().filter(|s| s.state() == SegmentState::Open).cloned().collect()
+        };
+        // The youngest has the most room left.
+        for (lane, segment) in open.into_iter().rev().enumerate() {
+            let Some(writer) = Writer::new(Arc::clone(&segment)) else {
+                // Its file was cut short: what is left can be read, and is reclaimed in turn.
+                segment.set_state(SegmentState::Sealed);
+                continue;
+            };
+            if let Some(writer) = self.lanes.resume(lane, writer) {
+                let _ = writer.seal(self.file.next_segment().load(Ordering::Relaxed));
+            }
+        }
+    }
+
+    /// Counts the external files and, after a crash, dooms those that no live record names.
+    fn sweep_external(&self, orphans: bool) -> Result<()> {
+        let guard = &crossbeam_epoch::pin();
+        let mut highest = 0;
+        for name in list(&*self.storage, "big")? {
+            let Some(id) = parse_id(&name, ".val") else { continue };
+            highest = highest.max(id);
+            let Some(file) = self.storage.open(&external::file_name(id))? else { continue };
+            self.usage.add(file.len().unwrap_or(0));
+            if orphans && !self.names_external(&*file, id, guard) {
+                self.doomed.lock().push(id);
+            }
+        }
+        let next = self.file.next_external().load(Ordering::Relaxed).max(highest + 1);
+        self.file.next_external().store(next, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Removes index files that are not in use.
+    fn sweep_indexes(&self) -> Result<()> {
+        let word = self.file.generations().load(Ordering::Relaxed);
+        let used = [word & 0xFFFF_FFFF, word >> 32];
+        for name in list(&*self.storage, "")? {
+            let generation =
+                name.strip_prefix("index.").and_then(|hex| u32::from_str_radix(hex, 16).ok());
+            if let Some(generation) = generation
+                && !used.contains(&generation.into())
+                && name == growth::file_name(generation)
+            {
+                let path = || self.storage.path(&name);
+                self.storage.remove(&name).map_err(|error| Error::io("remove", &path(), error))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The id in a file's name, which has to be exactly as this crate writes it.
+fn parse_id(name: &str, suffix: &str) -> Option<u64> {
+    let hex = name.strip_suffix(suffix)?;
+    let id = u64::from_str_radix(hex, 16).ok()?;
+    (format!("{id:016x}") == hex).then_some(id)
+}
+
+/// Removes what a process left that died while a file was being born. Only names that this
+/// crate gives are touched.
+fn sweep_temporary(storage: &dyn Storage) -> Result<()> {
+    for dir in ["", "seg", "big"] {
+        for name in list(storage, dir)? {
+            let ours = match dir {
+                "" => name.starts_with("index.") || name.starts_with("store."),
+                _ => name.len() > 16 && name[..16].bytes().all(|byte| byte.is_ascii_hexdigit()),
+            };
+            if ours && name.ends_with(".tmp") {
+                let name = if dir.is_empty() { name } else { format!("{dir}/{name}") };
+                storage
+                    .remove(&name)
+                    .map_err(|error| Error::io("remove", &storage.path(&name), error))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn open_segments(
+    storage: &dyn Storage,
+    superblock: &Superblock,
+    usage: &Arc<Usage>,
+) -> Result<Found> {
+    let mut found = Found::default();
+    for name in list(storage, "seg")? {
+        let Some(id) = parse_id(&name, ".log") else { continue };
+        found.highest_id = found.highest_id.max(id);
+        match Segment::open(storage, id, &superblock.uuid, superblock.segment_len, usage) {
+            Ok((segment, damage)) => {
+                found.damaged += u64::from(damage.is_some());
+                found.live.insert(id, Arc::new(segment));
+            }
+            // Another store's, a newer format's, or cut to nothing: it is left alone.
+            Err(Error::Format { .. }) => found.damaged += 1,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+/// The generations in use, if their files are whole.
+fn open_index(
+    storage: &dyn Storage,
+    file: &StoreFile,
+) -> Result<Option<(IndexFile, Option<IndexFile>)>> {
+    // Acquire: pairs with the Release in `note_step`.
+    let word = file.generations().load(Ordering::Acquire);
+    let [new, old] = [word & 0xFFFF_FFFF, word >> 32].map(|n| u32::try_from(n).unwrap_or(0));
+    let uuid = &file.superblock().uuid;
+    let Some(new) = IndexFile::open(storage, uuid, new)? else { return Ok(None) };
+    if old == 0 {
+        return Ok(Some((new, None)));
+    }
+    Ok(IndexFile::open(storage, uuid, old)?.map(|old| (new, Some(old))))
+}
+
+/// An empty index with room for what the segments hold, above all generations there were.
+fn fresh_index(storage: &dyn Storage, superblock: &Superblock, found: &Found) -> Result<IndexFile> {
+    let records: u64 = found.live.values().map(|s| u64::from(s.region().committed().entries)).sum();
+    let mut bits = superblock.index_base_bits;
+    let slots = |page_bits| Geometry { page_bits, base_bits: page_bits }.slots() as u64;
+    while bits < larder_format::layout::PAGE_BITS_MAX && records * 2 > slots(bits) {
+        bits += 1;
+    }
+    let numbers = list(storage, "")?
+        .into_iter()
+        .filter_map(|name| u32::from_str_radix(name.strip_prefix("index.")?, 16).ok());
+    let generation = numbers.max().unwrap_or(0).wrapping_add(1).max(1);
+    let geometry = Geometry { page_bits: bits, base_bits: bits };
+    IndexFile::create(storage, IndexHeader { uuid: superblock.uuid, generation, geometry })
+}

@@ -1,0 +1,508 @@
+//! A segment: one log file, mapped.
+//!
+//! # Invariants
+//! 1. Records are appended by one [`Writer`] at a time, while it holds its lane's lock; it
+//!    publishes each in the index before it lets the lock go. A sealed segment therefore holds
+//!    no record that is still to be published.
+//! 2. A sealed segment is never written again; its file is only ever unlinked.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use larder_format::layout::{
+    CHUNK, ENTRY_LEN, SEGMENT_COMMITTED, SEGMENT_DATA, SEGMENT_HEADER_LEN, SEGMENT_STATE,
+    SEGMENT_SYNCED, TRAILER_LEN, UNIT,
+};
+use larder_format::record::{Extent, chunk_crc, payload_crc};
+use larder_format::scan::encode_chunk_table;
+use larder_format::segment::entry_at;
+use larder_format::{
+    CodecId, Committed, Flags, FooterEntry, FormatError, Kind, RecordHeader, Salt, SegmentHeader,
+    SegmentState, Trailer,
+};
+use parking_lot::Mutex;
+
+use super::map::{Appender, Owner, Region, View};
+use super::storage::{File, Storage, give_birth};
+use super::usage::Usage;
+use crate::clock::NEVER;
+use crate::error::{Error, Result};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
+
+/// The name of a segment's file.
+pub(crate) fn file_name(id: u64) -> String {
+    format!("seg/{id:016x}.log")
+}
+
+/// A mapped segment.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    header: SegmentHeader,
+    salt: Salt,
+    region: Arc<Region>,
+    /// One bit for each full chunk whose checksum was found right, by the 64 KiB of the file
+    /// that it starts in: full chunks start at least that far apart.
+    verified: Box<[AtomicU64]>,
+    /// The committed word as of the last sync.
+    synced: AtomicU64,
+    /// Held by the one who syncs; those who wait for it find their own records synced.
+    syncing: Mutex<()>,
+    /// A sync failed: what was written since the one before may never reach the disk.
+    suspect: AtomicBool,
+    /// Bytes of external files that its records refer to.
+    external_bytes: AtomicU64,
+    retired: AtomicBool,
+    usage: Arc<Usage>,
+}
+
+impl Segment {
+    /// Creates the file of a new segment.
+    pub(crate) fn create(
+        storage: &dyn Storage,
+        header: SegmentHeader,
+        usage: &Arc<Usage>,
+    ) -> Result<Self> {
+        let name = file_name(header.id);
+        let file = give_birth(storage, &name, header.file_len.into(), true, |file| {
+            file.write_at(&header.encode(), 0)?;
+            let committed = Committed::EMPTY.to_bits().to_le_bytes();
+            file.write_at(&committed, SEGMENT_COMMITTED as u64)?;
+            let state = (SegmentState::Open as u64).to_le_bytes();
+            file.write_at(&state, SEGMENT_STATE as u64)
+        })?;
+        Self::over(storage, header, file, usage)
+    }
+
+    /// Maps the file of an existing segment. A damaged header is replaced by what the name
+    /// and the superblock say: the records do not need it.
+    pub(crate) fn open(
+        storage: &dyn Storage,
+        id: u64,
+        uuid: &[u8; 16],
+        file_len: u32,
+        usage: &Arc<Usage>,
+    ) -> Result<(Self, Option<FormatError>)> {
+        let name = file_name(id);
+        let path = storage.path(&name);
+        let file = storage
+            .open(&name)?
+            .ok_or_else(|| Error::io("open", &path, io::ErrorKind::NotFound.into()))?;
+        let mut bytes = [0; SEGMENT_HEADER_LEN];
+        let read = file.read_at(&mut bytes, 0);
+        let header = match read {
+            Ok(()) => SegmentHeader::decode(&bytes, uuid, id),
+            Err(_) => Err(FormatError::Truncated {
+                what: "segment header",
+                needed: SEGMENT_HEADER_LEN as u64,
+                found: file.len().unwrap_or(0),
+            }),
+        };
+        let (header, damage) = match header {
+            Ok(header) => (header, None),
+            Err(
+                error @ (FormatError::Foreign { .. }
+                | FormatError::Version { .. }
+                | FormatError::Truncated { .. }),
+            ) => return Err(Error::format(&path, error)),
+            Err(error) => {
+                let made_up = SegmentHeader {
+                    uuid: *uuid,
+                    id,
+                    base_seq: 0,
+                    created_ms: 0,
+                    file_len,
+                    lane: 0,
+                };
+                (made_up, Some(error))
+            }
+        };
+        Ok((Self::over(storage, header, file, usage)?, damage))
+    }
+
+    fn over(
+        storage: &dyn Storage,
+        header: SegmentHeader,
+        file: Arc<dyn File>,
+        usage: &Arc<Usage>,
+    ) -> Result<Self> {
+        let path = || storage.path(&file_name(header.id));
+        let nominal = header.file_len as usize;
+        let len = file.len().map_err(|error| Error::io("look at", &path(), error))?;
+        let len = usize::try_from(len).unwrap_or(nominal).min(nominal);
+        if len < SEGMENT_DATA {
+            let (needed, found) = (SEGMENT_DATA as u64, len as u64);
+            let source = FormatError::Truncated { what: "segment", needed, found };
+            return Err(Error::format(&path(), source));
+        }
+        let map = file.map(len).map_err(|error| Error::io("map", &path(), error))?;
+        let region = Region::new(map, file, nominal);
+        usage.add(len as u64);
+        // Relaxed: nobody else has the segment yet.
+        let synced = region.word(SEGMENT_SYNCED).load(Ordering::Relaxed);
+        let verified_words = nominal.div_ceil(CHUNK).div_ceil(64);
+        Ok(Self {
+            salt: Salt::new(&header.uuid, header.id),
+            region: Arc::new(region),
+            verified: (0..verified_words).map(|_| AtomicU64::new(0)).collect(),
+            synced: AtomicU64::new(synced),
+            syncing: Mutex::new(()),
+            suspect: AtomicBool::new(false),
+            external_bytes: AtomicU64::new(0),
+            retired: AtomicBool::new(false),
+            usage: Arc::clone(usage),
+            header,
+        })
+    }
+
+    pub(crate) const fn id(&self) -> u64 {
+        self.header.id
+    }
+
+    pub(crate) const fn header(&self) -> &SegmentHeader {
+        &self.header
+    }
+
+    pub(crate) const fn salt(&self) -> Salt {
+        self.salt
+    }
+
+    pub(crate) const fn region(&self) -> &Arc<Region> {
+        &self.region
+    }
+
+    /// Length of the file in bytes.
+    pub(crate) const fn len(&self) -> usize {
+        self.header.file_len as usize
+    }
+
+    pub(crate) fn state(&self) -> SegmentState {
+        // Acquire: pairs with `set_state`; what was written before the change is seen.
+        SegmentState::from_bits(self.region.word(SEGMENT_STATE).load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_state(&self, state: SegmentState) {
+        // Release: pairs with `state`.
+        self.region.word(SEGMENT_STATE).store(state as u64, Ordering::Release);
+    }
+
+    /// Bytes of external files that records here refer to; counted so that reclaiming knows
+    /// what it would free. Relaxed: a sum.
+    pub(crate) const fn external_bytes(&self) -> &AtomicU64 {
+        &self.external_bytes
+    }
+
+    /// The record at `offset`, its header checked, its payload not.
+    #[inline]
+    pub(crate) fn record(&self, offset: usize) -> Result<Record<'_>, FormatError> {
+        let bytes = self.region.committed_from(offset);
+        let header = RecordHeader::decode(bytes, self.salt, offset as u64)?;
+        Ok(Record { segment: self, offset, bytes, header, extent: header.extent(offset) })
+    }
+
+    /// The committed footer entries, newest first; nothing if the file was cut short.
+    pub(crate) fn entries(&self) -> impl DoubleEndedIterator<Item = FooterEntry> + '_ {
+        let bytes = self.region.entries().unwrap_or_default();
+        bytes.chunks_exact(ENTRY_LEN).filter_map(|entry| FooterEntry::decode(entry).ok())
+    }
+
+    /// The sequence number of the record of a footer entry.
+    pub(crate) fn entry_seq(&self, entry: &FooterEntry) -> Option<u64> {
+        match entry.seq_delta {
+            Some(delta) => Some(self.header.base_seq.wrapping_add(delta.into())),
+            None => self.record(entry.offset()).ok().map(|record| record.header.seq),
+        }
+    }
+
+    /// The trailer, if the segment was sealed and the trailer and entries are whole.
+    pub(crate) fn trailer(&self) -> Result<Trailer, FormatError> {
+        let mut bytes = [0; TRAILER_LEN];
+        let at = self.len() - TRAILER_LEN;
+        if self.region.read_uncommitted(&mut bytes, at).is_err() {
+            let (needed, found) = (self.len() as u64, 0);
+            return Err(FormatError::Truncated { what: "segment trailer", needed, found });
+        }
+        Trailer::decode(&bytes, self.salt, self.len())
+    }
+
+    /// Makes everything committed so far durable. Writers that come while another one syncs
+    /// share the next sync (group commit). A failure is remembered for good.
+    pub(crate) fn sync(&self, storage: &dyn Storage) -> Result<()> {
+        let path = || storage.path(&file_name(self.id()));
+        // Both halves of the word only grow, so that words compare like times.
+        let needed = self.region.committed().to_bits();
+        let _syncing = self.syncing.lock();
+        // Relaxed, here and below: under the lock.
+        if self.suspect.load(Ordering::Relaxed) {
+            return Err(Error::SyncLost { path: path() });
+        }
+        if self.synced.load(Ordering::Relaxed) >= needed {
+            return Ok(());
+        }
+        let committed = self.region.committed().to_bits();
+        if let Err(error) = self.region.file().sync() {
+            // The kernel may now take the lost pages for clean; no later sync can be believed.
+            self.suspect.store(true, Ordering::Relaxed);
+            return Err(Error::io("sync", &path(), error));
+        }
+        self.synced.store(committed, Ordering::Relaxed);
+        // Release: written after the sync, so that whenever the word itself reaches the disk,
+        // what it claims is there.
+        self.region.word(SEGMENT_SYNCED).store(committed, Ordering::Release);
+        Ok(())
+    }
+
+    /// The committed word that was last known to be durable.
+    pub(crate) fn synced_word(&self) -> u64 {
+        // Relaxed: for recovery, which has the segment to itself.
+        self.synced.load(Ordering::Relaxed)
+    }
+
+    /// Unlinks the file. Its bytes count as retired until the last mapping goes.
+    pub(crate) fn retire(&self, storage: &dyn Storage) -> Result<()> {
+        let name = file_name(self.id());
+        match storage.remove(&name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io("remove", &storage.path(&name), error));
+            }
+            _ => {}
+        }
+        // Relaxed: read by `drop` only, which is ordered by the Arc.
+        if !self.retired.swap(true, Ordering::Relaxed) {
+            self.usage.retire(self.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// A view of a committed range.
+    pub(crate) fn view(self: &Arc<Self>, range: Range<usize>) -> View {
+        View::new(Arc::clone(self) as Arc<dyn Owner>, range)
+    }
+}
+
+impl Owner for Segment {
+    fn committed_bytes(&self, range: Range<usize>) -> &[u8] {
+        self.region.committed_from(range.start).get(..range.len()).unwrap_or_default()
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        let len = self.len() as u64;
+        if *self.retired.get_mut() { self.usage.release(len) } else { self.usage.sub(len) }
+    }
+}
+
+/// A record in a mapped segment, its header checked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Record<'a> {
+    pub(crate) segment: &'a Segment,
+    pub(crate) offset: usize,
+    /// From the record's start to the end of what is committed.
+    bytes: &'a [u8],
+    pub(crate) header: RecordHeader,
+    pub(crate) extent: Extent,
+}
+
+impl<'a> Record<'a> {
+    #[inline]
+    fn slice(&self, from: usize, to: usize) -> &'a [u8] {
+        self.bytes.get(from - self.offset..to - self.offset).unwrap_or_default()
+    }
+
+    #[inline]
+    pub(crate) fn key(&self) -> &'a [u8] {
+        let at = self.extent.key_at;
+        self.slice(at, at + usize::from(self.header.key_len))
+    }
+
+    /// The value as stored.
+    #[inline]
+    pub(crate) fn value(&self) -> &'a [u8] {
+        self.slice(self.extent.value_at, self.extent.chunks_at)
+    }
+
+    /// Where the value lies in the file.
+    pub(crate) const fn value_range(&self) -> Range<usize> {
+        self.extent.value_at..self.extent.chunks_at
+    }
+
+    /// When it was written, in ms since 1970.
+    pub(crate) fn written_at_ms(&self) -> u64 {
+        self.segment.header.created_ms.saturating_add(self.header.written_ms.into())
+    }
+
+    /// Length of the record in the file.
+    pub(crate) const fn len(&self) -> usize {
+        self.extent.end - self.offset
+    }
+
+    /// Checks key and value against their checksums. Full chunks of large values are checked
+    /// once in the life of the mapping.
+    pub(crate) fn is_intact(&self) -> bool {
+        let header = &self.header;
+        if !header.is_chunked() {
+            return payload_crc(header.seq, self.key(), self.value()) == header.payload_crc;
+        }
+        let table =
+            self.slice(self.extent.chunks_at, self.extent.chunks_at + header.chunk_count() * 4);
+        if payload_crc(header.seq, self.key(), table) != header.payload_crc {
+            return false;
+        }
+        let mut number = 0;
+        self.value().chunks(CHUNK).zip(table.as_chunks::<4>().0).all(|(chunk, crc)| {
+            let bit = (self.extent.value_at + number * CHUNK) / CHUNK;
+            let word = &self.segment.verified[bit / 64];
+            let mask = 1 << (bit % 64);
+            number += 1;
+            // Relaxed: the bit only spares work; the bytes that it speaks of never change.
+            if chunk.len() == CHUNK && word.load(Ordering::Relaxed) & mask != 0 {
+                return true;
+            }
+            let intact =
+                chunk_crc(header.seq, number as u64 - 1, chunk) == u32::from_le_bytes(*crc);
+            if intact && chunk.len() == CHUNK {
+                word.fetch_or(mask, Ordering::Relaxed);
+            }
+            intact
+        })
+    }
+}
+
+/// What is to be appended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NewRecord<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) flags: Flags,
+    pub(crate) seq: u64,
+    pub(crate) key_hash: u64,
+    pub(crate) key: &'a [u8],
+    pub(crate) value: &'a [u8],
+    pub(crate) codec: CodecId,
+    pub(crate) expires_at_ms: u64,
+    pub(crate) written_at_ms: u64,
+}
+
+/// Most bytes that a record of these lengths takes in a segment, footer entry included.
+pub(crate) const fn room_for(key_len: usize, value_len: usize) -> usize {
+    let chunks = if value_len > CHUNK { value_len.div_ceil(CHUNK) * 4 } else { 0 };
+    larder_format::layout::RECORD_HEADER_LEN
+        + 8
+        + key_len
+        + value_len
+        + chunks
+        + 2 * UNIT
+        + ENTRY_LEN
+}
+
+/// Appends to one segment.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    segment: Arc<Segment>,
+    appender: Appender,
+}
+
+impl Writer {
+    /// Over a segment that has no writer; `None` if it has one or its file was cut short.
+    pub(crate) fn new(segment: Arc<Segment>) -> Option<Self> {
+        let appender = segment.region.appender()?;
+        Some(Self { segment, appender })
+    }
+
+    pub(crate) const fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    /// Bytes that records and their entries can still take.
+    pub(crate) fn room(&self) -> usize {
+        let committed = self.appender.committed();
+        let footer = committed.entries as usize * ENTRY_LEN + TRAILER_LEN;
+        self.segment.len() - committed.tail() - footer
+    }
+
+    /// Appends and commits a record; returns where it starts. The caller has made sure that
+    /// there is [`room`](Self::room).
+    pub(crate) fn append(&mut self, new: &NewRecord<'_>) -> io::Result<usize> {
+        let too_long = |_| io::Error::from(io::ErrorKind::InvalidInput);
+        let key_len = u16::try_from(new.key.len()).map_err(too_long)?;
+        let value_len = u32::try_from(new.value.len()).map_err(too_long)?;
+        let segment_header = &self.segment.header;
+        let written = new.written_at_ms.saturating_sub(segment_header.created_ms);
+        let mut header = RecordHeader {
+            flags: new.flags,
+            codec: new.codec,
+            expires_at_ms: new.expires_at_ms,
+            written_ms: u32::try_from(written).unwrap_or(u32::MAX),
+            ..RecordHeader::new(new.kind, new.seq, key_len, value_len)
+        };
+        let table =
+            if header.is_chunked() { encode_chunk_table(new.seq, new.value) } else { Vec::new() };
+        let summed = if header.is_chunked() { &table } else { new.value };
+        header.payload_crc = payload_crc(new.seq, new.key, summed);
+
+        let committed = self.appender.committed();
+        let offset = committed.tail();
+        let extent = header.extent(offset);
+        let entry_at = entry_at(self.segment.len(), committed.entries as usize);
+        if extent.end > entry_at {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let offset_units = committed.tail_units;
+        let moved = new.flags.has(Flags::MOVED);
+        let delta = new.seq.checked_sub(segment_header.base_seq).filter(|_| !moved);
+        let entry = FooterEntry {
+            key_hash: new.key_hash,
+            offset_units,
+            kind: new.kind,
+            replaced: new.flags.has(Flags::REPLACED),
+            external: new.flags.has(Flags::EXTERNAL),
+            seq_delta: delta.and_then(|delta| u32::try_from(delta).ok()).filter(|d| *d != u32::MAX),
+        };
+        self.appender.write(extent.key_at, new.key)?;
+        self.appender.write(extent.value_at, new.value)?;
+        self.appender.write(extent.chunks_at, &table)?;
+        let encoded = header.encode(self.segment.salt, offset as u64, &[]);
+        self.appender.write(offset, encoded.as_bytes())?;
+        self.appender.write_footer(entry_at, &entry.encode());
+        let tail_units = u32::try_from(extent.end / UNIT).map_err(too_long)?;
+        self.appender.commit(Committed { tail_units, entries: committed.entries + 1 });
+        Ok(offset)
+    }
+
+    /// Whether a footer of this many entries fits above a tail.
+    pub(crate) fn can_adopt(&self, tail: usize, entries: usize) -> bool {
+        tail + entries * ENTRY_LEN + TRAILER_LEN <= self.segment.len()
+    }
+
+    /// Writes entries that recovery found, over whatever stood there, and commits them.
+    pub(crate) fn adopt(&mut self, tail: usize, entries: &[FooterEntry]) {
+        for (number, entry) in entries.iter().enumerate() {
+            self.appender.write_footer(entry_at(self.segment.len(), number), &entry.encode());
+        }
+        let tail_units = u32::try_from(tail / UNIT).unwrap_or(u32::MAX);
+        let entries = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+        self.appender.commit(Committed { tail_units, entries });
+    }
+
+    /// Ends the segment: nothing is ever appended again.
+    pub(crate) fn seal(mut self, sealed_before: u64) -> Arc<Segment> {
+        let segment = Arc::clone(&self.segment);
+        let committed = self.appender.committed();
+        let (mut min_seq, mut max_seq) = (NEVER, 0);
+        for entry in segment.entries() {
+            if let Some(delta) = entry.seq_delta {
+                let seq = segment.header.base_seq.wrapping_add(delta.into());
+                min_seq = min_seq.min(seq);
+                max_seq = max_seq.max(seq);
+            }
+        }
+        let entries_crc =
+            larder_format::hash::crc_from(0, segment.region.entries().unwrap_or_default());
+        let id = segment.id();
+        let trailer = Trailer { id, committed, entries_crc, min_seq, max_seq, sealed_before };
+        let bytes = trailer.encode(segment.salt, segment.len());
+        self.appender.write_footer(segment.len() - TRAILER_LEN, &bytes);
+        segment.set_state(SegmentState::Sealed);
+        segment
+    }
+}

@@ -1,0 +1,187 @@
+//! The file `store`: creating it, opening it, and the words that it shares.
+
+use std::io;
+use std::sync::Arc;
+
+use larder_format::layout::{
+    SESSION_AT, SESSION_LEN, SHARED_DROPPED, SHARED_ENTRIES, SHARED_GENERATIONS,
+    SHARED_NEXT_EXTERNAL, SHARED_NEXT_SEGMENT, SHARED_NEXT_SEQ, STORE_FILE_LEN, SUPERBLOCK_LEN,
+};
+use larder_format::{FormatError, Session, Superblock};
+use parking_lot::Mutex;
+
+use super::map::Map;
+use super::storage::{File, Guard, Storage, give_birth};
+use crate::error::{Error, Result};
+use crate::stats::Recovery;
+use crate::sync::{AtomicU64, Words};
+
+/// The superblock's file.
+pub(crate) const STORE: &str = "store";
+/// The lock that says which process has the store open, and its note, who that is.
+const PROCESS_LOCK: &str = "proc/0.lock";
+
+/// The open file `store`, locked for this process.
+#[derive(Debug)]
+pub(crate) struct StoreFile {
+    file: Arc<dyn File>,
+    map: Map,
+    superblock: Superblock,
+    /// Newest first.
+    sessions: Mutex<Vec<(usize, Session)>>,
+    _locks: [Box<dyn Guard>; 2],
+}
+
+impl StoreFile {
+    /// Opens the store in a directory, or creates one with what `fresh` makes up. Whether it
+    /// was created comes back too.
+    pub(crate) fn open(
+        storage: &dyn Storage,
+        fresh: impl FnOnce() -> Result<Superblock>,
+    ) -> Result<(Self, bool)> {
+        for dir in ["seg", "arr", "big", "proc"] {
+            storage.make_dir(dir)?;
+        }
+        let path = storage.path(STORE);
+        let created = match storage.open(STORE)? {
+            Some(file) if file.len().map_err(|error| Error::io("look at", &path, error))? > 0 => {
+                false
+            }
+            found => {
+                let segments = list(storage, "seg")?;
+                if segments.iter().any(|name| name.ends_with(".log")) {
+                    let (needed, found) = (STORE_FILE_LEN as u64, 0);
+                    let source = FormatError::Truncated { what: "superblock", needed, found };
+                    return Err(Error::format(&path, source));
+                }
+                if found.is_some() {
+                    // An empty file is as good as none: a crash while it was born leaves one.
+                    storage.remove(STORE).map_err(|error| Error::io("remove", &path, error))?;
+                }
+                let superblock = fresh()?;
+                let born = give_birth(storage, STORE, STORE_FILE_LEN as u64, true, |file| {
+                    file.write_at(&superblock.encode(), 0)
+                });
+                match born {
+                    Ok(_) => true,
+                    // Another process was first: its store is as good as ours.
+                    Err(Error::Io { source, .. })
+                        if source.kind() == io::ErrorKind::AlreadyExists =>
+                    {
+                        false
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        let pid = std::process::id();
+        let locked = || {
+            let owner = storage.read_note(PROCESS_LOCK);
+            let pid = owner.split_whitespace().next().and_then(|pid| pid.parse().ok()).unwrap_or(0);
+            Error::Locked { path: storage.root().to_owned(), pid }
+        };
+        let store_lock = storage.lock(STORE, "")?.ok_or_else(locked)?;
+        let process_lock = storage.lock(PROCESS_LOCK, &format!("{pid}\n"))?.ok_or_else(locked)?;
+
+        let not_there = || Error::io("open", &path, io::ErrorKind::NotFound.into());
+        let file = storage.open(STORE)?.ok_or_else(not_there)?;
+        let len = file.len().map_err(|error| Error::io("look at", &path, error))?;
+        let mut bytes = [0; SUPERBLOCK_LEN];
+        let available = usize::try_from(len).unwrap_or(SUPERBLOCK_LEN).min(SUPERBLOCK_LEN);
+        file.read_at(&mut bytes[..available], 0)
+            .map_err(|error| Error::io("read", &path, error))?;
+        let superblock = Superblock::decode(&bytes[..available])
+            .map_err(|source| Error::format(&path, source))?;
+        if len < STORE_FILE_LEN as u64 {
+            let (needed, found) = (STORE_FILE_LEN as u64, len);
+            let source = FormatError::Truncated { what: "superblock file", needed, found };
+            return Err(Error::format(&path, source));
+        }
+        let map = file.map(STORE_FILE_LEN).map_err(|error| Error::io("map", &path, error))?;
+        let mut sessions = Vec::new();
+        for (slot, at) in SESSION_AT.into_iter().enumerate() {
+            let mut bytes = [0; SESSION_LEN];
+            file.read_at(&mut bytes, at as u64).map_err(|error| Error::io("read", &path, error))?;
+            if let Ok(session) = Session::decode(&bytes, &superblock.uuid) {
+                sessions.push((slot, session));
+            }
+        }
+        sessions.sort_by_key(|(_, session)| std::cmp::Reverse(session.epoch));
+        let locks = [store_lock, process_lock];
+        let sessions = Mutex::new(sessions);
+        Ok((Self { file, map, superblock, sessions, _locks: locks }, created))
+    }
+
+    pub(crate) const fn superblock(&self) -> &Superblock {
+        &self.superblock
+    }
+
+    /// What can be trusted, by what the last session says about itself and the machine.
+    pub(crate) fn trust(&self, storage: &dyn Storage) -> Recovery {
+        match self.sessions.lock().first() {
+            None => Recovery::Rebuilt,
+            Some((_, last)) if last.clean => Recovery::Clean,
+            Some((_, last)) if !last.suspect && last.boot == storage.identity() => {
+                Recovery::ProcessDied
+            }
+            Some(_) => Recovery::Rebuilt,
+        }
+    }
+
+    /// The highest epoch of any session.
+    pub(crate) fn last_epoch(&self) -> u64 {
+        self.sessions.lock().first().map_or(0, |(_, session)| session.epoch)
+    }
+
+    /// Writes a session durably over the slot that is not the newest, or over its own.
+    pub(crate) fn write_session(&self, storage: &dyn Storage, session: Session) -> Result<()> {
+        let mut sessions = self.sessions.lock();
+        let slot = match sessions.first() {
+            Some((slot, last)) if last.epoch == session.epoch => *slot,
+            Some((slot, _)) => 1 - slot,
+            None => 0,
+        };
+        let bytes = session.encode(&self.superblock.uuid);
+        self.file
+            .write_at(&bytes, SESSION_AT[slot] as u64)
+            .and_then(|()| self.file.sync())
+            .map_err(|error| Error::io("write", &storage.path(STORE), error))?;
+        sessions.retain(|(at, _)| *at != slot);
+        sessions.insert(0, (slot, session));
+        Ok(())
+    }
+
+    /// The current session.
+    pub(crate) fn session(&self) -> Option<Session> {
+        self.sessions.lock().first().map(|(_, session)| *session)
+    }
+
+    pub(crate) fn next_seq(&self) -> &AtomicU64 {
+        self.map.word(SHARED_NEXT_SEQ)
+    }
+
+    pub(crate) fn next_segment(&self) -> &AtomicU64 {
+        self.map.word(SHARED_NEXT_SEGMENT)
+    }
+
+    pub(crate) fn next_external(&self) -> &AtomicU64 {
+        self.map.word(SHARED_NEXT_EXTERNAL)
+    }
+
+    pub(crate) fn generations(&self) -> &AtomicU64 {
+        self.map.word(SHARED_GENERATIONS)
+    }
+
+    pub(crate) fn entries(&self) -> &AtomicU64 {
+        self.map.word(SHARED_ENTRIES)
+    }
+
+    pub(crate) fn dropped(&self) -> &AtomicU64 {
+        self.map.word(SHARED_DROPPED)
+    }
+}
+
+/// Names of the files in a directory of the store.
+pub(crate) fn list(storage: &dyn Storage, dir: &str) -> Result<Vec<String>> {
+    storage.list(dir).map_err(|error| Error::io("list", &storage.path(dir), error))
+}

@@ -1,0 +1,112 @@
+//! The only way to files: a trait, so that tests can supply memory or faults.
+//!
+//! Names are relative to the store's directory, with `/` between the parts. Every file has
+//! its final length from birth on, is allocated in full before it gets its name, and never
+//! changes length: a mapping can then be trusted as far as the file system can.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use larder_format::BootIdentity;
+
+use super::map::Map;
+use crate::error::{Error, Result};
+
+/// A directory that holds one store.
+pub(crate) trait Storage: Send + Sync + fmt::Debug {
+    /// Where it is, for messages.
+    fn root(&self) -> &Path;
+
+    /// Creates a file of `len` bytes, all zero and all allocated. Fails if the name is taken;
+    /// leaves nothing behind when it fails.
+    fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn File>>;
+
+    /// Opens a file; `None` if there is none. Anything but a regular file is refused.
+    fn open(&self, name: &str) -> Result<Option<Arc<dyn File>>>;
+
+    /// Renames; fails with `AlreadyExists` if `to` is taken.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Names of the regular files in a directory of the store, in no order.
+    fn list(&self, dir: &str) -> io::Result<Vec<String>>;
+
+    /// Makes a directory of the store unless it is there.
+    fn make_dir(&self, dir: &str) -> Result<()>;
+
+    /// Makes creations, renames and removals in `dir` durable. `""` is the root.
+    fn sync_dir(&self, dir: &str) -> io::Result<()>;
+
+    /// Locks a file for this process for as long as the guard lives, creating it if need be;
+    /// `None` if another has it. `note` is written into it for people.
+    fn lock(&self, name: &str, note: &str) -> Result<Option<Box<dyn Guard>>>;
+
+    /// The first bytes of a small file, as text; empty if there is none.
+    fn read_note(&self, name: &str) -> String;
+
+    /// Which boot, mount and directory this is.
+    fn identity(&self) -> BootIdentity;
+
+    /// The path of a name, for messages.
+    fn path(&self, name: &str) -> PathBuf {
+        self.root().join(name)
+    }
+}
+
+/// An open file of fixed length.
+pub(crate) trait File: Send + Sync + fmt::Debug {
+    /// Its length in bytes.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Fills `into` from `offset` on, or fails.
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Writes all of `bytes` at `offset`.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Returns when everything written, mapped or not, is on stable storage.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Maps the first `len` bytes for reading and writing; the file must be that long.
+    fn map(&self, len: usize) -> io::Result<Map>;
+}
+
+/// Holds a lock until it is dropped.
+pub(crate) trait Guard: Send + Sync + fmt::Debug {}
+
+/// Gives birth to a file: temporary name, allocation, first bytes, name. Where it has to be
+/// `durable`, the bytes are synced before it gets its name, and the directory afterwards.
+pub(crate) fn give_birth(
+    storage: &dyn Storage,
+    name: &str,
+    len: u64,
+    durable: bool,
+    fill: impl FnOnce(&dyn File) -> io::Result<()>,
+) -> Result<Arc<dyn File>> {
+    let temporary = format!("{name}.{}.tmp", std::process::id());
+    let dir = name.rsplit_once('/').map_or("", |(dir, _)| dir);
+    let file = match storage.create(&temporary, len) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            // Left by a process of this id that died; ours is the only one that may exist now.
+            storage.remove(&temporary).and_then(|()| storage.create(&temporary, len))
+        }
+        created => created,
+    }
+    .map_err(|error| Error::io("create", &storage.path(name), error))?;
+    let born = fill(&*file)
+        .and_then(|()| if durable { file.sync() } else { Ok(()) })
+        .and_then(|()| storage.rename(&temporary, name))
+        .and_then(|()| if durable { storage.sync_dir(dir) } else { Ok(()) });
+    match born {
+        Ok(()) => Ok(file),
+        Err(error) => {
+            // Best effort: what stays is swept by the next opening.
+            let _ = storage.remove(&temporary);
+            Err(Error::io("create", &storage.path(name), error))
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Looking at everything that a store holds.
+
+use std::path::PathBuf;
+
+use larder_format::{ExternalRef, Flags, Kind, SegmentState};
+
+use super::segment::{Segment, file_name};
+use super::store::Store;
+use crate::error::Result;
+
+/// What [`Disk::verify`](crate::Disk::verify) found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VerifyReport {
+    /// Segments looked at.
+    pub segments: u64,
+    /// Records looked at, dead ones included.
+    pub records: u64,
+    /// Records that the index leads to.
+    pub live: u64,
+    /// Bytes of records.
+    pub bytes: u64,
+    /// What is wrong; empty if nothing is.
+    pub findings: Vec<Finding>,
+}
+
+impl VerifyReport {
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub const fn is_clean(&self) -> bool {
+        self.findings.is_empty()
+    }
+}
+
+/// One thing that is wrong. Lookups meet it as a miss; nothing else is affected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The file.
+    pub path: PathBuf,
+    /// Where in the file, in bytes from its start.
+    pub offset: u64,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl Store {
+    pub(super) fn verify(&self, mut progress: impl FnMut(u64, u64)) -> Result<VerifyReport> {
+        self.check_open()?;
+        let mut report = VerifyReport::default();
+        let segments: Vec<_> = self.live.lock().values().cloned().collect();
+        let total = segments.len() as u64;
+        for segment in &segments {
+            progress(report.segments, total);
+            self.verify_segment(segment, &mut report)?;
+            report.segments += 1;
+        }
+        progress(total, total);
+        Ok(report)
+    }
+
+    fn verify_segment(&self, segment: &Segment, report: &mut VerifyReport) -> Result<()> {
+        let path = || self.storage.path(&file_name(segment.id()));
+        let mut find = |offset: usize, what: String| {
+            report.findings.push(Finding { path: path(), offset: offset as u64, what });
+        };
+        if !segment.region().is_whole() {
+            find(segment.region().len(), "the file was cut short".to_owned());
+        }
+        if segment.header().base_seq == 0 {
+            find(0, "the header is damaged".to_owned());
+        }
+        if segment.state() == SegmentState::Sealed
+            && segment.region().is_whole()
+            && let Err(error) = segment.trailer()
+        {
+            find(segment.len(), error.to_string());
+        }
+        for entry in segment.entries().rev() {
+            let guard = &crossbeam_epoch::pin();
+            report.records += 1;
+            let record = match segment.record(entry.offset()) {
+                Ok(record) => record,
+                Err(error) => {
+                    find(entry.offset(), error.to_string());
+                    continue;
+                }
+            };
+            report.bytes += record.len() as u64;
+            if record.header.kind != entry.kind || self.hasher.hash(record.key()) != entry.key_hash
+            {
+                find(entry.offset(), "the record is not what the footer says".to_owned());
+                continue;
+            }
+            if !record.is_intact() {
+                find(entry.offset(), "key or value fail their checksum".to_owned());
+                continue;
+            }
+            let current = self.lookup(entry.key_hash, record.key(), guard);
+            let is_live = current.is_some_and(|found| {
+                found.found.segment.id() == segment.id() && found.found.offset == record.offset
+            });
+            if !is_live || record.header.kind != Kind::Value {
+                continue;
+            }
+            report.live += 1;
+            if record.header.flags.has(Flags::EXTERNAL) {
+                let whole = match ExternalRef::decode(record.value()) {
+                    Ok(named) => self
+                        .externals
+                        .get(&*self.storage, &named, guard)?
+                        .is_some_and(|file| file.value().is_some()),
+                    Err(_) => false,
+                };
+                if !whole {
+                    find(entry.offset(), "its external file is missing or damaged".to_owned());
+                }
+            }
+        }
+        Ok(())
+    }
+}
