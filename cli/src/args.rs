@@ -153,16 +153,10 @@ pub(crate) struct Put {
     /// Return when it survives the loss of power
     #[arg(long)]
     pub(crate) sync: bool,
-    #[command(flatten)]
-    pub(crate) budget: Budget,
-}
-
-/// The budget that a store is opened with for writing.
-#[derive(Debug, Clone, Copy, clap::Args)]
-pub(crate) struct Budget {
-    /// Budget of the store: what exceeds it is evicted
-    #[arg(long, default_value = "1GiB")]
-    pub(crate) disk: Size,
+    /// Budget of the store, beyond which it evicts [default: 1GiB for a new store, none for
+    /// one that is there]
+    #[arg(long)]
+    pub(crate) disk: Option<Size>,
 }
 
 /// Print the value of a key
@@ -219,9 +213,11 @@ pub(crate) struct Stats {
     pub(crate) json: bool,
 }
 
-/// Check every byte of a store without changing it
+/// Check everything that a store holds
 ///
-/// Ends with 0 if it is clean, 1 if it is damaged but usable, 2 if it cannot be used.
+/// Opens the store as any program would, which recovers what a killed one left, and compares
+/// every record with its checksums, the footers and the index. Ends with 0 if all is clean, 1
+/// if something is damaged but the store usable, 2 if it cannot be used.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Verify {
     /// Directory of the store

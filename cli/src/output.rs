@@ -99,7 +99,7 @@ fn say(kind: &str, what: &str) {
 }
 
 /// The error and its causes, outermost first, leaving out what was said already.
-fn chain(error: &anyhow::Error) -> String {
+pub(crate) fn chain(error: &anyhow::Error) -> String {
     let mut said = String::new();
     for cause in error.chain() {
         let cause = cause.to_string();

@@ -29,13 +29,18 @@ pub(crate) fn bytes(total: u64, hidden: bool) -> ProgressBar {
     bar(total, "{bar:30} {percent:>3} %, {eta} left  {wide_msg}", hidden)
 }
 
+/// A bar over segments; how many comes later.
+pub(crate) fn segments(hidden: bool) -> ProgressBar {
+    bar(0, "{bar:30} {pos}/{len} segments, {eta} left", hidden)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn bars_count_even_when_hidden() {
-        for bar in [files(3, true), bytes(3, true), files(3, false)] {
+        for bar in [files(3, true), bytes(3, true), segments(true), files(3, false)] {
             bar.inc(2);
             assert_eq!(bar.position(), 2);
             bar.finish_and_clear();

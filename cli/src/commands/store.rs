@@ -32,7 +32,7 @@ pub(super) fn put(args: &Put) -> anyhow::Result<Exit> {
         durability: if args.sync { Durability::Sync } else { Durability::None },
         ..larder_engine::Put::default()
     };
-    closing(open::create(&args.dir, args.budget.disk.0)?, |store| {
+    closing(&open::create(&args.dir, args.disk.map(|size| size.0))?, |store| {
         match store.put(&args.key.0, &value, &options)? {
             Outcome::Admitted { .. } => Ok(Exit::Fine),
             Outcome::Rejected(Rejection::TooLarge { weight, limit }) => {
@@ -44,7 +44,7 @@ pub(super) fn put(args: &Put) -> anyhow::Result<Exit> {
 }
 
 pub(super) fn get(args: &Get) -> anyhow::Result<Exit> {
-    closing(open::existing(&args.dir)?, |store| {
+    closing(&open::existing(&args.dir)?, |store| {
         let Some(value) = store.get(&args.key.0)? else { return Ok(not_found(&args.key)) };
         if let Some(file) = &args.out {
             fs::write(file, &*value).with_context(|| format!("cannot write {}", file.display()))?;
@@ -75,7 +75,7 @@ fn not_found(key: &Key) -> Exit {
 }
 
 pub(super) fn rm(args: &Rm) -> anyhow::Result<Exit> {
-    closing(open::existing(&args.dir)?, |store| {
+    closing(&open::existing(&args.dir)?, |store| {
         let mut exit = Exit::Fine;
         for key in &args.keys {
             if !store.remove(&key.0)? {
@@ -133,7 +133,7 @@ impl Entry {
 }
 
 pub(super) fn ls(args: &Ls) -> anyhow::Result<Exit> {
-    closing(open::existing(&args.dir)?, |store| {
+    closing(&open::existing(&args.dir)?, |store| {
         let limit = args.limit.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
         let now_ms = SystemClock.now_ms();
         let mut stdout = io::BufWriter::new(io::stdout().lock());
@@ -213,7 +213,7 @@ pub(super) fn recovery(recovery: Recovery) -> &'static str {
 }
 
 pub(super) fn stats(args: &Stats) -> anyhow::Result<Exit> {
-    closing(open::existing(&args.dir)?, |store| {
+    closing(&open::existing(&args.dir)?, |store| {
         let report = Report::new(&output::plain(&args.dir.display().to_string()), store);
         let mut stdout = io::stdout().lock();
         if args.json {
