@@ -16,6 +16,7 @@
 //! | [`external`] | values and arrays in files of their own |
 //! | [`mod@array`] | what an array is: element type, shape, NumPy header |
 //! | [`slot`], [`index`] | the index: slots and where they lie, the file around them |
+//! | [`fields`], [`dump`](mod@dump) | every structure as a table; files explained for people |
 //! | [`hash`] | key hash and checksums |
 #![no_std]
 #![forbid(unsafe_code)]
@@ -25,8 +26,11 @@ extern crate alloc;
 pub mod array;
 pub mod batch;
 mod bytes;
+mod dtype;
+pub mod dump;
 pub mod error;
 pub mod external;
+pub mod fields;
 pub mod hash;
 pub mod index;
 pub mod layout;
@@ -36,8 +40,10 @@ pub mod segment;
 pub mod slot;
 pub mod superblock;
 
-pub use array::{Alignment, ArrayDescriptor, Compression, DType, Order};
+pub use array::{Alignment, ArrayDescriptor, Compression, Order};
 pub use batch::Batch;
+pub use dtype::DType;
+pub use dump::{FileKind, dump};
 pub use error::FormatError;
 pub use external::{ExternalClass, ExternalFooter, ExternalRef};
 pub use hash::{KeyHasher, Salt};
