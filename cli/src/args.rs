@@ -228,13 +228,15 @@ pub(crate) struct Verify {
 }
 
 /// Show the bytes of a store's file with what they mean
+///
+/// Damage stands in lines that begin with `!!`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Dump {
     /// A file of a store: superblock, segment, index or external value
     pub(crate) file: PathBuf,
     /// Stop after this many lines
-    #[arg(long, value_name = "N")]
-    pub(crate) limit: Option<usize>,
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub(crate) limit: usize,
 }
 
 fn threads(text: &str) -> Result<usize, String> {

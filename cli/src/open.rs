@@ -72,7 +72,7 @@ mod tests {
     fn a_store_without_a_budget_takes_values() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().join("store");
-        for (key, budget) in [("a", None), ("b", None), ("c", Some(64 << 20))] {
+        for (key, budget) in [("a", None), ("b", None), ("c", Some(1 << 30))] {
             closing(&create(&dir, budget).unwrap(), |store| {
                 let outcome = store.put(key.as_bytes(), b"value", &Put::default())?;
                 assert!(outcome.is_admitted());

@@ -120,6 +120,16 @@ fn keys_over_the_limit_are_refused() {
 }
 
 #[test]
+fn values_over_the_budget_are_refused_and_the_old_one_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, file) = (dir.path().join("store"), dir.path().join("file"));
+    fs::write(&file, vec![7; 3 << 20]).unwrap();
+    on(&store, "put", &["key", "old", "--disk", "2MiB"]).ended(0);
+    on(&store, "put", &["key", "--file", arg(&file), "--disk", "2MiB"]).refused("raise --disk");
+    assert_eq!(on(&store, "get", &["key"]).ended(0).stdout, "old");
+}
+
+#[test]
 fn bad_usage_is_told_with_code_2_and_help_with_code_0() {
     assert!(run(["put"]).ended(2).stderr.contains("Usage"));
     assert!(run(["nonsense"]).ended(2).stderr.contains("nonsense"));

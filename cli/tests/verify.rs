@@ -73,4 +73,5 @@ fn a_dump_names_the_fields_of_each_file() {
     let other = dir.path().join("other");
     fs::write(&other, "no file of a store").unwrap();
     run(["dump", arg(&other)]).refused("other");
+    run(["dump", arg(dir.path())]).refused("regular file");
 }

@@ -36,7 +36,9 @@ pub(super) fn put(args: &Put) -> anyhow::Result<Exit> {
         match store.put(&args.key.0, &value, &options)? {
             Outcome::Admitted { .. } => Ok(Exit::Fine),
             Outcome::Rejected(Rejection::TooLarge { weight, limit }) => {
-                bail!("the value takes {weight} bytes and the store may hold {limit}: raise --disk")
+                bail!(
+                    "key and value take {weight} bytes, and a store of this budget takes {limit} at most: raise --disk"
+                )
             }
             Outcome::Rejected(why) => bail!("the store refused the value: {why:?}"),
         }
