@@ -1,5 +1,7 @@
 //! What the disk store does on its own, before anything goes wrong.
 
+#![expect(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,13 +122,13 @@ fn values_of_all_sizes_come_back() {
         0, 1, 15, 16, 17, 1024, 1025, 32_767, 32_768, 32_769, 65_536, 65_537, 131_072, 262_144,
         1_048_576, 5_000_000,
     ];
-    for (number, size) in sizes.into_iter().enumerate() {
-        put(&disk, &number.to_le_bytes(), &value_of(number as u32, size));
+    for (number, size) in (0_u32..).zip(sizes) {
+        put(&disk, &number.to_le_bytes(), &value_of(number, size));
     }
     let check = |disk: &Disk| {
-        for (number, size) in sizes.into_iter().enumerate() {
+        for (number, size) in (0_u32..).zip(sizes) {
             let value = disk.get(&number.to_le_bytes()).unwrap().expect("there");
-            assert_eq!(*value, *value_of(number as u32, size), "size {size}");
+            assert_eq!(*value, *value_of(number, size), "size {size}");
         }
     };
     check(&disk);
@@ -134,8 +136,8 @@ fn values_of_all_sizes_come_back() {
     drop(disk);
     let disk = Disk::builder(dir.path()).budget(64 << 20).open().unwrap();
     check(&disk);
-    let view = disk.get(&15_usize.to_le_bytes()).unwrap().unwrap();
-    put(&disk, &15_usize.to_le_bytes(), b"smaller");
+    let view = disk.get(&15_u32.to_le_bytes()).unwrap().unwrap();
+    put(&disk, &15_u32.to_le_bytes(), b"smaller");
     disk.sync().unwrap();
     assert_eq!(*view, *value_of(15, 5_000_000));
     assert!(disk.stats().retired_bytes > 4_000_000);

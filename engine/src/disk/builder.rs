@@ -48,6 +48,7 @@ pub(super) struct Options {
     pub(super) writers: usize,
     pub(super) ttl: Option<Duration>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) distrust: bool,
 }
 
 impl Default for Options {
@@ -59,6 +60,7 @@ impl Default for Options {
             writers: cores.min(WRITERS_MAX),
             ttl: None,
             clock: Arc::new(SystemClock),
+            distrust: false,
         }
     }
 }
@@ -98,6 +100,14 @@ impl DiskBuilder {
     /// The clock that deadlines are compared with; the system's unless set.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.options.clock = clock;
+        self
+    }
+
+    /// Trusts nothing that is not known to be on disk, as after a restart of the machine, even
+    /// if the store was closed: reads all segments and builds the index anew. For directories
+    /// that were copied while in use or restored in part.
+    pub const fn distrust(mut self) -> Self {
+        self.options.distrust = true;
         self
     }
 

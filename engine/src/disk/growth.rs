@@ -81,10 +81,6 @@ impl IndexFile {
         Ok(Some(Self { header, slots: Generation::new(map, header.geometry), file }))
     }
 
-    pub(crate) const fn slots(&self) -> &Generation<Map> {
-        &self.slots
-    }
-
     pub(crate) const fn number(&self) -> u32 {
         self.header.generation
     }

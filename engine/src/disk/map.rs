@@ -56,11 +56,12 @@ impl Map {
         Self { base, len, _backing: Box::new(map) }
     }
 
-    /// A map over `len` bytes at `base`.
+    /// A map over `len` bytes at `base`, for storage that is no file.
     ///
     /// # Safety
     /// They are readable, writable, zero or written by us, aligned to 8 and stay so while
     /// `backing` lives.
+    #[cfg(test)]
     pub(crate) unsafe fn of_raw(base: NonNull<u8>, len: usize, backing: Box<dyn Backing>) -> Self {
         Self { base, len, _backing: backing }
     }

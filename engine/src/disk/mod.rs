@@ -23,6 +23,7 @@ mod counters;
 mod external;
 mod file;
 mod growth;
+#[cfg(test)]
 mod heap;
 mod index;
 mod iter;
@@ -36,6 +37,8 @@ mod session;
 mod storage;
 mod store;
 mod table;
+#[cfg(test)]
+mod tests;
 mod usage;
 mod verify;
 

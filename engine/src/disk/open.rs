@@ -48,7 +48,11 @@ impl Store {
         let now_ms = options.clock.now_ms();
         let (file, created) = StoreFile::open(&*storage, || options.superblock(now_ms))?;
         let superblock = *file.superblock();
-        let recovery = if created { Recovery::Created } else { file.trust(&*storage) };
+        let recovery = match file.trust(&*storage) {
+            _ if created => Recovery::Created,
+            _ if options.distrust => Recovery::Rebuilt,
+            found => found,
+        };
         let usage = Arc::new(Usage::default());
         usage.add(larder_format::layout::STORE_FILE_LEN as u64);
         sweep_temporary(&*storage)?;
