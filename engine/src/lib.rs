@@ -5,6 +5,7 @@
 //! | [`engine`] | [`Engine`], the contract that memory, disk and their composition share |
 //! | [`Disk`] | the log-structured store in a directory |
 //! | [`value`] | [`Value`]: bytes with their metadata, on the heap or mapped |
+//! | [`memory`] | [`Tier`](memory::Tier), the typed memory tier; [`Memory`](memory::Memory), the engine over it |
 //! | [`error`] | [`Error`] |
 //! | [`clock`] | [`Clock`]: the only source of time |
 //! | [`stats`] | [`Stats`], [`Health`] |
@@ -16,6 +17,7 @@ pub mod clock;
 mod disk;
 pub mod engine;
 pub mod error;
+pub mod memory;
 pub mod stats;
 mod sync;
 pub mod value;

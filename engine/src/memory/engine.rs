@@ -1,0 +1,222 @@
+//! The memory tier as an engine for bytes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder_format::layout::KEY_LEN_MAX;
+
+use super::builder::{Capacity, SHARD_CAPACITY_MIN, TierBuilder, default_shards};
+use super::policy::{Policy, PolicyKind};
+use super::tier::Tier;
+use crate::clock::{Clock, SystemClock};
+use crate::engine::{Engine, Outcome, Put};
+use crate::error::{Error, Result};
+use crate::stats::Stats;
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
+use crate::value::{Meta, Value};
+
+/// What an entry costs beyond the bytes of its key and its value.
+pub const ENTRY_OVERHEAD: u64 = 256;
+
+/// A shard of so few bytes would not pay.
+const SHARD_BYTES_MIN: u64 = 64 << 10;
+
+/// An engine that keeps values in memory only.
+///
+/// The weight of an entry is the length of key and value plus [`ENTRY_OVERHEAD`], so that the
+/// budget is what the process really spends.
+///
+/// ```
+/// use larder_engine::memory::Memory;
+/// use larder_engine::{Engine, Put};
+///
+/// let memory = Memory::builder(64 << 20).build()?;
+/// assert!(memory.put(b"key", b"value", &Put::default())?.is_admitted());
+/// assert_eq!(memory.get(b"key")?.as_deref(), Some(&b"value"[..]));
+/// # Ok::<(), larder_engine::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Memory {
+    tier: Tier<Box<[u8]>, Value>,
+    clock: Arc<dyn Clock>,
+    ttl: Option<Duration>,
+    version: AtomicU64,
+    put_bytes: AtomicU64,
+    closed: AtomicBool,
+}
+
+impl Memory {
+    /// Begins to set up an engine that may spend this many bytes; none at all with 0.
+    #[must_use]
+    pub fn builder(budget_bytes: u64) -> MemoryBuilder {
+        MemoryBuilder {
+            budget_bytes,
+            tier: Tier::builder(Capacity::weight(budget_bytes)).weigher(weight),
+            shards: None,
+            clock: Arc::new(SystemClock),
+            ttl: None,
+        }
+    }
+
+    fn open(&self) -> Result<()> {
+        // Acquire: pairs with the Release in `close`, so that whoever is told that the engine
+        // is closed also sees it empty.
+        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+}
+
+#[expect(clippy::borrowed_box, reason = "the type of a weigher")]
+fn weight(key: &Box<[u8]>, value: &Value) -> u64 {
+    (key.len() as u64).saturating_add(value.len() as u64).saturating_add(ENTRY_OVERHEAD)
+}
+
+impl Engine for Memory {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Value>> {
+        self.open()?;
+        Ok(self.tier.get(key))
+    }
+
+    fn version(&self, key: &[u8]) -> Result<Option<u64>> {
+        self.open()?;
+        Ok(self.tier.peek_with(key, |value| value.meta().version))
+    }
+
+    fn put(&self, key: &[u8], value: &[u8], options: &Put) -> Result<Outcome> {
+        self.open()?;
+        if key.len() > KEY_LEN_MAX {
+            return Err(Error::KeyTooLong { len: key.len(), max: KEY_LEN_MAX });
+        }
+        let now_ms = self.clock.now_ms();
+        let expires_at_ms = options.ttl.deadline_ms(now_ms, self.ttl);
+        // Relaxed: versions only have to differ and, for one key, to grow from one put to the
+        // next that starts after it; one word gives both.
+        let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
+        let meta = Meta { codec: options.codec, expires_at_ms, written_at_ms: now_ms, version };
+        // Of puts at the same time the one with the higher version stays.
+        let newest = |current: Option<&Value>| {
+            current.is_none_or(|current| current.meta().version < version)
+        };
+        match self.tier.insert_if(key.into(), Value::new(value, meta), expires_at_ms, newest) {
+            Ok(_) => {
+                // Relaxed: a counter for people.
+                self.put_bytes.fetch_add((key.len() + value.len()) as u64, Ordering::Relaxed);
+                Ok(Outcome::Admitted { version })
+            }
+            Err(refused) => Ok(Outcome::Rejected(refused.why)),
+        }
+    }
+
+    fn remove(&self, key: &[u8]) -> Result<bool> {
+        self.open()?;
+        Ok(self.tier.remove(key))
+    }
+
+    fn clear(&self) -> Result<u64> {
+        self.open()?;
+        Ok(self.tier.clear())
+    }
+
+    fn len(&self) -> u64 {
+        self.tier.len()
+    }
+
+    fn iter(&self) -> Box<dyn Iterator<Item = Result<(Vec<u8>, Value)>> + '_> {
+        if let Err(closed) = self.open() {
+            return Box::new(std::iter::once(Err(closed)));
+        }
+        // One shard at a time: entries never move between shards, and no more keys are copied
+        // than one shard has.
+        let entries = (0..self.tier.cells.len()).flat_map(|at| self.tier.entries_of(at));
+        Box::new(entries.map(|(key, value)| Ok((key.into_vec(), value))))
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.open()
+    }
+
+    fn close(&self) -> Result<()> {
+        self.open()?;
+        // Release: pairs with the Acquire in `open`.
+        self.closed.store(true, Ordering::Release);
+        self.tier.clear();
+        Ok(())
+    }
+
+    fn stats(&self) -> Stats {
+        // Relaxed: a counter for people.
+        Stats { put_bytes: self.put_bytes.load(Ordering::Relaxed), ..self.tier.stats() }
+    }
+}
+
+/// Sets up a [`Memory`].
+#[derive(Debug)]
+pub struct MemoryBuilder {
+    budget_bytes: u64,
+    tier: TierBuilder<Box<[u8]>, Value>,
+    shards: Option<usize>,
+    clock: Arc<dyn Clock>,
+    ttl: Option<Duration>,
+}
+
+impl MemoryBuilder {
+    /// What chooses victims; [`PolicyKind::S3Fifo`] if nothing is said.
+    #[must_use]
+    pub fn policy(mut self, kind: PolicyKind) -> Self {
+        self.tier = self.tier.policy(kind);
+        self
+    }
+
+    /// A policy of your own: `make` is called once per shard.
+    #[must_use]
+    pub fn policy_with(mut self, make: impl Fn() -> Box<dyn Policy> + 'static) -> Self {
+        self.tier = self.tier.policy_with(make);
+        self
+    }
+
+    /// The number of shards, as [`TierBuilder::shards`].
+    #[must_use]
+    pub const fn shards(mut self, count: usize) -> Self {
+        self.shards = Some(count);
+        self
+    }
+
+    /// Where time comes from.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Arc::clone(&clock);
+        self.tier = self.tier.clock(clock);
+        self
+    }
+
+    /// What [`Ttl::Default`](crate::Ttl::Default) stands for; never, if nothing is said.
+    #[must_use]
+    pub const fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// Builds the engine.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a number of shards that is not a power of two up to 1024.
+    pub fn build(self) -> Result<Memory> {
+        let shards = self.shards.unwrap_or_else(|| {
+            // The tier's own choice, but for a unit of bytes.
+            default_shards(Capacity::weight(
+                self.budget_bytes / SHARD_BYTES_MIN * SHARD_CAPACITY_MIN,
+            ))
+        });
+        Ok(Memory {
+            tier: self.tier.shards(shards).build()?,
+            clock: self.clock,
+            ttl: self.ttl,
+            version: AtomicU64::new(0),
+            put_bytes: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+        })
+    }
+}

@@ -1,0 +1,29 @@
+//! The memory tier: a sharded, weighted cache of typed entries, and an engine over it.
+//!
+//! | module | what |
+//! |---|---|
+//! | `tier`, `insert`, `builder` | [`Tier`]: lookups and removals, inserts and evictions, options |
+//! | `shard`, `table` | a lock, a policy, and entries with dense ids |
+//! | `budget` | the one weight budget that all shards borrow from |
+//! | `policy` | [`Policy`]: what leaves when room is needed |
+//! | `departure` | [`Cause`], and telling the listener |
+//! | `engine` | [`Memory`]: an [`Engine`](crate::Engine) for bytes |
+//!
+//! Not here: loading on a miss, values on disk, codecs. The `larder` crate composes those.
+
+mod budget;
+mod builder;
+mod departure;
+mod engine;
+mod insert;
+mod policy;
+mod shard;
+mod table;
+mod tier;
+
+pub use builder::{Capacity, TierBuilder};
+pub use departure::Cause;
+pub use engine::{ENTRY_OVERHEAD, Memory, MemoryBuilder};
+pub use insert::Rejected;
+pub use policy::{Arrival, Entries, Fifo, Lru, OnHit, Policy, PolicyKind, S3Fifo};
+pub use tier::Tier;

@@ -1,0 +1,286 @@
+//! What leaves when room is needed.
+//!
+//! A policy orders the entries of one shard. It knows them by dense ids, so that its links
+//! are arrays of integers, and asks [`Entries`] for what is stored once anyway: weight, hash
+//! and hit counter. The tier drives it, and so can a simulator: nothing here knows of keys,
+//! values, locks or time.
+//!
+//! # The two sides of a hit
+//! [`OnHit`] says what a hit does, as data. Counting touches one byte of the entry itself,
+//! needs no lock, and writes nothing once the byte is saturated; that is all that queue
+//! policies need (FIFO, S3-FIFO). Replaying calls [`Policy::hit`] under the shard's lock, in
+//! the order of the hits as far as that is known; list policies need it (LRU). Replayed hits
+//! may be late, and some may be lost.
+//!
+//! # Life of an entry
+//! ```text
+//! arrive ─► victim* ─► insert ─► hit* / overwrite* ─► remove, or returned by victim
+//! ```
+//! `arrive` comes first, so that a policy may consult and adjust its ghosts before it says
+//! who has to make room for the newcomer.
+
+mod fifo;
+mod ghost;
+mod list;
+mod lru;
+mod s3fifo;
+#[cfg(test)]
+mod simulator;
+
+use std::fmt;
+use std::str::FromStr;
+
+pub use fifo::Fifo;
+pub use lru::Lru;
+pub use s3fifo::S3Fifo;
+
+use crate::error::Error;
+use crate::sync::{AtomicU8, Ordering};
+
+/// Chooses what leaves one shard.
+///
+/// Ids are dense: they start at 0, stay below `u32::MAX`, and are used again after the entry
+/// has left. An id passed in is resident, except in [`insert`](Self::insert), where it
+/// becomes so. All methods that take `&mut self` run under the shard's lock and have to be
+/// quick.
+///
+/// A tier survives a policy that is wrong (it evicts some other entry, so that the budget
+/// holds), but not one that panics.
+///
+/// ```
+/// use larder_engine::memory::{Arrival, Capacity, Entries, OnHit, Policy, Tier};
+/// use std::num::NonZeroU64;
+///
+/// /// Evicts what came last.
+/// #[derive(Debug, Default)]
+/// struct Lifo(Vec<u32>);
+///
+/// impl Policy for Lifo {
+///     fn on_hit(&self) -> OnHit {
+///         OnHit::NOTHING
+///     }
+///     fn insert(&mut self, id: u32, _: Arrival, _: &dyn Entries) {
+///         self.0.push(id);
+///     }
+///     fn overwrite(&mut self, _: u32, _: u64, _: &dyn Entries) {}
+///     fn remove(&mut self, id: u32, _: &dyn Entries) {
+///         self.0.retain(|&other| other != id);
+///     }
+///     fn victim(&mut self, _: Arrival, _: &dyn Entries) -> Option<u32> {
+///         self.0.pop()
+///     }
+///     fn len(&self) -> usize {
+///         self.0.len()
+///     }
+///     fn clear(&mut self) {
+///         self.0.clear();
+///     }
+/// }
+///
+/// let two = Capacity::Items(NonZeroU64::new(2).unwrap());
+/// let tier = Tier::builder(two).policy_with(|| Box::<Lifo>::default()).build().unwrap();
+/// for key in 0..3 {
+///     tier.insert(key, "value", u64::MAX).unwrap();
+/// }
+/// assert!(tier.contains(&0) && tier.contains(&2) && !tier.contains(&1));
+/// ```
+pub trait Policy: Send + fmt::Debug {
+    /// What a hit does. Must always be the same for one policy.
+    fn on_hit(&self) -> OnHit;
+
+    /// Something that is not resident, with this hash and weight, is about to be inserted.
+    ///
+    /// What is returned comes back in `victim` and `insert`. The insert may yet not happen.
+    fn arrive(&mut self, hash: u64, weight: u64, entries: &dyn Entries) -> Arrival {
+        let _ = (hash, weight, entries);
+        Arrival::NEW
+    }
+
+    /// `id` is resident from now on; its hit counter is 0.
+    fn insert(&mut self, id: u32, arrival: Arrival, entries: &dyn Entries);
+
+    /// A replayed hit. Only if [`on_hit`](Self::on_hit) asks for it.
+    fn hit(&mut self, id: u32, entries: &dyn Entries) {
+        let _ = (id, entries);
+    }
+
+    /// `id` has a new value. `entries` already knows its new weight.
+    fn overwrite(&mut self, id: u32, old_weight: u64, entries: &dyn Entries);
+
+    /// `id` leaves for another reason than eviction: forget it, ghosts included.
+    fn remove(&mut self, id: u32, entries: &dyn Entries);
+
+    /// Chooses what leaves next to make room for `arrival`, and forgets it as resident (it
+    /// may keep its hash as a ghost). `None`: nothing is resident.
+    fn victim(&mut self, arrival: Arrival, entries: &dyn Entries) -> Option<u32>;
+
+    /// Number of resident entries.
+    fn len(&self) -> usize;
+
+    /// Whether nothing is resident.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Forgets all entries and ghosts.
+    fn clear(&mut self);
+
+    /// Walks the whole structure and says what is wrong with it.
+    ///
+    /// # Errors
+    /// A sentence for people: the first contradiction found.
+    fn validate(&self, entries: &dyn Entries) -> Result<(), String> {
+        let _ = entries;
+        Ok(())
+    }
+}
+
+/// What a policy may ask about the entries of its shard.
+pub trait Entries {
+    /// What the policy's entries may weigh together at this moment: what they weigh, what was
+    /// just evicted for the newcomer, and what the whole tier has left. A tier of one shard
+    /// always says its capacity; with several it moves, because shards borrow from each other.
+    fn capacity(&self) -> u64;
+
+    /// The weight of an entry.
+    fn weight(&self, id: u32) -> u64;
+
+    /// The hash of an entry's key: well mixed in all bits.
+    fn hash(&self, id: u32) -> u64;
+
+    /// The hit counter of an entry.
+    fn hits(&self, id: u32) -> u8;
+
+    /// Sets the hit counter of an entry. Hits at the same time may be lost.
+    fn set_hits(&self, id: u32, hits: u8);
+}
+
+/// What a hit does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OnHit {
+    /// Raises the entry's hit counter by 1, up to this; 0 for no counter.
+    pub count_to: u8,
+    /// Calls [`Policy::hit`] under the shard's lock.
+    pub replay: bool,
+}
+
+impl OnHit {
+    /// A hit changes nothing.
+    pub const NOTHING: Self = Self { count_to: 0, replay: false };
+    /// A hit is replayed.
+    pub const REPLAY: Self = Self { count_to: 0, replay: true };
+
+    /// A hit raises the counter up to `max`.
+    #[must_use]
+    pub const fn count_to(max: u8) -> Self {
+        Self { count_to: max, replay: false }
+    }
+
+    /// The lock-free half of a hit.
+    #[inline]
+    pub(crate) fn count(self, hits: &AtomicU8) {
+        // Relaxed, and not one atomic step: the counter guards no data and is an estimate. A
+        // hit lost between two threads costs nothing; a locked instruction per hit would.
+        let seen = hits.load(Ordering::Relaxed);
+        if seen < self.count_to {
+            hits.store(seen + 1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What a policy found out about a newcomer in [`Policy::arrive`]; the number is its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival(pub u8);
+
+impl Arrival {
+    /// Nothing is known about it.
+    pub const NEW: Self = Self(0);
+    /// It was remembered as a ghost.
+    pub const GHOST: Self = Self(1);
+}
+
+/// The policies that come with this crate.
+///
+/// ```
+/// use larder_engine::memory::PolicyKind;
+/// assert_eq!("s3fifo".parse::<PolicyKind>().unwrap(), PolicyKind::default());
+/// assert_eq!(PolicyKind::Lru.to_string(), "lru");
+/// assert!("lrru".parse::<PolicyKind>().is_err());
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum PolicyKind {
+    /// What came first leaves first: [`Fifo`].
+    Fifo,
+    /// What was unused for longest leaves first: [`Lru`].
+    Lru,
+    /// Two queues that drop one-hit wonders early: [`S3Fifo`].
+    #[default]
+    S3Fifo,
+}
+
+impl PolicyKind {
+    /// All of them.
+    pub const ALL: &[Self] = &[Self::Fifo, Self::Lru, Self::S3Fifo];
+
+    /// A new policy of this kind, for one shard.
+    #[must_use]
+    pub fn build(self) -> Box<dyn Policy> {
+        match self {
+            Self::Fifo => Box::<Fifo>::default(),
+            Self::Lru => Box::<Lru>::default(),
+            Self::S3Fifo => Box::<S3Fifo>::default(),
+        }
+    }
+
+    /// The name, as it is parsed and shown.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fifo => "fifo",
+            Self::Lru => "lru",
+            Self::S3Fifo => "s3fifo",
+        }
+    }
+}
+
+impl fmt::Display for PolicyKind {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.pad(self.name())
+    }
+}
+
+impl FromStr for PolicyKind {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        Self::ALL.iter().copied().find(|kind| kind.name() == name).ok_or_else(|| Error::Config {
+            option: "policy",
+            value: name.to_owned(),
+            accepted: "give one of fifo, lru, s3fifo",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_saturated_counter_is_left_alone() {
+        let hits = AtomicU8::new(0);
+        for _ in 0..5 {
+            OnHit::count_to(3).count(&hits);
+        }
+        assert_eq!(hits.load(Ordering::Relaxed), 3);
+        OnHit::NOTHING.count(&hits);
+        assert_eq!(hits.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn names_are_parsed_as_they_are_shown() {
+        for &kind in PolicyKind::ALL {
+            assert_eq!(kind.to_string().parse::<PolicyKind>().unwrap(), kind);
+        }
+    }
+}
