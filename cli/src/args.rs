@@ -73,10 +73,10 @@ pub(crate) struct Replay {
     /// The trace, plain or compressed by zstd
     #[arg(required_unless_present = "verify_acked")]
     pub(crate) trace: Option<PathBuf>,
-    /// Budget of the memory tier
+    /// Budget of the memory tier; 0 for none
     #[arg(long, default_value = "64MiB")]
     pub(crate) memory: Size,
-    /// Budget of the disk tier
+    /// Budget of the disk tier; 0 for none
     #[arg(long, default_value = "1GiB")]
     pub(crate) disk: Size,
     /// Directory of the cache; a second replay starts warm [default: a temporary one]
@@ -122,6 +122,16 @@ pub(crate) enum Policy {
     Fifo,
 }
 
+impl From<Policy> for larder::PolicyKind {
+    fn from(policy: Policy) -> Self {
+        match policy {
+            Policy::S3fifo => Self::S3Fifo,
+            Policy::Lru => Self::Lru,
+            Policy::Fifo => Self::Fifo,
+        }
+    }
+}
+
 /// When values reach the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Mode {
@@ -129,6 +139,15 @@ pub(crate) enum Mode {
     WriteThrough,
     /// When memory evicts them, and when the cache is closed
     WriteOnEvict,
+}
+
+impl From<Mode> for larder::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::WriteThrough => Self::WriteThrough,
+            Mode::WriteOnEvict => Self::WriteOnEvict,
+        }
+    }
 }
 
 /// Store a value under a key

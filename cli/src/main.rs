@@ -10,6 +10,7 @@ mod output;
 mod progress;
 mod size;
 mod trace;
+mod troubles;
 mod value;
 
 use std::process::ExitCode;

@@ -9,11 +9,6 @@
 /// Shortest value, in bytes.
 pub(crate) const LEN_MIN: usize = 16;
 
-/// The key under which `id` is stored.
-pub(crate) fn key(id: u64) -> [u8; 8] {
-    id.to_le_bytes()
-}
-
 /// Writes the value of object `id` with `size` over `buffer`.
 pub(crate) fn fill(buffer: &mut Vec<u8>, id: u64, size: u32) {
     let mut random = SplitMix::seeded(id, size);

@@ -21,6 +21,7 @@ use self::memo::Memoised;
 use crate::args::Demo;
 use crate::output::{self, Exit, Facts, count};
 use crate::size::Size;
+use crate::troubles::Troubles;
 use crate::{interrupt, progress};
 
 /// Times that a file may change under our eyes before it is skipped.
@@ -41,7 +42,8 @@ pub(super) fn run(args: &Demo) -> anyhow::Result<Exit> {
     };
     interrupt::listen()?;
     let start = Instant::now();
-    let memo = Memoised::open(&dir, args.memory.0, args.disk.0)?;
+    let troubles = Troubles::default();
+    let memo = Memoised::open(&dir, args.memory.0, args.disk.0, troubles.clone())?;
     let dir = dir.canonicalize().with_context(|| dir.display().to_string())?;
     let found = files::walk(&root, &dir);
     let bar = progress::files(found.paths.len() as u64, args.json);
@@ -50,6 +52,7 @@ pub(super) fn run(args: &Demo) -> anyhow::Result<Exit> {
     let visited = Visit { memo: &memo, root: &root, bar: &bar }.all(&found.paths, threads);
     bar.finish_and_clear();
     let closed = memo.close();
+    troubles.warn();
     let mut tally = visited;
     closed.context("the results could not all be stored")?;
     tally.skipped.extend(found.skipped);

@@ -19,6 +19,7 @@ use crate::open;
 use crate::output::{self, Exit, Facts, count};
 use crate::size::Size;
 use crate::trace::Trace;
+use crate::troubles::Troubles;
 use crate::{interrupt, progress};
 
 pub(super) fn run(args: &Replay) -> anyhow::Result<Exit> {
@@ -32,7 +33,8 @@ pub(super) fn run(args: &Replay) -> anyhow::Result<Exit> {
     let ack = args.ack.as_deref().map(open_ack).transpose()?;
     let home = Home::new(args.dir.as_deref())?;
     interrupt::listen()?;
-    let cache = Replayed::open(&setup(args, home.dir()))?;
+    let troubles = Troubles::default();
+    let cache = Replayed::open(&setup(args, home.dir()), troubles.clone())?;
     let before = cache.gauge();
     let start = Instant::now();
     let drive = Drive {
@@ -48,6 +50,7 @@ pub(super) fn run(args: &Replay) -> anyhow::Result<Exit> {
     let after = cache.gauge();
     let health = cache.health();
     let closed = cache.close();
+    troubles.warn();
     let tally = driven?;
     closed.context("the replay went well, but the cache could not be closed")?;
 
@@ -75,8 +78,8 @@ fn setup<'a>(args: &Replay, dir: &'a Path) -> Setup<'a> {
         dir,
         memory_bytes: args.memory.0,
         disk_bytes: args.disk.0,
-        policy: args.policy,
-        mode: args.mode,
+        policy: args.policy.into(),
+        mode: args.mode.into(),
     }
 }
 
@@ -88,9 +91,11 @@ fn open_ack(path: &Path) -> anyhow::Result<Ack> {
 fn verify_acked(args: &Replay, file: &Path) -> anyhow::Result<Exit> {
     let dir = args.dir.as_deref().context("--verify-acked needs --dir")?;
     open::check_exists(dir)?;
-    let cache = Replayed::open(&setup(args, dir))?;
+    let troubles = Troubles::default();
+    let cache = Replayed::open(&setup(args, dir), troubles.clone())?;
     let found = acked::check(file, &cache);
     let closed = cache.close();
+    troubles.warn();
     let found = found?;
     closed?;
     let mut stdout = io::stdout().lock();

@@ -37,7 +37,7 @@ pub(super) fn check(file: &Path, tiers: &dyn Tiers) -> anyhow::Result<Acked> {
     let mut found = Acked { acked: acked.len() as u64, ..Acked::default() };
     for (&id, &size) in &acked {
         let mut stored = None;
-        let hit = tiers.get(&value::key(id), &mut |bytes| stored = value::check(bytes, id))?;
+        let hit = tiers.get(id, &mut |bytes| stored = value::check(bytes, id))?;
         match stored {
             _ if !hit => found.missing += 1,
             Some(other) if other == size => found.present += 1,
@@ -79,7 +79,7 @@ mod tests {
     fn put(map: &Map, id: u64, size: u32) {
         let mut buffer = Vec::new();
         value::fill(&mut buffer, id, size);
-        assert!(map.insert(&value::key(id), &buffer).unwrap());
+        assert!(map.insert(id, &buffer).unwrap());
     }
 
     fn verdict(map: &Map, text: &str) -> anyhow::Result<Acked> {
@@ -91,10 +91,10 @@ mod tests {
 
     #[test]
     fn each_acknowledged_object_is_present_newer_missing_or_wrong() {
-        let map = Map { spoiled: Some(value::key(4).to_vec()), ..Map::default() };
+        let map = Map { spoiled: Some(4), ..Map::default() };
         (1..=4).for_each(|id| put(&map, id, 30));
         put(&map, 2, 31);
-        map.remove(&value::key(3));
+        map.remove(3);
         let found = verdict(&map, "1,29\n2,30\n3,30\n4,30\n1,30\n9,9").unwrap();
         let expected =
             Acked { acked: 4, present: 1, newer: 1, missing: 1, wrong: 1, ..Acked::default() };

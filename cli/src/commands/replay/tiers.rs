@@ -1,18 +1,18 @@
-//! The cache as a replay sees it: bytes under bytes, in two tiers.
+//! The cache as a replay sees it: values under numbers, in two tiers.
 
 use std::path::Path;
 
-use anyhow::bail;
+use larder::{Cache, Health, Mode, PolicyKind, Raw, Value};
 
-use crate::args::{Mode, Policy};
+use crate::troubles::Troubles;
 
 /// What a replay drives. A trait, so that tests can put a broken cache in its place.
 pub(super) trait Tiers: Sync {
-    /// Shows the live value of `key` to `look`; whether there is one.
-    fn get(&self, key: &[u8], look: &mut dyn FnMut(&[u8])) -> anyhow::Result<bool>;
+    /// Shows the live value of `id` to `look`; whether there is one.
+    fn get(&self, id: u64, look: &mut dyn FnMut(&[u8])) -> anyhow::Result<bool>;
 
     /// Stores `value`; whether it was admitted.
-    fn insert(&self, key: &[u8], value: &[u8]) -> anyhow::Result<bool>;
+    fn insert(&self, id: u64, value: &[u8]) -> anyhow::Result<bool>;
 
     /// Counters since the cache was opened, and gauges.
     fn gauge(&self) -> Gauge;
@@ -45,40 +45,66 @@ pub(super) struct Gauge {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Setup<'a> {
     pub(super) dir: &'a Path,
+    /// 0: no memory tier.
     pub(super) memory_bytes: u64,
+    /// 0: no disk tier.
     pub(super) disk_bytes: u64,
-    pub(super) policy: Policy,
+    pub(super) policy: PolicyKind,
     pub(super) mode: Mode,
 }
 
-/// The cache that a replay drives.
-pub(super) struct Replayed;
+/// The cache that a replay drives. Large values from disk are views of the mapped files.
+pub(super) struct Replayed(Cache<u64, Value, Raw>);
 
 impl Replayed {
-    pub(super) fn open(_setup: &Setup<'_>) -> anyhow::Result<Self> {
-        bail!("this build has no cache")
+    pub(super) fn open(setup: &Setup<'_>, troubles: Troubles) -> anyhow::Result<Self> {
+        let mut cache = Cache::with_codec(Raw).policy(setup.policy).mode(setup.mode);
+        cache = match setup.memory_bytes {
+            0 => cache.no_memory(),
+            bytes => cache.memory(bytes),
+        };
+        if setup.disk_bytes > 0 {
+            cache = cache.disk(setup.dir).disk_budget(setup.disk_bytes);
+        }
+        Ok(Self(cache.on_event(move |event| troubles.note(event)).build()?))
     }
 
     pub(super) fn health(&self) -> &'static str {
-        "healthy"
+        match self.0.health() {
+            Health::Healthy => "healthy",
+            Health::Degraded => "degraded",
+            Health::Offline => "offline",
+            _ => "unknown",
+        }
     }
 
-    pub(super) fn close(self) -> anyhow::Result<()> {
-        Ok(())
+    pub(super) fn close(&self) -> anyhow::Result<()> {
+        Ok(self.0.close()?)
     }
 }
 
 impl Tiers for Replayed {
-    fn get(&self, _key: &[u8], _look: &mut dyn FnMut(&[u8])) -> anyhow::Result<bool> {
-        Ok(false)
+    fn get(&self, id: u64, look: &mut dyn FnMut(&[u8])) -> anyhow::Result<bool> {
+        Ok(self.0.get_with(&id, |value| look(value))?.is_some())
     }
 
-    fn insert(&self, _key: &[u8], _value: &[u8]) -> anyhow::Result<bool> {
-        Ok(false)
+    fn insert(&self, id: u64, value: &[u8]) -> anyhow::Result<bool> {
+        Ok(self.0.insert(id, Value::new(value, larder_engine::Meta::default()))?.is_admitted())
     }
 
     fn gauge(&self) -> Gauge {
-        Gauge::default()
+        let stats = self.0.stats();
+        Gauge {
+            memory_hits: stats.memory_hits,
+            disk_hits: stats.disk_hits,
+            memory_evictions: stats.memory.evictions,
+            disk_evictions: stats.disk.evictions,
+            corrupt: stats.disk.corrupt + stats.undecodable,
+            memory_used: stats.memory.used_bytes,
+            disk_used: stats.disk.used_bytes,
+            bytes_written: stats.disk.written_bytes,
+            disk_entries: stats.disk.entries,
+        }
     }
 }
 
@@ -91,10 +117,10 @@ pub(in super::super) mod tests {
     /// A map that counts hits as memory's, and spoils what it is told to.
     #[derive(Default)]
     pub(in super::super) struct Map {
-        pub(in super::super) entries: Mutex<HashMap<Vec<u8>, Vec<u8>>>,
+        pub(in super::super) entries: Mutex<HashMap<u64, Vec<u8>>>,
         pub(in super::super) gauge: Mutex<Gauge>,
-        /// Key whose value comes back with its last byte changed.
-        pub(in super::super) spoiled: Option<Vec<u8>>,
+        /// Object whose value comes back with its last byte changed.
+        pub(in super::super) spoiled: Option<u64>,
         /// Every `insert` fails.
         pub(in super::super) failing: bool,
         /// Every `insert` is refused.
@@ -102,15 +128,15 @@ pub(in super::super) mod tests {
     }
 
     impl Map {
-        pub(in super::super) fn remove(&self, key: &[u8]) {
-            self.entries.lock().remove(key);
+        pub(in super::super) fn remove(&self, id: u64) {
+            self.entries.lock().remove(&id);
         }
     }
 
     impl Tiers for Map {
-        fn get(&self, key: &[u8], look: &mut dyn FnMut(&[u8])) -> anyhow::Result<bool> {
-            let Some(mut value) = self.entries.lock().get(key).cloned() else { return Ok(false) };
-            if self.spoiled.as_deref() == Some(key) {
+        fn get(&self, id: u64, look: &mut dyn FnMut(&[u8])) -> anyhow::Result<bool> {
+            let Some(mut value) = self.entries.lock().get(&id).cloned() else { return Ok(false) };
+            if self.spoiled == Some(id) {
                 *value.last_mut().unwrap() ^= 1;
             }
             self.gauge.lock().memory_hits += 1;
@@ -118,12 +144,12 @@ pub(in super::super) mod tests {
             Ok(true)
         }
 
-        fn insert(&self, key: &[u8], value: &[u8]) -> anyhow::Result<bool> {
+        fn insert(&self, id: u64, value: &[u8]) -> anyhow::Result<bool> {
             anyhow::ensure!(!self.failing, "out of order");
             if self.refusing {
                 return Ok(false);
             }
-            self.entries.lock().insert(key.to_vec(), value.to_vec());
+            self.entries.lock().insert(id, value.to_vec());
             self.gauge.lock().bytes_written += value.len() as u64;
             Ok(true)
         }
