@@ -317,7 +317,9 @@ impl<V: Serialize + DeserializeOwned + 'static> Codec<V> for Auto {
 
 fn is_raw<V: 'static>() -> bool {
     let absent: &dyn Any = &None::<V>;
-    absent.is::<Option<Vec<u8>>>() || absent.is::<Option<Box<[u8]>>>() || absent.is::<Option<String>>()
+    absent.is::<Option<Vec<u8>>>()
+        || absent.is::<Option<Box<[u8]>>>()
+        || absent.is::<Option<String>>()
 }
 
 fn raw_bytes<V: 'static>(value: &V) -> Option<&[u8]> {
