@@ -85,6 +85,7 @@ fn a_bounded_store_keeps_within_its_budget_and_keeps_what_is_read() {
     assert!(stats.evictions > 10_000, "{stats:?}");
     assert!(stats.moved_bytes > 0);
     assert!(stats.used_bytes <= budget + (256 << 10), "{stats:?}");
+    assert!(stats.used_bytes > budget / 4 * 3, "evicts no more than it must: {stats:?}");
     assert!(stats.written_bytes * 3 < stats.put_bytes * 4 + stats.put_bytes / 2, "{stats:?}");
     assert!(disk.verify().unwrap().is_clean());
     let found = disk.iter().map(Result::unwrap).count() as u64;
