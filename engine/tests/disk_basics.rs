@@ -163,3 +163,12 @@ fn values_expire_at_their_deadline() {
     assert!(!disk.remove(b"key").unwrap());
     assert_eq!(disk.len(), 0);
 }
+
+#[test]
+fn a_budget_too_small_for_the_segments_is_refused() {
+    let dir = scratch();
+    drop(Disk::builder(dir.path()).budget(64 << 20).open().unwrap());
+    let refused = Disk::builder(dir.path()).budget(4 << 20).open();
+    assert!(matches!(refused, Err(Error::Config { option: "budget", .. })), "{refused:?}");
+    drop(Disk::builder(dir.path()).budget(8 << 20).open().unwrap());
+}

@@ -103,7 +103,7 @@ impl Engine for Memory {
         let expires_at_ms = options.ttl.deadline_ms(now_ms, self.ttl);
         // Versions are drawn in the order in which puts of one key take place.
         let hash = self.hasher.hash_one(key);
-        let _putting = self.putting[(hash % PUTTING as u64) as usize].lock();
+        let _putting = self.putting[usize::try_from(hash % PUTTING as u64).unwrap_or(0)].lock();
         // Relaxed: ordered by the lock, as far as it matters.
         let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
         let meta = Meta { codec: options.codec, expires_at_ms, written_at_ms: now_ms, version };
