@@ -9,7 +9,6 @@ use larder_engine::{Health, Outcome, Put};
 use larder_format::layout::KEY_LEN_MAX;
 
 use crate::builder::Builder;
-use crate::change::Inserted;
 use crate::codec::{Auto, Codec};
 use crate::core::Core;
 use crate::error::{Error, LoadError, Result};
@@ -181,10 +180,7 @@ where
     where
         K: KeyEncode,
     {
-        self.with_key(&key, |key| match self.core.insert_value(key, value, put, None)? {
-            Inserted::Done(outcome) => Ok(outcome),
-            Inserted::Overtaken => Ok(Outcome::Rejected(larder_engine::Rejection::Disabled)),
-        })
+        self.with_key(&key, |key| self.core.insert_value(key, value, put))
     }
 
     /// The value of `key`; on a miss what `load` returns, which is stored.

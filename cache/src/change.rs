@@ -16,7 +16,7 @@
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use larder_engine::clock::{NEVER, is_live};
+use larder_engine::clock::NEVER;
 use larder_engine::{CodecId, Durability, Outcome, Put, Rejection, Ttl};
 
 use crate::codec::Codec;
@@ -28,14 +28,6 @@ use crate::key::Key;
 use crate::lower::{Failure, Lower, Written};
 use crate::pending::Bar;
 use crate::sync::{AtomicUsize, Ordering};
-
-/// What became of an insert.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Inserted {
-    Done(Outcome),
-    /// The key was changed while the value was loaded: nothing was stored.
-    Overtaken,
-}
 
 /// An insert of which everything is known that can be known without a lock.
 struct Change<'a, I> {
@@ -55,45 +47,102 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
                 || !self.fits_memory(weight))
     }
 
-    /// Stores a value; one that was loaded, only if its key was not changed meanwhile.
+    /// Stores a value.
     pub(crate) fn insert(
         &self,
         key: &[u8],
         incoming: impl Incoming<V>,
         weight: u64,
         put: &Put,
-        loaded: Option<&Lead<'_, V>>,
-    ) -> Result<Inserted> {
+    ) -> Result<Outcome> {
+        self.change(key, |key| {
+            self.flights.doom(key);
+            self.insert_under(key, incoming, weight, put)
+        })
+    }
+
+    /// Stores a value that was loaded, unless its key was changed meanwhile: then `None`.
+    pub(crate) fn publish(
+        &self,
+        key: &[u8],
+        incoming: impl Incoming<V>,
+        weight: u64,
+        lead: &Lead<'_, V>,
+    ) -> Result<Option<Outcome>> {
+        self.change(key, |key| {
+            if lead.is_doomed() {
+                return Ok(None);
+            }
+            self.insert_under(key, incoming, weight, &Put::default()).map(Some)
+        })
+    }
+
+    /// Removes `key`: whether it had a live value.
+    pub(crate) fn remove(&self, key: &[u8]) -> Result<bool> {
+        self.change(key, |key| {
+            self.flights.doom(key);
+            let above = self.memory.remove(&**key);
+            let waiting = self.waiting(key).is_some();
+            drop(self.pending.take(key));
+            Ok(self.remove_below(key)? || above || waiting)
+        })
+    }
+
+    /// Removes `key` and hands out its value.
+    pub(crate) fn take(&self, key: &[u8]) -> Result<Option<V>> {
+        let (entry, stored) = self.change(key, |key| {
+            self.flights.doom(key);
+            let above = self.memory.take(&**key);
+            let waiting = self.waiting(key);
+            drop(self.pending.take(key));
+            let entry = above.or(waiting);
+            let stored = match &self.lower {
+                Some(lower) if entry.is_none() => lower.get(key)?,
+                _ => None,
+            };
+            self.remove_below(key)?;
+            Ok((entry, stored))
+        })?;
+        match (entry, stored) {
+            (Some(entry), _) => Ok(Some(Entry::into_value(entry))),
+            (None, Some(stored)) => self.decode(&stored),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Runs a change of `key` under its stripe, and afterwards what it left to be done.
+    fn change<R>(&self, key: &[u8], change: impl FnOnce(&Key) -> Result<R>) -> Result<R> {
         self.open()?;
         self.repair();
-        let now_ms = self.now_ms();
-        let expires_at_ms = put.ttl.deadline_ms(now_ms, self.options.ttl);
-        let put = exact(expires_at_ms, incoming.codec(), put.durability);
-        let key = &Key::from(key);
-        let inserted = {
-            let _stripe = self.stripes.lock(key);
-            self.open()?;
-            match loaded {
-                Some(lead) if lead.is_doomed() => return Ok(Inserted::Overtaken),
-                Some(_) => {}
-                None => self.flights.doom(key),
-            }
-            let change = Change { key, incoming, put, expires_at_ms, weight };
-            match &self.lower {
-                // Expired at once: it takes the place of the old value, and leaves it empty.
-                _ if !is_live(expires_at_ms, now_ms) => self
-                    .remove_under(key)
-                    .map(|_| Outcome::Admitted { version: self.own_version() }),
-                None => self.insert_in_memory(&self.pending.bar(key), change, false),
-                Some(lower) if self.goes_through(weight, put.durability) => {
-                    self.insert_through(lower, &self.pending.bar(key), change)
-                }
-                Some(lower) => self.insert_above(lower, &self.pending.bar(key), change),
-            }
+        let key = Key::from(key);
+        let changed = {
+            let _stripe = self.stripes.lock(&key);
+            // Again: who closes waits for all stripes.
+            self.open().and_then(|()| change(&key))
         };
         self.drain();
         self.events.emit();
-        inserted.map(Inserted::Done)
+        changed
+    }
+
+    fn insert_under(
+        &self,
+        key: &Key,
+        incoming: impl Incoming<V>,
+        weight: u64,
+        put: &Put,
+    ) -> Result<Outcome> {
+        let expires_at_ms = put.ttl.deadline_ms(self.now_ms(), self.options.ttl);
+        let put = exact(expires_at_ms, incoming.codec(), put.durability);
+        let change = Change { key, incoming, put, expires_at_ms, weight };
+        let bar = self.pending.bar(key);
+        match &self.lower {
+            None => self.insert_in_memory(&bar, change, false),
+            Some(lower) if self.goes_through(weight, put.durability) => {
+                self.insert_through(lower, &bar, change)
+            }
+            Some(lower) => self.insert_above(lower, &bar, change),
+        }
     }
 
     fn insert_through(
@@ -208,63 +257,12 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         }
     }
 
-    /// Removes `key`: whether it had a live value.
-    pub(crate) fn remove(&self, key: &[u8]) -> Result<bool> {
-        self.open()?;
-        self.repair();
-        let key = &Key::from(key);
-        let removed = {
-            let _stripe = self.stripes.lock(key);
-            self.open()?;
-            self.flights.doom(key);
-            self.remove_under(key)
-        };
-        self.events.emit();
-        removed
-    }
-
-    fn remove_under(&self, key: &Key) -> Result<bool> {
-        let above = self.memory.remove(&**key);
-        let waiting = self.pending.take(key);
-        let waiting = waiting.is_some_and(|entry| self.is_live(entry.expires_at_ms));
-        Ok(self.remove_below(key)? || above || waiting)
-    }
-
     fn remove_below(&self, key: &Key) -> Result<bool> {
         match self.lower.as_ref().map(|lower| lower.remove(key)) {
             Some(Err(failure)) if self.options.strict => Err(failure.into()),
             Some(removed) => Ok(removed.unwrap_or(false)),
             None => Ok(false),
         }
-    }
-
-    /// Removes `key` and hands out its value.
-    pub(crate) fn take(&self, key: &[u8]) -> Result<Option<V>> {
-        self.open()?;
-        self.repair();
-        let key = &Key::from(key);
-        let (entry, stored) = {
-            let _stripe = self.stripes.lock(key);
-            self.open()?;
-            self.flights.doom(key);
-            let above = self.memory.take(&**key);
-            let waiting = self.pending.take(key);
-            let waiting = waiting.filter(|entry| self.is_live(entry.expires_at_ms));
-            let entry = above.or(waiting);
-            let stored = match &self.lower {
-                Some(lower) if entry.is_none() => lower.get(key)?,
-                _ => None,
-            };
-            self.remove_below(key)?;
-            (entry, stored)
-        };
-        let value = match (entry, stored) {
-            (Some(entry), _) => Ok(Some(Entry::into_value(entry))),
-            (None, Some(stored)) => self.decode(&stored),
-            (None, None) => Ok(None),
-        };
-        self.events.emit();
-        value
     }
 
     /// Removes everything that was put before the call, and says how much that was.

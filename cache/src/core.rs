@@ -307,11 +307,18 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
 
     /// What an entry costs in memory.
     pub(crate) fn weight(&self, key_len: usize, encoded_len: usize, value: &V) -> u64 {
-        let value_weight = match &self.options.weigher {
-            Some(weigher) => weigher(value),
-            None => (encoded_len as u64).saturating_add(size_of::<V>() as u64),
-        };
-        value_weight.saturating_add(key_len as u64).saturating_add(ENTRY_OVERHEAD)
+        match &self.options.weigher {
+            Some(weigher) => {
+                weigher(value).saturating_add(key_len as u64).saturating_add(ENTRY_OVERHEAD)
+            }
+            None => self.weight_of(key_len, encoded_len),
+        }
+    }
+
+    /// The same where nobody weighs values.
+    pub(crate) fn weight_of(&self, key_len: usize, encoded_len: usize) -> u64 {
+        let known = key_len.saturating_add(encoded_len).saturating_add(size_of::<V>());
+        (known as u64).saturating_add(ENTRY_OVERHEAD)
     }
 
     /// Whether the memory tier would take an entry of this weight.

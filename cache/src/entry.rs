@@ -24,8 +24,20 @@ pub(crate) struct Entry<V> {
 pub(crate) const OWN_VERSION: u64 = 1 << 63;
 
 impl<V> Entry<V> {
-    pub(crate) fn new(value: V, expires_at_ms: u64, version: u64, weight: u64, unflushed: bool) -> Arc<Self> {
-        Arc::new(Self { value, expires_at_ms, version, weight, unflushed: AtomicBool::new(unflushed) })
+    pub(crate) fn new(
+        value: V,
+        expires_at_ms: u64,
+        version: u64,
+        weight: u64,
+        unflushed: bool,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            value,
+            expires_at_ms,
+            version,
+            weight,
+            unflushed: AtomicBool::new(unflushed),
+        })
     }
 
     /// The value, copied only if somebody else holds the entry.

@@ -41,7 +41,9 @@ pub enum Error {
         source: CodecError,
     },
     /// The codec could not read what it wrote. Only if the cache is strict.
-    #[error("the stored value cannot be decoded: {source}; if its type has changed, count the codec's version up")]
+    #[error(
+        "the stored value cannot be decoded: {source}; if its type has changed, count the codec's version up"
+    )]
     Decode {
         /// What the codec said.
         source: CodecError,

@@ -104,6 +104,8 @@ impl Events {
 
 impl fmt::Debug for Events {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Events").field("observed", &self.observer.is_some()).finish_non_exhaustive()
+        out.debug_struct("Events")
+            .field("observed", &self.observer.is_some())
+            .finish_non_exhaustive()
     }
 }

@@ -276,7 +276,8 @@ impl<'a> Waiting<'a> {
             if route.is_led_by(me) {
                 return None;
             }
-            next = graph.iter().find(|(thread, _)| route.is_led_by(*thread)).map(|(_, route)| route);
+            next =
+                graph.iter().find(|(thread, _)| route.is_led_by(*thread)).map(|(_, route)| route);
         }
         graph.push((me, Arc::clone(route)));
         Some(Self { me, route })

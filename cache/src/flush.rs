@@ -112,9 +112,8 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         let put = exact(entry.expires_at_ms, codec.id_of(&entry.value), Durability::None);
         let _stripe = lock(key)?;
         let is_it = |current: &Arc<Entry<V>>| Arc::ptr_eq(current, entry) && current.is_unflushed();
-        let is_current = || {
-            self.pending.holds(key, entry) || self.memory.peek_with(&**key, is_it) == Some(true)
-        };
+        let is_current =
+            || self.pending.holds(key, entry) || self.memory.peek_with(&**key, is_it) == Some(true);
         if self.is_clearing() || !is_current() {
             return Some(Flush::Gone);
         }
@@ -209,7 +208,8 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         let lost = self.unflushed_len();
         if self.lower.is_some() && lost != 0 {
             self.counters.flush_losses.add(lost);
-            self.events.push(|| Event::Lost { why: "the cache was closed before the store took it" });
+            self.events
+                .push(|| Event::Lost { why: "the cache was closed before the store took it" });
         }
         self.memory.clear();
         self.pending.clear();

@@ -35,8 +35,8 @@ mod buf;
 mod decode;
 mod encode;
 
-pub use buf::KeyBuf;
 pub(crate) use buf::Key;
+pub use buf::KeyBuf;
 pub use decode::{KeyDecode, KeyReader};
 pub use encode::KeyEncode;
 

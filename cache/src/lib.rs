@@ -20,6 +20,7 @@ mod stale;
 mod stats;
 mod stripe;
 mod sync;
+mod two_level;
 
 pub use builder::Builder;
 pub use cache::Cache;
@@ -29,6 +30,7 @@ pub use error::{Error, LoadError, Result};
 pub use event::Event;
 pub use key::{KeyBuf, KeyDecode, KeyEncode, KeyReader};
 pub use stats::CacheStats;
+pub use two_level::{TwoLevel, TwoLevelBuilder};
 
 pub use larder_engine::memory::PolicyKind;
 pub use larder_engine::{

@@ -36,9 +36,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         });
         let rest = below.filter_map(move |entry| match entry {
             Ok((key, _)) if above.contains(&key[..]) => None,
-            Ok((key, stored)) => {
-                Some(self.decode(&stored).transpose()?.map(|value| (key, value)))
-            }
+            Ok((key, stored)) => Some(self.decode(&stored).transpose()?.map(|value| (key, value))),
             Err(error) => Some(Err(error)),
         });
         Ok(first.chain(rest))

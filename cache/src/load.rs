@@ -1,8 +1,7 @@
 //! Loading a value that is in neither tier, once.
 
-use larder_engine::Put;
+use larder_engine::{Durability, Outcome, Put};
 
-use crate::change::Inserted;
 use crate::codec::Codec;
 use crate::core::{Cached, Core};
 use crate::entry::Encoded;
@@ -42,15 +41,15 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             return Ok(value);
         }
         let value = self.run(load)?;
-        match self.publish(key, &value, &lead) {
+        match self.publish_value(key, value.clone(), &lead) {
             // Whoever changed the key meanwhile was first.
-            Ok(Inserted::Overtaken) => {
+            Ok(None) => {
                 let value = self.peek(key)?.unwrap_or(value);
                 lead.land(|| value.clone());
                 Ok(value)
             }
             // A value that neither tier takes is still the answer.
-            Ok(Inserted::Done(_)) => {
+            Ok(Some(_)) => {
                 lead.land(|| value.clone());
                 Ok(value)
             }
@@ -76,18 +75,24 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         Ok(value)
     }
 
-    fn publish(&self, key: &[u8], value: &V, lead: &Lead<'_, V>) -> Result<Inserted> {
-        self.insert_value(key, value.clone(), &Put::default(), Some(lead))
+    fn publish_value(&self, key: &[u8], value: V, lead: &Lead<'_, V>) -> Result<Option<Outcome>> {
+        let (incoming, weight) = self.encode(key, value, Durability::None)?;
+        self.publish(key, incoming, weight, lead)
     }
 
     /// Encodes, if need be, and inserts a value.
-    pub(crate) fn insert_value(
+    pub(crate) fn insert_value(&self, key: &[u8], value: V, put: &Put) -> Result<Outcome> {
+        let (incoming, weight) = self.encode(key, value, put.durability)?;
+        self.insert(key, incoming, weight, put)
+    }
+
+    /// A value with its weight, and with its bytes if the store needs them at once.
+    fn encode(
         &self,
         key: &[u8],
         value: V,
-        put: &Put,
-        loaded: Option<&Lead<'_, V>>,
-    ) -> Result<Inserted> {
+        durability: Durability,
+    ) -> Result<(Encoded<'_, V, C>, u64)> {
         let codec = &self.options.codec;
         let mut bytes = Vec::new();
         let mut encode = |value: &V| match codec.as_bytes(value) {
@@ -97,16 +102,16 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         let failed = |source| Error::Encode { source };
         // Bytes are made once, if they are certain to be needed; else they are only counted,
         // which also finds out early what has no bytes.
-        let through = self.goes_through(0, put.durability);
+        let through = self.goes_through(0, durability);
         let encoded_len = match (through, &self.lower, &self.options.weigher) {
             (true, ..) => encode(&value).map_err(failed)?,
             (false, None, Some(_)) => 0,
             _ => codec.encoded_len(&value).map_err(failed)?,
         };
         let weight = self.weight(key.len(), encoded_len, &value);
-        if !through && self.goes_through(weight, put.durability) {
+        if !through && self.goes_through(weight, durability) {
             encode(&value).map_err(failed)?;
         }
-        self.insert(key, Encoded { codec, value, bytes }, weight, put, loaded)
+        Ok((Encoded { codec, value, bytes }, weight))
     }
 }

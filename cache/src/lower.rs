@@ -197,9 +197,9 @@ impl Lower {
             return Box::new(std::iter::empty());
         }
         let ours = |entry: &Result<(Vec<u8>, Value)>| {
-            entry.as_ref().map_or(true, |(key, _)| {
-                key.starts_with(&self.prefix) && !self.stale.hides(key)
-            })
+            entry
+                .as_ref()
+                .map_or(true, |(key, _)| key.starts_with(&self.prefix) && !self.stale.hides(key))
         };
         let entries = self.engine.iter().map_while(|entry| match entry {
             Ok(entry) => Some(Ok(entry)),

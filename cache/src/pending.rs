@@ -186,7 +186,8 @@ impl<V> Pending<V> {
 
     /// All keys.
     pub(crate) fn keys(&self) -> Vec<Key> {
-        let keys = |shard: &Mutex<Shard<V>>| shard.lock().waiting.keys().cloned().collect::<Vec<_>>();
+        let keys =
+            |shard: &Mutex<Shard<V>>| shard.lock().waiting.keys().cloned().collect::<Vec<_>>();
         self.shards.iter().flat_map(keys).collect()
     }
 

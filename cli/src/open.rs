@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{bail, ensure};
-use larder_engine::{Disk, Engine as _};
+use larder_engine::{Disk, Engine as _, Error};
 
 /// Budget of a store that is created, unless another is asked for.
 const BUDGET_DEFAULT: u64 = 1 << 30;
@@ -15,7 +15,12 @@ const NO_BUDGET: u64 = u64::MAX;
 /// there is evicted.
 pub(crate) fn create(dir: &Path, budget: Option<u64>) -> anyhow::Result<Disk> {
     let default = if is_store(dir) { NO_BUDGET } else { BUDGET_DEFAULT };
-    Ok(Disk::builder(dir).budget(budget.unwrap_or(default)).open()?)
+    match Disk::builder(dir).budget(budget.unwrap_or(default)).open() {
+        Err(Error::Config { option, value, accepted }) => {
+            Err(Error::Config { option: typed(option), value, accepted }.into())
+        }
+        opened => Ok(opened?),
+    }
 }
 
 /// Opens the store in `dir`, which must be there.
@@ -37,6 +42,25 @@ pub(crate) fn check_exists(dir: &Path) -> anyhow::Result<()> {
 
 fn is_store(dir: &Path) -> bool {
     dir.join("store").symlink_metadata().is_ok()
+}
+
+/// The error of a cache, with the name that was typed of an option that was refused.
+pub(crate) fn as_typed(error: larder::Error) -> larder::Error {
+    match error {
+        larder::Error::Config { option, value, accepted } => {
+            larder::Error::Config { option: typed(option), value, accepted }
+        }
+        error => error,
+    }
+}
+
+fn typed(option: &'static str) -> &'static str {
+    match option {
+        "memory" => "--memory",
+        "budget" | "disk_budget" => "--disk",
+        "mode" => "--mode",
+        other => other,
+    }
 }
 
 /// Runs `work` on `store` and closes it, whatever came of the work.
@@ -66,6 +90,13 @@ mod tests {
             assert!(existing(path).is_err(), "{}", path.display());
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_refused_budget_is_named_as_it_was_typed() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = create(&dir.path().join("store"), Some(1)).expect_err("too small");
+        assert!(error.to_string().starts_with("option --disk is 1: "), "{error}");
     }
 
     #[test]

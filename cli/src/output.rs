@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::process::ExitCode;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
@@ -27,8 +27,9 @@ pub(crate) enum Exit {
 /// The last lines of `--help`.
 pub(crate) const EXIT_CODES: &str = "Exit codes:
   0    fine
-  1    the command ran and found something: a wrong value (replay), damage that leaves the
-       store usable (verify), no such key (get, rm)
+  1    the command ran and found something: a wrong value or a missing one (replay), results
+       that could not be stored (demo, replay), damage that leaves the store usable (verify),
+       no such key (get, rm)
   2    refused: bad usage, or a file, directory, store or trace that cannot be used
   130  stopped by Ctrl-C; the store was closed first";
 
@@ -40,6 +41,39 @@ impl From<Exit> for ExitCode {
             Exit::Refused => 2,
             Exit::Interrupted => 130,
         })
+    }
+}
+
+/// Stdout, locked, whose errors say that it was stdout.
+pub(crate) struct Stdout(io::StdoutLock<'static>);
+
+/// Locks stdout. Every command prints through this.
+pub(crate) fn stdout() -> Stdout {
+    Stdout(io::stdout().lock())
+}
+
+impl Stdout {
+    /// Whether people read it.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.0.is_terminal()
+    }
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(named)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(named)
+    }
+}
+
+fn named(error: io::Error) -> io::Error {
+    // `write_all` tries again after an interruption, and must be able to tell.
+    match error.kind() {
+        io::ErrorKind::Interrupted => error,
+        kind => io::Error::new(kind, format!("cannot write to stdout: {error}")),
     }
 }
 

@@ -54,7 +54,6 @@ pub(super) fn run(args: &Demo) -> anyhow::Result<Exit> {
     let closed = memo.close();
     troubles.warn();
     let mut tally = visited;
-    closed.context("the results could not all be stored")?;
     tally.skipped.extend(found.skipped);
     tally.skipped.sort();
 
@@ -65,11 +64,16 @@ pub(super) fn run(args: &Demo) -> anyhow::Result<Exit> {
     if tally.skipped.len() > SKIPPED_SHOWN {
         output::warn(&format!("skipped {} more", tally.skipped.len() - SKIPPED_SHOWN));
     }
-    let mut stdout = io::stdout().lock();
+    let mut stdout = output::stdout();
     if args.json {
         output::json(&mut stdout, &report)?;
     } else {
         report.print(&mut stdout)?;
+    }
+    // The results are right all the same, so they come first.
+    if let Err(error) = closed {
+        output::report(&error.context("not all results could be stored"));
+        return Ok(Exit::Found);
     }
     Ok(if tally.interrupted { Exit::Interrupted } else { Exit::Fine })
 }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail, ensure};
 use larder_format::dump::{FileKind, dump_limited};
 
 use crate::args::Dump;
-use crate::output::Exit;
+use crate::output::{self, Exit};
 
 pub(super) fn run(args: &Dump) -> anyhow::Result<Exit> {
     let path = args.file.display();
@@ -21,7 +21,7 @@ pub(super) fn run(args: &Dump) -> anyhow::Result<Exit> {
     if kind == FileKind::Unknown {
         bail!("{path} is not a file of a store, by its name or its bytes");
     }
-    let mut out = Adapter { out: BufWriter::new(io::stdout().lock()), error: None };
+    let mut out = Adapter { out: BufWriter::new(output::stdout()), error: None };
     let dumped = dump_limited(kind, &bytes, &mut out, args.limit);
     if let Some(error) = out.error {
         return Err(error.into());

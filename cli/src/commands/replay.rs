@@ -49,22 +49,24 @@ pub(super) fn run(args: &Replay) -> anyhow::Result<Exit> {
     bar.finish_and_clear();
     let after = cache.gauge();
     let health = cache.health();
-    let closed = cache.close();
+    let closed = cache.close().context("the cache could not be closed");
     troubles.warn();
     let tally = driven?;
-    closed.context("the replay went well, but the cache could not be closed")?;
 
     let report = Report::new(args, path, &home, &tally, (before, after), elapsed, health);
     for wrong in &tally.wrong_kept {
         output::warn(&format!("wrong value: {wrong}"));
     }
-    let mut stdout = io::stdout().lock();
+    let mut stdout = output::stdout();
     if args.json {
         output::json(&mut stdout, &report)?;
     } else {
         report.print(&mut stdout)?;
     }
-    Ok(if tally.wrong > 0 {
+    if let Err(error) = &closed {
+        output::report(error);
+    }
+    Ok(if tally.wrong > 0 || closed.is_err() {
         Exit::Found
     } else if tally.interrupted {
         Exit::Interrupted
@@ -98,7 +100,7 @@ fn verify_acked(args: &Replay, file: &Path) -> anyhow::Result<Exit> {
     troubles.warn();
     let found = found?;
     closed?;
-    let mut stdout = io::stdout().lock();
+    let mut stdout = output::stdout();
     if args.json {
         output::json(&mut stdout, &found)?;
     } else {
@@ -173,6 +175,9 @@ struct Report {
     bytes_written: u64,
     seconds: f64,
     requests_per_second: f64,
+    /// Operations of the disk tier that failed, or were not tried after others had.
+    disk_errors: u64,
+    disk_skipped: u64,
     health: &'static str,
     interrupted: bool,
 }
@@ -218,6 +223,8 @@ impl Report {
             bytes_written: after.bytes_written - before.bytes_written,
             seconds,
             requests_per_second: if seconds > 0.0 { as_f64(tally.requests) / seconds } else { 0.0 },
+            disk_errors: after.disk_errors - before.disk_errors,
+            disk_skipped: after.disk_skipped - before.disk_skipped,
             health,
             interrupted: tally.interrupted,
         }
@@ -239,6 +246,8 @@ impl Report {
         facts.row("wrong values", count(self.wrong));
         for (name, number) in [
             ("damaged records", self.corrupt),
+            ("disk failures", self.disk_errors),
+            ("disk not tried", self.disk_skipped),
             ("changed sizes", self.resized),
             ("refused", self.rejected),
         ] {

@@ -1,7 +1,7 @@
 //! `put`, `get`, `rm`, `ls` and `stats`: one store, opened, asked and closed.
 
 use std::fs;
-use std::io::{self, IsTerminal as _, Read as _, Write};
+use std::io::{self, Read as _, Write};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -52,7 +52,7 @@ pub(super) fn get(args: &Get) -> anyhow::Result<Exit> {
             fs::write(file, &*value).with_context(|| format!("cannot write {}", file.display()))?;
             return Ok(Exit::Fine);
         }
-        let mut stdout = io::stdout().lock();
+        let mut stdout = output::stdout();
         if args.raw || !stdout.is_terminal() {
             stdout.write_all(&value)?;
         } else if let Some(text) = text(&value) {
@@ -138,7 +138,7 @@ pub(super) fn ls(args: &Ls) -> anyhow::Result<Exit> {
     closing(&open::existing(&args.dir)?, |store| {
         let limit = args.limit.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
         let now_ms = SystemClock.now_ms();
-        let mut stdout = io::BufWriter::new(io::stdout().lock());
+        let mut stdout = io::BufWriter::new(output::stdout());
         for entry in store.iter().take(limit) {
             let (key, value) = entry?;
             let entry = Entry::new(&key, &value);
@@ -217,7 +217,7 @@ pub(super) fn recovery(recovery: Recovery) -> &'static str {
 pub(super) fn stats(args: &Stats) -> anyhow::Result<Exit> {
     closing(&open::existing(&args.dir)?, |store| {
         let report = Report::new(&output::plain(&args.dir.display().to_string()), store);
-        let mut stdout = io::stdout().lock();
+        let mut stdout = output::stdout();
         if args.json {
             output::json(&mut stdout, &report)?;
         } else {

@@ -18,7 +18,7 @@ const FINDINGS_SHOWN: usize = 20;
 pub(super) fn run(args: &Verify) -> anyhow::Result<Exit> {
     let result =
         open::existing(&args.dir).and_then(|store| closing(&store, |store| check(store, args)));
-    let mut stdout = io::stdout().lock();
+    let mut stdout = output::stdout();
     match result {
         Ok(report) => {
             if args.json {

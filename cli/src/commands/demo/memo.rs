@@ -7,6 +7,7 @@ use larder::{Cache, LoadError};
 
 use super::Memo;
 use super::findings::{Fault, Findings, Fingerprint, VERSION};
+use crate::open::as_typed;
 use crate::troubles::Troubles;
 
 /// The version of the computation, and the content that it is about.
@@ -25,6 +26,7 @@ impl Memoised {
         let cache = Cache::builder().disk(dir).disk_budget(disk_bytes);
         let cache = if memory_bytes == 0 { cache.no_memory() } else { cache.memory(memory_bytes) };
         let cache = cache.on_event(move |event| troubles.note(event)).build();
+        let cache = cache.map_err(as_typed);
         Ok(Self(cache.with_context(|| format!("cannot keep results in {}", dir.display()))?))
     }
 

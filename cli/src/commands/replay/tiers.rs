@@ -4,6 +4,7 @@ use std::path::Path;
 
 use larder::{Cache, Health, Mode, PolicyKind, Raw, Value};
 
+use crate::open::as_typed;
 use crate::troubles::Troubles;
 
 /// What a replay drives. A trait, so that tests can put a broken cache in its place.
@@ -31,6 +32,10 @@ pub(super) struct Gauge {
     pub(super) disk_evictions: u64,
     /// Records that failed a check.
     pub(super) corrupt: u64,
+    /// Operations of the disk tier that failed.
+    pub(super) disk_errors: u64,
+    /// Operations of the disk tier that were not tried after others had failed.
+    pub(super) disk_skipped: u64,
     /// Bytes in use in memory.
     pub(super) memory_used: u64,
     /// Bytes in use on disk.
@@ -66,7 +71,8 @@ impl Replayed {
         if setup.disk_bytes > 0 {
             cache = cache.disk(setup.dir).disk_budget(setup.disk_bytes);
         }
-        Ok(Self(cache.on_event(move |event| troubles.note(event)).build()?))
+        let cache = cache.on_event(move |event| troubles.note(event)).build();
+        Ok(Self(cache.map_err(as_typed)?))
     }
 
     pub(super) fn health(&self) -> &'static str {
@@ -100,6 +106,8 @@ impl Tiers for Replayed {
             memory_evictions: stats.memory.evictions,
             disk_evictions: stats.disk.evictions,
             corrupt: stats.disk.corrupt + stats.undecodable,
+            disk_errors: stats.disk_errors,
+            disk_skipped: stats.disk_skipped,
             memory_used: stats.memory.used_bytes,
             disk_used: stats.disk.used_bytes,
             bytes_written: stats.disk.written_bytes,
