@@ -127,15 +127,10 @@ impl Error for CodecError {
 
 /// Bytes and strings as they are.
 ///
-/// A [`Value`] from disk stays a view of the mapped file from [`Raw::VIEW_LEN_MIN`] bytes on;
-/// shorter ones are copied, so that a few bytes do not keep a whole segment.
+/// A [`Value`] from disk stays a view of the mapped file if it has that file, or most of it, to
+/// itself; others are copied, so that a few bytes do not keep a whole segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Raw;
-
-impl Raw {
-    /// The shortest value that memory holds as a view of the file, in bytes.
-    pub const VIEW_LEN_MIN: usize = 16 << 10;
-}
 
 macro_rules! raw {
     ($($value:ty, $bytes:expr, $decode:expr;)*) => {$(
@@ -169,19 +164,15 @@ raw! {
     Box<[u8]>, AsRef::as_ref, |stored: &Value| Ok((**stored).into());
     Arc<[u8]>, AsRef::as_ref, |stored: &Value| Ok((**stored).into());
     String, String::as_bytes, text;
-    Value, AsRef::as_ref, |stored| Ok(own_if_short(stored));
+    Value, AsRef::as_ref, |stored| Ok(own_if_small(stored));
 }
 
 fn text(stored: &Value) -> Result<String, CodecError> {
     std::str::from_utf8(stored).map(str::to_owned).map_err(CodecError::new)
 }
 
-pub(crate) fn own_if_short(stored: &Value) -> Value {
-    if stored.is_mapped() && stored.len() < Raw::VIEW_LEN_MIN {
-        stored.to_owned()
-    } else {
-        stored.clone()
-    }
+pub(crate) fn own_if_small(stored: &Value) -> Value {
+    if stored.pinned_len() > 2 * stored.len() as u64 { stored.to_owned() } else { stored.clone() }
 }
 
 /// Serde types in the postcard format: compact, fast, specified, and no code runs when it is
@@ -348,7 +339,7 @@ impl Codec<Value> for AsStored {
     }
 
     fn decode(&self, stored: &Value) -> Result<Value, CodecError> {
-        Ok(own_if_short(stored))
+        Ok(own_if_small(stored))
     }
 
     fn encoded_len(&self, value: &Value) -> Result<usize, CodecError> {
