@@ -306,6 +306,36 @@ impl<W: Words> Generation<W> {
     }
 }
 
+/// The newest record of a key, in the generation that `slots` says is the one to read.
+///
+/// A segment goes once no slot points to it. A reader that loaded a slot before may find the
+/// segment gone, although the record was only moved or replaced: it has to look again, unless
+/// the slot is still the same, left behind by a process that died.
+#[inline]
+pub(crate) fn lookup<'g, W: Words + 'g, T>(
+    slots: impl Fn() -> &'g Generation<W>,
+    hash: u64,
+    mut judge: impl FnMut(Slot) -> Verdict<T>,
+) -> Option<Found<T>> {
+    let mut gone_before: Option<Slot> = None;
+    loop {
+        let mut gone: Option<Slot> = None;
+        let found = slots().find(hash, |slot| {
+            let verdict = judge(slot);
+            if matches!(verdict, Verdict::Gone) {
+                gone = Some(slot);
+            }
+            verdict
+        });
+        match gone {
+            Some(gone) if gone_before.is_none_or(|before| !before.same_place(gone)) => {
+                gone_before = Some(gone);
+            }
+            _ => return found,
+        }
+    }
+}
+
 /// Hits that a new slot inherits: a value keeps those of the value it replaces.
 const fn kept_freq(old: Slot, new: Slot) -> u8 {
     match (old.state(), new.state()) {
