@@ -75,6 +75,16 @@ impl Value {
         matches!(self.bytes, Bytes::Mapped(_))
     }
 
+    /// Bytes of disk that stay taken for as long as this is held, whatever happens to the
+    /// entry: the length of the mapped file, or 0 for a value on the heap.
+    #[must_use]
+    pub fn pinned_len(&self) -> u64 {
+        match &self.bytes {
+            Bytes::Heap(_) => 0,
+            Bytes::Mapped(view) => view.pinned_len(),
+        }
+    }
+
     /// The same value on the heap, holding no mapping.
     #[must_use]
     pub fn to_owned(&self) -> Self {

@@ -85,6 +85,7 @@ fn a_bounded_store_keeps_within_its_budget_and_keeps_what_is_read() {
     assert!(stats.evictions > 10_000, "{stats:?}");
     assert!(stats.moved_bytes > 0);
     assert!(stats.used_bytes <= budget + (256 << 10), "{stats:?}");
+    assert!(stats.used_bytes > budget / 4 * 3, "evicts no more than it must: {stats:?}");
     assert!(stats.written_bytes * 3 < stats.put_bytes * 4 + stats.put_bytes / 2, "{stats:?}");
     assert!(disk.verify().unwrap().is_clean());
     let found = disk.iter().map(Result::unwrap).count() as u64;
@@ -161,4 +162,13 @@ fn values_expire_at_their_deadline() {
     assert!(disk.get(b"key").unwrap().is_none());
     assert!(!disk.remove(b"key").unwrap());
     assert_eq!(disk.len(), 0);
+}
+
+#[test]
+fn a_budget_too_small_for_the_segments_is_refused() {
+    let dir = scratch();
+    drop(Disk::builder(dir.path()).budget(64 << 20).open().unwrap());
+    let refused = Disk::builder(dir.path()).budget(4 << 20).open();
+    assert!(matches!(refused, Err(Error::Config { option: "budget", .. })), "{refused:?}");
+    drop(Disk::builder(dir.path()).budget(8 << 20).open().unwrap());
 }

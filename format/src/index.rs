@@ -6,7 +6,7 @@
 //!
 //! Slots carry no checksum: each is a hint that the record it points to confirms.
 
-use crate::bytes::{Reader, Writer, check_crc, check_magic};
+use crate::bytes::{Reader, Writer, check_crc, check_magic, check_version};
 use crate::error::FormatError;
 use crate::hash::crc_from;
 use crate::layout::{
@@ -83,19 +83,17 @@ impl IndexHeader {
         let crc = fields.u32();
         check_magic(WHAT, INDEX_MAGIC, fields.array())?;
         let version = fields.u32();
-        if version > FORMAT_VERSION {
-            return Err(FormatError::Version {
-                what: WHAT,
-                newest: FORMAT_VERSION,
-                found: version,
-            });
-        }
+        check_version(WHAT, FORMAT_VERSION, version)?;
         let body = bytes.get(4..INDEX_HEADER_LEN).unwrap_or_default();
         check_crc(WHAT, crc, crc_from(0, body))?;
         let generation = fields.u32();
         let [page_bits, base_bits] = fields.array();
         let _: [u8; 6] = fields.array();
         let uuid = fields.array();
+        if generation == 0 {
+            let allowed = "at least 1";
+            return Err(FormatError::Field { what: WHAT, field: "generation", found: 0, allowed });
+        }
         let geometry = Geometry { page_bits, base_bits };
         if page_bits > PAGE_BITS_MAX || base_bits > page_bits || geometry.splits() > SPLITS_MAX {
             let allowed = "at most 24, and 14 above the base";

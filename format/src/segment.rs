@@ -8,7 +8,7 @@
 //! trailer's place, so that sealing writes 64 bytes and a dead writer leaves nothing undone.
 //! One word in the header page, [`Committed`], says how much of both counts.
 
-use crate::bytes::{Reader, Writer, check_crc, check_magic};
+use crate::bytes::{Reader, Writer, check_crc, check_magic, check_version};
 use crate::error::FormatError;
 use crate::hash::{Salt, crc_from};
 use crate::layout::{
@@ -72,13 +72,7 @@ impl SegmentHeader {
         let crc = fields.u32();
         check_magic(WHAT, SEGMENT_MAGIC, fields.array())?;
         let version = fields.u32();
-        if version > FORMAT_VERSION {
-            return Err(FormatError::Version {
-                what: WHAT,
-                newest: FORMAT_VERSION,
-                found: version,
-            });
-        }
+        check_version(WHAT, FORMAT_VERSION, version)?;
         let body = bytes.get(4..SEGMENT_HEADER_LEN).unwrap_or_default();
         check_crc(WHAT, crc, crc_from(0, body))?;
         let file_len = fields.u32();
@@ -301,13 +295,7 @@ impl Trailer {
         let committed = Committed::from_bits(fields.u64());
         let entries_crc = fields.u32();
         let version = fields.u32();
-        if version > FORMAT_VERSION {
-            return Err(FormatError::Version {
-                what: WHAT,
-                newest: FORMAT_VERSION,
-                found: version,
-            });
-        }
+        check_version(WHAT, FORMAT_VERSION, version)?;
         let body = bytes.get(4..TRAILER_LEN).unwrap_or_default();
         check_crc(WHAT, crc, salt.crc(trailer_at(file_len), body))?;
         if !committed.fits(file_len) {

@@ -8,7 +8,7 @@
 //! not the newest and syncs it before the first record, so that sequence numbers, which start
 //! with the session's epoch, never come again, whatever was lost.
 
-use crate::bytes::{Reader, Writer, check_crc, check_magic};
+use crate::bytes::{Reader, Writer, check_crc, check_magic, check_version};
 use crate::error::FormatError;
 use crate::hash::crc_from;
 use crate::layout::{
@@ -86,13 +86,7 @@ impl Superblock {
             let found = endian.into();
             return Err(FormatError::Field { what: WHAT, field: "byte order", found, allowed });
         }
-        if version > FORMAT_VERSION || version == 0 {
-            return Err(FormatError::Version {
-                what: WHAT,
-                newest: FORMAT_VERSION,
-                found: version,
-            });
-        }
+        check_version(WHAT, FORMAT_VERSION, version)?;
         if let Some((body, crc)) = bytes.get(..SUPERBLOCK_LEN).and_then(<[u8]>::split_last_chunk) {
             check_crc(WHAT, u32::from_le_bytes(*crc), crc_from(0, body))?;
         }

@@ -135,6 +135,10 @@ impl Owner for External {
     fn committed_bytes(&self, range: Range<usize>) -> &[u8] {
         self.frozen.bytes().get(range).unwrap_or_default()
     }
+
+    fn pinned_len(&self) -> u64 {
+        self.len
+    }
 }
 
 impl Drop for External {

@@ -64,8 +64,9 @@ pub(crate) struct Found<T> {
 pub(crate) struct Published {
     /// Where the slot is, in bytes from the start of the file.
     pub(crate) at: usize,
-    /// Whether the slot is in the index; if not, a newer record of the key was there.
-    pub(crate) current: bool,
+    /// `None` if the slot is in the index; else the state of the newer slot of the key that
+    /// was there.
+    pub(crate) winner: Option<SlotState>,
     /// The slot that it took the place of.
     pub(crate) replaced: Option<Slot>,
     /// By how much the number of value slots changed.
@@ -226,7 +227,7 @@ impl<W: Words> Generation<W> {
                             if theirs > seq {
                                 return Ok(Published {
                                     at,
-                                    current: false,
+                                    winner: Some(now.state()),
                                     replaced: None,
                                     entries: 0,
                                 });
@@ -256,7 +257,7 @@ impl<W: Words> Generation<W> {
                         entries -= value(older);
                     }
                 }
-                return Ok(Published { at, current: true, replaced: Some(old), entries });
+                return Ok(Published { at, winner: None, replaced: Some(old), entries });
             }
             // The emptier bucket: that is what makes two choices fill evenly.
             let half = usize::from(free_count[1] > free_count[0]);
@@ -268,7 +269,8 @@ impl<W: Words> Generation<W> {
             // SeqCst: two writers that insert one key in two places both insert, fence and
             // look; at least one sees the other's slot.
             fence(Site::InsertFence.is(Ordering::SeqCst));
-            let mut current = true;
+            let mut winner = None;
+            let mut replaced = None;
             for other_at in self.candidates(hash) {
                 let other = self.load(other_at);
                 if other_at == at || other.tag() != slot.tag() || other.state() == SlotState::Empty
@@ -277,15 +279,16 @@ impl<W: Words> Generation<W> {
                 }
                 let Verdict::Same { seq: theirs, .. } = judge(other) else { continue };
                 if theirs > seq {
-                    current = false;
+                    winner = Some(other.state());
                 } else if self.swap_place(other_at, other, |_| Slot::EMPTY).is_some() {
                     entries -= value(other);
+                    replaced = Some(other);
                 }
             }
-            if !current && self.swap_place(at, slot, |_| Slot::EMPTY).is_some() {
+            if winner.is_some() && self.swap_place(at, slot, |_| Slot::EMPTY).is_some() {
                 entries -= value(slot);
             }
-            return Ok(Published { at, current, replaced: None, entries });
+            return Ok(Published { at, winner, replaced, entries });
         }
     }
 

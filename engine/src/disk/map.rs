@@ -295,7 +295,7 @@ impl Frozen {
 #[derive(Clone)]
 pub(crate) struct View {
     bytes: NonNull<[u8]>,
-    _owner: Arc<dyn Owner>,
+    owner: Arc<dyn Owner>,
 }
 
 /// Something that keeps a mapping, and the bytes of a view in it, as they are.
@@ -303,6 +303,9 @@ pub(crate) trait Owner: Send + Sync {
     /// The committed bytes of a range; the view is made of them. Empty if the range is not
     /// committed.
     fn committed_bytes(&self, range: Range<usize>) -> &[u8];
+
+    /// Bytes of disk that stay taken for as long as a view is held.
+    fn pinned_len(&self) -> u64;
 }
 
 // SAFETY: a view is a shared slice of bytes that never change, and an owner that is Send and
@@ -315,12 +318,17 @@ impl View {
     /// A view of `range` in what `owner` keeps.
     pub(crate) fn new(owner: Arc<dyn Owner>, range: Range<usize>) -> Self {
         let bytes = NonNull::from(owner.committed_bytes(range));
-        Self { bytes, _owner: owner }
+        Self { bytes, owner }
+    }
+
+    /// Bytes of disk that stay taken for as long as the view is held.
+    pub(crate) fn pinned_len(&self) -> u64 {
+        self.owner.pinned_len()
     }
 
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: `bytes` came from a reference into what `_owner` keeps mapped and
+        // SAFETY: `bytes` came from a reference into what `owner` keeps mapped and
         // unchanged; the Arc makes it live at least as long as `self`.
         unsafe { self.bytes.as_ref() }
     }

@@ -48,6 +48,14 @@ impl Store {
         let now_ms = options.clock.now_ms();
         let (file, created) = StoreFile::open(&*storage, || options.superblock(now_ms))?;
         let superblock = *file.superblock();
+        if options.budget / 4 < u64::from(superblock.segment_len) {
+            return Err(Error::Config {
+                option: "budget",
+                value: options.budget.to_string(),
+                accepted: "at least four times the length of the store's segments is needed, \
+                           which was chosen when it was created; give it more, or another directory",
+            });
+        }
         let recovery = match file.trust(&*storage) {
             _ if created => Recovery::Created,
             _ if options.distrust => Recovery::Rebuilt,

@@ -40,28 +40,32 @@ impl Store {
     /// Makes sure that the lane's segment has `needed` bytes of room, rolling to a new one if
     /// it has not.
     pub(super) fn make_room(&self, lane: &mut Held<'_>, needed: usize, now_ms: u64) -> Result<()> {
-        let share = self.budget / 8;
-        let roomy = lane.writer.as_ref().is_some_and(|writer| {
+        // What is moved into a new segment may fill it, if several old ones have to go.
+        while !self.is_roomy(lane, needed, now_ms) {
+            self.check_open()?;
+            self.seal(lane);
+            let segment = match self.begin_segment(lane.number, now_ms) {
+                // The disk is fuller than the budget knows: what can go, goes.
+                Err(Error::StorageFull { .. }) if self.reclaim_oldest(None)? => {
+                    self.begin_segment(lane.number, now_ms)?
+                }
+                begun => begun?,
+            };
+            *lane.writer = Writer::new(segment);
+            self.reclaim_to(self.budget, Some(lane))?;
+        }
+        Ok(())
+    }
+
+    fn is_roomy(&self, lane: &Held<'_>, needed: usize, now_ms: u64) -> bool {
+        lane.writer.as_ref().is_some_and(|writer| {
             let header = writer.segment().header();
             let age_ms = now_ms.saturating_sub(header.created_ms);
-            // Relaxed: a sum.
+            // Relaxed: a sum. A segment that refers to much goes before it is full, so that
+            // evicting it is no large step.
             let external = writer.segment().external_bytes().load(Ordering::Relaxed);
-            writer.room() >= needed && age_ms < u64::from(u32::MAX) && external < share
-        });
-        if roomy {
-            return Ok(());
-        }
-        self.check_open()?;
-        self.seal(lane);
-        let segment = match self.begin_segment(lane.number, now_ms) {
-            // The disk is fuller than the budget knows: what can go, goes.
-            Err(Error::StorageFull { .. }) if self.reclaim_oldest(None)? => {
-                self.begin_segment(lane.number, now_ms)?
-            }
-            begun => begun?,
-        };
-        *lane.writer = Writer::new(segment);
-        self.reclaim_to(self.budget, Some(lane))
+            writer.room() >= needed && age_ms < u64::from(u32::MAX) && external < self.budget / 8
+        })
     }
 
     /// Seals the segment that a lane has open.

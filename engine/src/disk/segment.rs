@@ -284,6 +284,10 @@ impl Owner for Segment {
     fn committed_bytes(&self, range: Range<usize>) -> &[u8] {
         self.region.committed_from(range.start).get(..range.len()).unwrap_or_default()
     }
+
+    fn pinned_len(&self) -> u64 {
+        self.len() as u64
+    }
 }
 
 impl Drop for Segment {

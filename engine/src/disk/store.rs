@@ -93,6 +93,8 @@ struct Changed {
     segment: Arc<Segment>,
     /// Whether the key had a live value before.
     was_live: bool,
+    /// What the key has instead, if that was newer.
+    winner: Option<SlotState>,
 }
 
 impl Store {
@@ -314,8 +316,23 @@ impl Store {
         Ok(changed.was_live)
     }
 
-    /// Appends and publishes a record (see the invariants of `lanes.rs`).
+    /// Changes a key. A put that is late for a newer put was replaced at once, and that is
+    /// that. One that is late for a newer removal may not be lost, as that removal may have
+    /// said that there was nothing; and a removal that is late for a newer put has to remove
+    /// it: both are done again, as newest.
     fn change(&self, change: &Change<'_>) -> Result<Changed> {
+        loop {
+            let changed = self.change_once(change)?;
+            let own =
+                if change.kind == Kind::Value { SlotState::Value } else { SlotState::Tombstone };
+            if changed.winner.is_none_or(|winner| winner == own) {
+                return Ok(changed);
+            }
+        }
+    }
+
+    /// Appends and publishes a record (see the invariants of `lanes.rs`).
+    fn change_once(&self, change: &Change<'_>) -> Result<Changed> {
         let mut lane = self.lanes.acquire();
         self.make_room(&mut lane, room_for(change.key.len(), change.value.len()), change.now_ms)?;
         let guard = &crossbeam_epoch::pin();
@@ -342,21 +359,28 @@ impl Store {
         let slot = Slot::new(change.hash, segment.id(), offset, state);
         let published = self.publish(change.hash, change.key, slot, seq, guard)?;
         drop(in_flight);
-        if published.current && state == SlotState::Tombstone && self.lanes.none_before(seq) {
+        if published.winner.is_none()
+            && state == SlotState::Tombstone
+            && self.lanes.none_before(seq)
+        {
             // Nobody is left who could still publish an older value: the slot can go at once.
             let slots = self.index.for_reading(change.hash, guard);
             slots.swap_place(published.at, slot, |_| Slot::EMPTY);
         }
+        // What was replaced may be newer than what was looked up before. It is looked at while
+        // the lane is held: a clear has to wait, and takes nothing away from under this.
+        let was_live = published.replaced.is_some_and(|old| {
+            old.state() == SlotState::Value
+                && match self.judge(old, change.key, guard) {
+                    Verdict::Same { found, .. } => self.is_live_at(&found, || change.now_ms),
+                    Verdict::Gone | Verdict::Other => false,
+                }
+        });
         drop(lane);
-        let was_live = published.replaced.is_some_and(|old| old.state() == SlotState::Value)
-            && before.as_ref().is_none_or(|before| {
-                before.slot.state() == SlotState::Value
-                    && self.is_live_at(&before.found, || change.now_ms)
-            });
         if let Some(old) = published.replaced {
             self.forget_external(old, change.hash, change.key, guard);
         }
-        Ok(Changed { seq, segment, was_live })
+        Ok(Changed { seq, segment, was_live, winner: published.winner })
     }
 
     /// Appends a record to a lane that has room for it.

@@ -1,9 +1,12 @@
 //! The memory tier as an engine for bytes.
 
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use larder_format::layout::KEY_LEN_MAX;
+use parking_lot::Mutex;
 
 use super::builder::{Capacity, SHARD_CAPACITY_MIN, TierBuilder, default_shards};
 use super::policy::{Policy, PolicyKind};
@@ -20,6 +23,9 @@ pub const ENTRY_OVERHEAD: u64 = 256;
 
 /// A shard of so few bytes would not pay.
 const SHARD_BYTES_MIN: u64 = 64 << 10;
+
+/// Puts of different keys that can take place at once.
+const PUTTING: usize = 64;
 
 /// An engine that keeps values in memory only.
 ///
@@ -41,6 +47,9 @@ pub struct Memory {
     clock: Arc<dyn Clock>,
     ttl: Option<Duration>,
     version: AtomicU64,
+    /// Held while a value is put; one of them for each key.
+    putting: [Mutex<()>; PUTTING],
+    hasher: RandomState,
     put_bytes: AtomicU64,
     closed: AtomicBool,
 }
@@ -92,16 +101,14 @@ impl Engine for Memory {
         }
         let now_ms = self.clock.now_ms();
         let expires_at_ms = options.ttl.deadline_ms(now_ms, self.ttl);
-        // Relaxed: versions only have to differ and, for one key, to grow from one put to the
-        // next that starts after it; one word gives both.
+        // Versions are drawn in the order in which puts of one key take place.
+        let hash = self.hasher.hash_one(key);
+        let _putting = self.putting[usize::try_from(hash % PUTTING as u64).unwrap_or(0)].lock();
+        // Relaxed: ordered by the lock, as far as it matters.
         let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
         let meta = Meta { codec: options.codec, expires_at_ms, written_at_ms: now_ms, version };
-        // Of puts at the same time the one with the higher version stays.
-        let newest = |current: Option<&Value>| {
-            current.is_none_or(|current| current.meta().version < version)
-        };
-        match self.tier.insert_if(key.into(), Value::new(value, meta), expires_at_ms, newest) {
-            Ok(_) => {
+        match self.tier.insert(key.into(), Value::new(value, meta), expires_at_ms) {
+            Ok(()) => {
                 // Relaxed: a counter for people.
                 self.put_bytes.fetch_add((key.len() + value.len()) as u64, Ordering::Relaxed);
                 Ok(Outcome::Admitted { version })
@@ -215,6 +222,8 @@ impl MemoryBuilder {
             clock: self.clock,
             ttl: self.ttl,
             version: AtomicU64::new(0),
+            putting: [const { Mutex::new(()) }; PUTTING],
+            hasher: RandomState::default(),
             put_bytes: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         })

@@ -41,7 +41,7 @@ impl Shared {
         let published = self.store.log.publish(&self.store.slots, Key::A, seq, slot);
         let published = published.expect("not moved and not full");
         drop(in_flight);
-        if published.current && none_before(self.writers.iter(), seq) {
+        if published.winner.is_none() && none_before(self.writers.iter(), seq) {
             self.store.slots.swap_place(published.at, slot, |_| Slot::EMPTY);
         }
         seq

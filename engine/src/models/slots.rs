@@ -37,8 +37,8 @@ pub(super) const UPDATE_AND_UPDATE: Model = Model::new(4, || {
     let newer = store.put(Key::A, 3);
     let older = other.join().unwrap();
     entries += newer.entries + older.entries;
-    assert!(newer.current);
-    assert_eq!(older.current, older.replaced.is_some());
+    assert_eq!(newer.winner, None);
+    assert_eq!(older.winner.is_none(), older.replaced.is_some());
     assert_eq!((store.version(Key::A), store.values(), entries), (3, 1, 1));
 });
 
@@ -57,7 +57,7 @@ fn insert_twice(first: u64, second: u64) {
     let theirs = other.join().unwrap();
     entries += mine.entries + theirs.entries;
     let newer = if first > second { theirs } else { mine };
-    assert!(newer.current, "the newer is taken for lost");
+    assert_eq!(newer.winner, None, "the newer is taken for lost");
     assert_eq!(store.version(Key::A), first.max(second));
     assert_eq!((store.values(), entries), (1, 1));
 }

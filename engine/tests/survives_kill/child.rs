@@ -28,7 +28,7 @@ pub(crate) fn run(job: &Job) -> Result<(), Box<dyn std::error::Error>> {
     out.flush()?;
     // From 1 on: 0 is what an earlier life did.
     let ticks = Arc::new(AtomicU64::new(1));
-    let (job, engine, ticks) = (&*job, &*engine, &*ticks);
+    let (engine, ticks) = (&*engine, &*ticks);
     thread::scope(|scope| {
         let threads: Vec<_> = (0..job.threads)
             .zip(notes)

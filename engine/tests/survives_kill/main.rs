@@ -27,12 +27,14 @@ use larder_engine::{Engine, Value};
 
 use ledger::{Found, Ledger};
 use standin::Flaw;
-use work::{Job, Key, Note, Number, read_notes};
+use work::{Job, Key, Note, Number, count_notes, read_notes};
 
 /// A directory sees this many deaths before the next begins: one that must not evict would
 /// overflow in the end.
 const LIVES: u64 = 8;
 const SIGKILL: i32 = 9;
+/// A child that has not done its work by then is killed all the same.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A setting that children die in.
 #[derive(Debug, Clone)]
@@ -75,6 +77,7 @@ fn four_writers_that_evict_get_nothing_old_back() {
     disk(4, 500, false);
 }
 
+#[expect(clippy::print_stdout, reason = "a test says what it has done")]
 fn disk(threads: u64, keys: u64, roomy: bool) {
     let setting = Setting { store: "disk".to_owned(), threads, keys, roomy, seed: seed() };
     let kills = env::var("LARDER_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(5);
@@ -166,10 +169,10 @@ fn lives_of_a_directory(
         }
         let Setting { store, threads, keys, roomy, .. } = setting.clone();
         let job = Job { store, dir, notes, seed, life, threads, keys, roomy };
-        let opening = random.chance(15);
-        kill_one(&job, opening, &mut random)?;
+        let moment = Moment::draw(&mut random);
+        kill_one(&job, moment, &mut random)?;
         tally.kills += 1;
-        tally.early += u64::from(opening);
+        tally.early += u64::from(moment == Moment::Opening);
         let notes: Vec<Vec<Note>> = (0..threads)
             .map(|thread| read_notes(&job.notes, thread).map_err(told))
             .collect::<Result<_, _>>()?;
@@ -191,8 +194,29 @@ fn lives_of_a_directory(
     Ok(())
 }
 
-/// Starts a child and kills it: while it opens the store, or while it works.
-fn kill_one(job: &Job, opening: bool, random: &mut Random) -> Result<(), String> {
+/// When a child is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    /// While it starts or opens the store.
+    Opening,
+    /// Soon after it has begun to write.
+    Beginning,
+    /// After each thread has done about this much.
+    Working(u64),
+}
+
+impl Moment {
+    fn draw(random: &mut Random) -> Self {
+        match random.below(100) {
+            0..15 => Self::Opening,
+            15..40 => Self::Beginning,
+            _ => Self::Working(1 << random.below(12)),
+        }
+    }
+}
+
+/// Starts a child and kills it.
+fn kill_one(job: &Job, moment: Moment, random: &mut Random) -> Result<(), String> {
     let told = |error: std::io::Error| format!("the test itself failed: {error}");
     let mut child = Command::new(env::current_exe().map_err(told)?)
         .args(["--exact", "child", "--ignored", "--nocapture"])
@@ -202,15 +226,19 @@ fn kill_one(job: &Job, opening: bool, random: &mut Random) -> Result<(), String>
         .spawn()
         .map_err(told)?;
     let mut out = BufReader::new(child.stdout.take().ok_or("no pipe")?);
-    if !opening {
+    if moment != Moment::Opening {
         let mut line = String::new();
         while out.read_line(&mut line).map_err(told)? > 0 && !line.contains(child::READY) {}
     }
-    // From 0.2 to 20 ms, the short ones as likely as the long ones.
-    let exponent = u32::try_from(random.below(7)).unwrap_or(0);
-    let at_most = if opening { 8_000 } else { 200 << exponent };
-    let micros = u64::try_from(random.below(at_most) + 100 * usize::from(!opening)).unwrap_or(0);
-    thread::sleep(Duration::from_micros(micros.min(20_000)));
+    if let Moment::Working(done) = moment {
+        let patience = Instant::now();
+        while count_notes(&job.notes, 0) < done && patience.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+    // Up to 20 ms, short times as likely as long ones.
+    let at_most = 300_usize << random.below(7);
+    thread::sleep(Duration::from_micros(random.below(at_most) as u64));
     child.kill().map_err(told)?;
     let status = child.wait().map_err(told)?;
     if status.signal() != Some(SIGKILL) {

@@ -161,7 +161,8 @@ impl State {
                 u64::from_le_bytes(header[8 * n..8 * n + 8].try_into().unwrap_or_default())
             };
             let (kind, version, deadline) = (word(0), word(1), word(2));
-            let (key_len, value_len) = (word(3) as usize, word(4) as usize);
+            let len = |n| usize::try_from(word(n)).unwrap_or(usize::MAX >> 2);
+            let (key_len, value_len) = (len(3), len(4));
             let start = at + HEADER_LEN;
             let Some(key) = bytes.get(start..start + key_len) else { break };
             let start = start + key_len;

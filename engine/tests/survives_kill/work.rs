@@ -150,7 +150,7 @@ pub(crate) fn script(job: &Job, thread: u64) -> impl Iterator<Item = Op> {
             8_500..9_930 => Op::Get(key),
             // In few lives, or little would ever be there to be lost.
             9_930.. if thread == 0 && life % 3 == 1 => Op::Clear,
-            9_980.. => Op::Sync,
+            9_990.. => Op::Sync,
             _ => Op::Get(key),
         };
         if let Op::Put { number, .. } = op {
@@ -195,6 +195,11 @@ impl Notes {
         bytes[16..].copy_from_slice(&version.to_le_bytes());
         self.0.write_all(&bytes)
     }
+}
+
+/// How many operations a thread has noted so far.
+pub(crate) fn count_notes(dir: &Path, thread: u64) -> u64 {
+    std::fs::metadata(notes_path(dir, thread)).map_or(0, |file| file.len() / NOTE_LEN as u64)
 }
 
 /// What a thread had noted when it died; nothing, if it did not get that far.

@@ -1,0 +1,74 @@
+//! larder's disk store.
+//!
+//! Settings: the defaults, except that the budget is large enough to evict nothing: the default
+//! of 1 GiB, or three times the payload if that is more. A put survives the death of the
+//! process.
+
+use std::path::Path;
+
+use larder_engine::{Disk, Engine, Put};
+
+use super::{DiskEngine, DiskReader, DiskRival, Plan};
+use crate::Result;
+
+pub(super) const ENGINE: DiskEngine = DiskEngine {
+    name: "larder",
+    settings: "defaults; a budget that evicts nothing",
+    batches: false,
+    transactions: false,
+    open: |dir, plan| Ok(Box::new(Larder::open(dir, plan)?)),
+};
+
+struct Larder {
+    disk: Disk,
+}
+
+impl Larder {
+    fn open(dir: &Path, plan: &Plan) -> Result<Self> {
+        let budget = (3 * plan.payload()).max(1 << 30);
+        Ok(Self { disk: Disk::builder(dir.join("larder")).budget(budget).open()? })
+    }
+}
+
+impl DiskRival for Larder {
+    fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        let outcome = self.disk.put(key, value, &Put::default())?;
+        if outcome.is_admitted() { Ok(()) } else { Err(format!("refused: {outcome:?}").into()) }
+    }
+
+    fn put_batch<'a>(&self, records: &mut dyn Iterator<Item = ([u8; 16], &'a [u8])>) -> Result<()> {
+        for (key, value) in records {
+            self.put(&key, value)?;
+        }
+        Ok(())
+    }
+
+    fn get(&self, key: &[u8], look: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        let value = self.disk.get(key)?;
+        Ok(value.inspect(|value| look(value)).is_some())
+    }
+
+    fn reader(&self) -> Result<Box<dyn DiskReader + '_>> {
+        Ok(Box::new(Reader { store: self }))
+    }
+
+    fn delete(&self, key: &[u8]) -> Result<()> {
+        self.disk.remove(key)?;
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<()> {
+        Ok(self.disk.sync()?)
+    }
+}
+
+/// larder has no read transactions: a series of reads is single reads.
+struct Reader<'a> {
+    store: &'a Larder,
+}
+
+impl DiskReader for Reader<'_> {
+    fn get(&mut self, key: &[u8], look: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        self.store.get(key, look)
+    }
+}

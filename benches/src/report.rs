@@ -1,0 +1,116 @@
+//! Results: as a table for people, and as JSON.
+
+use serde::Serialize;
+
+use crate::machine::Machine;
+use crate::timed::Spread;
+
+/// The engine that ratios are taken of.
+pub const OURS: &str = "larder";
+
+/// Everything that a run found out.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Where it ran.
+    pub machine: Machine,
+    /// Repeats of each measurement.
+    pub repeats: usize,
+    /// The measurements.
+    pub groups: Vec<Group>,
+}
+
+/// One workload over all engines.
+#[derive(Debug, Serialize)]
+pub struct Group {
+    /// The workload, for programs.
+    pub workload: String,
+    /// The workload with its sizes, for people.
+    pub title: String,
+    /// What the caches and the state of the stores were like.
+    pub regime: &'static str,
+    /// Threads that worked.
+    pub threads: usize,
+    /// Operations of each repeat, over all threads.
+    pub operations: u64,
+    /// What the engines did.
+    pub rows: Vec<Row>,
+}
+
+/// What one engine did.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    /// Its name.
+    pub engine: &'static str,
+    /// Its settings, in a few words.
+    pub settings: &'static str,
+    /// What is particular here, such as another way of doing the work.
+    pub note: String,
+    /// Operations per second.
+    pub per_second: Spread,
+    /// The same of each repeat, in their order.
+    pub samples: Vec<f64>,
+    /// Larder's operations per second divided by this engine's: the median over the repeats,
+    /// each of which compares two runs that were close in time. For larder itself: compared
+    /// with the fastest peer.
+    pub larder_ratio: Option<Spread>,
+    /// The share of requests that hit, if not all or none of them must.
+    pub hit_ratio: Option<f64>,
+}
+
+impl Group {
+    /// Fills in the ratios.
+    pub fn compare(&mut self) {
+        let Some(ours) = self.rows.iter().find(|row| row.engine == OURS) else { return };
+        let ours = ours.samples.clone();
+        let fastest = self
+            .peers()
+            .max_by(|a, b| a.per_second.median.total_cmp(&b.per_second.median))
+            .map(|peer| peer.samples.clone());
+        for row in &mut self.rows {
+            let against = if row.engine == OURS { fastest.as_ref() } else { Some(&row.samples) };
+            row.larder_ratio = against.map(|against| {
+                Spread::of(ours.iter().zip(against).map(|(ours, theirs)| ours / theirs))
+            });
+        }
+    }
+
+    fn peers(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().filter(|row| row.engine != OURS)
+    }
+
+    /// Prints the table.
+    pub fn print(&self) {
+        let threads =
+            if self.threads == 1 { "1 thread" } else { &format!("{} threads", self.threads) };
+        println!("\n{}, {threads}, {} operations; {}", self.title, self.operations, self.regime);
+        println!(
+            "  {:<14} {:>10} {:>21} {:>9}  {}",
+            "engine", "ops/s", "min – max", "ns/op", "larder is"
+        );
+        for row in &self.rows {
+            let Spread { median, min, max } = row.per_second;
+            let range = format!("{} – {}", short(min), short(max));
+            let ns = self.threads as f64 * 1e9 / median;
+            let of = if row.engine == OURS { " × the fastest peer" } else { " ×" };
+            let ratio = row.larder_ratio.map(|ratio| format!("{:.2}{of}", ratio.median));
+            let hits = row.hit_ratio.map(|hits| format!("hits {:.1} %", 100.0 * hits));
+            let extra: Vec<String> = [ratio, hits].into_iter().flatten().collect();
+            let note = if row.note.is_empty() { String::new() } else { format!(" ({})", row.note) };
+            println!(
+                "  {:<14} {:>10} {range:>21} {ns:>9.0}  {}{note}",
+                row.engine,
+                short(median),
+                extra.join(", ")
+            );
+        }
+    }
+}
+
+/// A figure with three digits.
+fn short(figure: f64) -> String {
+    match figure {
+        1e6.. => format!("{:.2} M", figure / 1e6),
+        1e3.. => format!("{:.1} k", figure / 1e3),
+        _ => format!("{figure:.1}"),
+    }
+}

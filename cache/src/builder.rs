@@ -1,0 +1,395 @@
+//! How a cache is set up.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder_engine::memory::{Capacity, Cause, PolicyKind, Tier};
+use larder_engine::{Clock, Disk, Engine, Error as EngineError, SystemClock};
+
+use crate::cache::Cache;
+use crate::codec::{Auto, Codec};
+use crate::core::{Core, Mode, Options, Weigher};
+use crate::entry::Entry;
+use crate::error::{Error, Result};
+use crate::event::{Event, Events, Observer};
+use crate::health::Patience;
+use crate::key::{Key, KeyBuf, tag};
+use crate::lower::Lower;
+use crate::pending::Pending;
+use crate::sync::{AtomicUsize, Ordering};
+
+/// Memory that a cache may use if nothing is said.
+const MEMORY_DEFAULT: u64 = 64 << 20;
+/// Longest namespace in bytes: keys shall have room beside it.
+const NAMESPACE_MAX: usize = 255;
+
+/// Sets up a [`Cache`]. Nothing is opened before [`build`](Self::build).
+///
+/// ```
+/// use larder::{Cache, Mode, PolicyKind};
+/// use std::time::Duration;
+///
+/// # let home = tempfile::tempdir()?;
+/// let cache = Cache::<(String, u32), Vec<u8>>::builder()
+///     .memory(256 << 20)
+///     .policy(PolicyKind::S3Fifo)
+///     .disk(home.path().join("thumbnails"))
+///     .disk_budget(4 << 30)
+///     .mode(Mode::WriteThrough)
+///     .ttl(Duration::from_secs(7 * 24 * 3600))
+///     .on_event(|event| eprintln!("thumbnails: {event:?}"))
+///     .build()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Builder<K, V, C = Auto> {
+    memory: Capacity,
+    policy: PolicyKind,
+    weigher: Option<Weigher<V>>,
+    disk: Option<PathBuf>,
+    disk_budget: Option<u64>,
+    engine: Option<Arc<dyn Engine>>,
+    pub(crate) owns_engine: bool,
+    mode: Mode,
+    ttl: Option<Duration>,
+    namespace: Option<String>,
+    strict: bool,
+    patience: Patience,
+    observer: Option<Observer>,
+    clock: Arc<dyn Clock>,
+    codec: C,
+    types: PhantomData<fn(K) -> V>,
+}
+
+impl<K, V> Builder<K, V> {
+    pub(crate) fn new() -> Self {
+        Self::with_codec(Auto::default())
+    }
+}
+
+impl<K, V, C> Builder<K, V, C> {
+    pub(crate) fn with_codec(codec: C) -> Self {
+        Self {
+            memory: Capacity::weight(MEMORY_DEFAULT),
+            policy: PolicyKind::default(),
+            weigher: None,
+            disk: None,
+            disk_budget: None,
+            engine: None,
+            owns_engine: false,
+            mode: Mode::default(),
+            ttl: None,
+            namespace: None,
+            strict: false,
+            patience: Patience::default(),
+            observer: None,
+            clock: Arc::new(SystemClock),
+            codec,
+            types: PhantomData,
+        }
+    }
+
+    /// Bytes that the memory tier may use, keys and administration included; 64 MiB if nothing
+    /// is said. What a value weighs: see [`weigher`](Self::weigher).
+    #[must_use]
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.memory = Capacity::weight(bytes);
+        self
+    }
+
+    /// Entries that the memory tier may hold, whatever they weigh.
+    #[must_use]
+    pub fn memory_items(mut self, count: u64) -> Self {
+        self.memory = Capacity::items(count);
+        self
+    }
+
+    /// Memory without a limit: nothing is ever evicted from it.
+    #[must_use]
+    pub fn memory_unbounded(mut self) -> Self {
+        self.memory = Capacity::Unbounded;
+        self
+    }
+
+    /// No memory tier: every value is read from the store.
+    #[must_use]
+    pub fn no_memory(mut self) -> Self {
+        self.memory = Capacity::Disabled;
+        self
+    }
+
+    /// What chooses the entries that leave memory; [`PolicyKind::S3Fifo`] if nothing is said.
+    #[must_use]
+    pub fn policy(mut self, policy: PolicyKind) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// What a value weighs in memory, in bytes; key and administration are added. If nothing
+    /// is said, its size and the length of its encoded form.
+    #[must_use]
+    pub fn weigher(mut self, weigher: impl Fn(&V) -> u64 + Send + Sync + 'static) -> Self {
+        self.weigher = Some(Box::new(weigher));
+        self
+    }
+
+    /// The directory of the store, created if absent. It must be private to this user. One
+    /// process at a time may have it open.
+    #[must_use]
+    pub fn disk(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.disk = Some(dir.into());
+        self
+    }
+
+    /// Bytes that the directory may hold in all; 1 GiB if nothing is said.
+    #[must_use]
+    pub fn disk_budget(mut self, bytes: u64) -> Self {
+        self.disk_budget = Some(bytes);
+        self
+    }
+
+    /// A store of your own making or setting up, instead of [`disk`](Self::disk). Several
+    /// caches may share one if each has a [namespace](Self::namespace) of its own.
+    #[must_use]
+    pub fn engine(mut self, engine: Arc<dyn Engine>) -> Self {
+        self.engine = Some(engine);
+        self
+    }
+
+    /// When values reach the store; [`Mode::WriteThrough`] if nothing is said.
+    #[must_use]
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// How long values live that are inserted without a word about it; for ever if nothing
+    /// is said.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// Keeps the keys of this cache apart from others in the same store. It is part of the
+    /// key: 1 to 255 bytes. There must be only one cache (with any number of handles) per
+    /// store and namespace, because caches do not hear of each other's changes.
+    #[must_use]
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// Whether a store that fails, and stored bytes that cannot be decoded, are errors for the
+    /// caller instead of misses.
+    #[must_use]
+    pub fn strict(mut self, strict: bool) -> Self {
+        self.strict = strict;
+        self
+    }
+
+    /// After how many failures in a row the store is not tried for a while; 5 if nothing is
+    /// said. Reads and writes are counted apart.
+    #[must_use]
+    pub fn offline_after(mut self, failures: u32) -> Self {
+        self.patience.limit = failures;
+        self
+    }
+
+    /// How long it is not tried: at first, and at most. The pause doubles with every attempt
+    /// that fails. Half a second and a minute if nothing is said.
+    #[must_use]
+    pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
+        self.patience.first = first;
+        self.patience.longest = longest;
+        self
+    }
+
+    /// Called with what happens that nobody asked for: see [`Event`]. It runs on the thread
+    /// that it happened on, with no lock held.
+    #[must_use]
+    pub fn on_event(mut self, observer: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Where time comes from, for deadlines and pauses, in both tiers.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// How values become bytes; [`Auto`] if nothing is said.
+    #[must_use]
+    pub fn codec<D>(self, codec: D) -> Builder<K, V, D> {
+        Builder {
+            memory: self.memory,
+            policy: self.policy,
+            weigher: self.weigher,
+            disk: self.disk,
+            disk_budget: self.disk_budget,
+            engine: self.engine,
+            owns_engine: self.owns_engine,
+            mode: self.mode,
+            ttl: self.ttl,
+            namespace: self.namespace,
+            strict: self.strict,
+            patience: self.patience,
+            observer: self.observer,
+            clock: self.clock,
+            codec,
+            types: PhantomData,
+        }
+    }
+
+    /// The first thing that cannot be, if there is one.
+    fn validate(&self) -> Result<()> {
+        let has_store = self.disk.is_some() || self.engine.is_some();
+        let refuse = |option, value: &dyn fmt::Debug, accepted| {
+            Err(Error::Config { option, value: format!("{value:?}"), accepted })
+        };
+        let namespace = self.namespace.as_deref();
+        let no_memory = self.memory == Capacity::Disabled;
+        match () {
+            () if no_memory && !has_store => refuse(
+                "memory",
+                &0,
+                "give it at least 1 byte, or a store with .disk(dir) or .engine(engine)",
+            ),
+            () if self.disk.is_some() && self.engine.is_some() => {
+                refuse("engine", &self.engine, "give either .disk(dir) or .engine(engine)")
+            }
+            () if self.disk_budget.is_some() && self.disk.is_none() => {
+                refuse("disk_budget", &self.disk_budget, "give .disk(dir) as well")
+            }
+            () if self.mode == Mode::WriteOnEvict && (no_memory || !has_store) => {
+                refuse("mode", &self.mode, "give it memory and a store to write to")
+            }
+            () if self.ttl.is_some_and(|ttl| ttl.as_millis() == 0) => {
+                refuse("ttl", &self.ttl, "at least 1 ms; leave it out for values that stay")
+            }
+            () if namespace.is_some_and(|name| name.is_empty() || name.len() > NAMESPACE_MAX) => {
+                refuse("namespace", &namespace, "1 to 255 bytes; leave it out for none")
+            }
+            () if self.patience.limit == 0 => {
+                refuse("offline_after", &self.patience.limit, "at least 1 failure")
+            }
+            () if self.patience.first > self.patience.longest => {
+                refuse("backoff", &self.patience.first, "at most the longest pause")
+            }
+            () => Ok(()),
+        }
+    }
+
+    /// Opens the store, if the cache is to do that.
+    fn open(&self) -> Result<Option<Arc<dyn Engine>>> {
+        let Some(dir) = &self.disk else {
+            return Ok(self.engine.clone());
+        };
+        let mut disk = Disk::builder(dir).clock(Arc::clone(&self.clock));
+        if let Some(bytes) = self.disk_budget {
+            disk = disk.budget(bytes);
+        }
+        match disk.open() {
+            Ok(disk) => Ok(Some(Arc::new(disk))),
+            Err(EngineError::Config { option: "budget", value, accepted }) => {
+                Err(Error::Config { option: "disk_budget", value, accepted })
+            }
+            Err(source) => Err(Error::Engine { op: "be opened", source }),
+        }
+    }
+
+    fn prefix(&self) -> Box<[u8]> {
+        let mut prefix = KeyBuf::new();
+        if let Some(namespace) = &self.namespace {
+            prefix.tag_len(tag::NAMESPACE, namespace.len());
+            prefix.push(namespace.as_bytes());
+        }
+        prefix.as_bytes().into()
+    }
+}
+
+impl<K, V, C> Builder<K, V, C>
+where
+    V: Clone + Send + Sync + 'static,
+    C: Codec<V>,
+{
+    /// Builds the cache, and opens or creates the store.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names an option that cannot be, its value and what is accepted;
+    /// [`Error::Engine`] says why the store cannot be opened.
+    pub fn build(self) -> Result<Cache<K, V, C>> {
+        self.build_core().map(Cache::new)
+    }
+
+    pub(crate) fn build_core(self) -> Result<Core<V, C>> {
+        self.validate()?;
+        let prefix = self.prefix();
+        let engine = self.open()?;
+        let events = Arc::new(Events::new(self.observer));
+        let pending = Arc::new(Pending::default());
+        let unflushed = Arc::new(AtomicUsize::new(0));
+        let memory = memory_tier(
+            Tier::builder(self.memory).policy(self.policy).clock(Arc::clone(&self.clock)),
+            engine.is_some().then_some((&pending, &unflushed)),
+        )?;
+        let owns_lower = self.owns_engine || self.disk.is_some();
+        let lower = engine.map(|engine| {
+            let (clock, events) = (Arc::clone(&self.clock), Arc::clone(&events));
+            Lower::new(engine, prefix.clone(), self.strict, self.patience, clock, events)
+        });
+        let options = Options {
+            codec: self.codec,
+            mode: self.mode,
+            strict: self.strict,
+            ttl: self.ttl,
+            prefix,
+            weigher: self.weigher,
+            clock: self.clock,
+            owns_lower,
+        };
+        Ok(Core::new(memory, lower, pending, unflushed, events, options))
+    }
+}
+
+type TierOf<V> = Tier<Key, Arc<Entry<V>>>;
+
+/// The memory tier, wired so that what only it holds goes to pending when it is evicted.
+fn memory_tier<V: Send + Sync + 'static>(
+    tier: larder_engine::memory::TierBuilder<Key, Arc<Entry<V>>>,
+    store: Option<(&Arc<Pending<V>>, &Arc<AtomicUsize>)>,
+) -> Result<TierOf<V>> {
+    let mut tier = tier.weigher(|_, entry: &Arc<Entry<V>>| entry.weight);
+    if let Some((pending, unflushed)) = store {
+        let (pending, unflushed) = (Arc::clone(pending), Arc::clone(unflushed));
+        tier = tier
+            .before_evict(move |key, entry, cause| {
+                if cause == Cause::Capacity && entry.is_unflushed() {
+                    pending.insert(key, entry);
+                }
+            })
+            .listener(move |_, entry, _| {
+                if entry.is_unflushed() {
+                    // Relaxed: a figure.
+                    unflushed.fetch_sub(1, Ordering::Relaxed);
+                }
+            });
+    }
+    tier.build().map_err(|source| Error::Engine { op: "be set up", source })
+}
+
+impl<K, V, C: fmt::Debug> fmt::Debug for Builder<K, V, C> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Builder")
+            .field("memory", &self.memory)
+            .field("disk", &self.disk)
+            .field("engine", &self.engine)
+            .field("mode", &self.mode)
+            .field("codec", &self.codec)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,411 @@
+//! The cache that people embed.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use larder_engine::{Health, Outcome, Put};
+use larder_format::layout::KEY_LEN_MAX;
+
+use crate::builder::Builder;
+use crate::codec::{Auto, Codec};
+use crate::core::Core;
+use crate::error::{Error, LoadError, Result};
+use crate::key::{KeyBuf, KeyDecode, KeyEncode, KeyReader};
+use crate::stats::CacheStats;
+
+/// A cache of values of type `V` under keys of type `K`, in memory over a store on disk.
+///
+/// This is a handle: clones are cheap and all mean the same cache, from any thread. When the
+/// last is dropped, what only memory held is written to the store; [`close`](Self::close) does
+/// the same and says whether it went well.
+///
+/// ```
+/// use larder::Cache;
+///
+/// # let home = tempfile::tempdir()?;
+/// let cache = Cache::<String, Vec<u8>>::builder().disk(home.path().join("pages")).build()?;
+/// assert!(cache.insert("front".to_owned(), b"<html>".to_vec())?.is_admitted());
+/// assert_eq!(cache.get("front")?, Some(b"<html>".to_vec()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Keys
+/// Any type with canonical bytes ([`KeyEncode`]). Lookups take borrowed forms, as in a
+/// `HashMap`: a `Cache<String, _>` is asked with a `&str`. Both tiers know a key by its bytes
+/// only.
+///
+/// # Consistency
+/// See [the crate](crate#consistency).
+///
+/// # Errors
+/// All methods give [`Error::Closed`] after [`close`](Self::close), and [`Error::KeyTooLong`]
+/// for a key of more than 32 KiB. A store that fails gives no error but misses, unless the
+/// cache is [strict](Builder::strict); [`flush`](Self::flush), [`sync`](Self::sync) and
+/// [`close`](Self::close) always say what went wrong.
+#[expect(clippy::missing_errors_doc, reason = "said once, on the type")]
+pub struct Cache<K, V, C = Auto>
+where
+    V: Clone + Send + Sync + 'static,
+    C: Codec<V>,
+{
+    core: Arc<Core<V, C>>,
+    keys: PhantomData<fn(K)>,
+}
+
+impl<K, V> Cache<K, V>
+where
+    V: Clone + Send + Sync + 'static,
+    Auto: Codec<V>,
+{
+    /// Begins to set up a cache: 64 MiB of memory and no store, unless you say otherwise.
+    #[must_use]
+    pub fn builder() -> Builder<K, V> {
+        Builder::new()
+    }
+}
+
+impl<K, V, C> Cache<K, V, C>
+where
+    V: Clone + Send + Sync + 'static,
+    C: Codec<V>,
+{
+    pub(crate) fn new(core: Core<V, C>) -> Self {
+        Self { core: Arc::new(core), keys: PhantomData }
+    }
+
+    /// Begins to set up a cache whose values are no serde types, with their codec.
+    ///
+    /// ```
+    /// use larder::{Cache, Raw, Value};
+    ///
+    /// // Values are views of the mapped file, not copies.
+    /// let cache = Cache::<u64, Value, Raw>::with_codec(Raw).build()?;
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_codec(codec: C) -> Builder<K, V, C> {
+        Builder::with_codec(codec)
+    }
+
+    /// The value of `key`, cloned out of memory or read from the store.
+    ///
+    /// Never waits for a writer, an eviction or a loader. A value from the store is put into
+    /// memory as well, unless somebody is changing the key at this very moment.
+    ///
+    /// ```
+    /// # use larder::Cache;
+    /// let cache = Cache::<u32, String>::builder().build()?;
+    /// assert_eq!(cache.get(&7)?, None);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    #[inline]
+    pub fn get<Q>(&self, key: &Q) -> Result<Option<V>>
+    where
+        K: Borrow<Q>,
+        Q: KeyEncode + ?Sized,
+    {
+        self.get_with(key, V::clone)
+    }
+
+    /// What `look` makes of the value of `key`, without a clone.
+    ///
+    /// `look` must be quick and must not use the cache: memory may be locked meanwhile.
+    ///
+    /// ```
+    /// # use larder::Cache;
+    /// let cache = Cache::<u32, String>::builder().build()?;
+    /// assert!(cache.insert(7, "seven".to_owned())?.is_admitted());
+    /// assert_eq!(cache.get_with(&7, |name| name.len())?, Some(5));
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    #[inline]
+    pub fn get_with<Q, R>(&self, key: &Q, look: impl FnOnce(&V) -> R) -> Result<Option<R>>
+    where
+        K: Borrow<Q>,
+        Q: KeyEncode + ?Sized,
+    {
+        self.with_key(key, |key| self.core.get_with(key, look))
+    }
+
+    /// Whether `key` has a live value. Reads nothing but the index, and is no use: the
+    /// eviction policy does not hear of it. A value that another codec wrote counts here.
+    ///
+    /// ```
+    /// # use larder::Cache;
+    /// let cache = Cache::<(u32, String), bool>::builder().build()?;
+    /// assert!(!cache.contains(&(1, "one".to_owned()))?);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn contains<Q>(&self, key: &Q) -> Result<bool>
+    where
+        K: Borrow<Q>,
+        Q: KeyEncode + ?Sized,
+    {
+        Ok(self.with_key(key, |key| self.core.version(key))?.is_some())
+    }
+
+    /// Stores a value, in place of any other, with the cache's time to live.
+    ///
+    /// Says whether it was stored: a value that is too large is not, and then the old one
+    /// stays.
+    ///
+    /// ```
+    /// # use larder::Cache;
+    /// let cache = Cache::<u32, String>::builder().build()?;
+    /// assert!(cache.insert(7, "seven".to_owned())?.is_admitted());
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    #[expect(clippy::needless_pass_by_value, reason = "as in a map")]
+    pub fn insert(&self, key: K, value: V) -> Result<Outcome>
+    where
+        K: KeyEncode,
+    {
+        self.insert_with(key, value, &Put::default())
+    }
+
+    /// Stores a value with options of its own. The codec is the cache's whatever `put` says.
+    ///
+    /// ```
+    /// # use larder::{Cache, Put, Ttl};
+    /// # use std::time::Duration;
+    /// let cache = Cache::<u32, String>::builder().build()?;
+    /// let put = Put { ttl: Ttl::After(Duration::from_secs(60)), ..Put::default() };
+    /// assert!(cache.insert_with(7, "seven".to_owned(), &put)?.is_admitted());
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    #[expect(clippy::needless_pass_by_value, reason = "as in a map")]
+    pub fn insert_with(&self, key: K, value: V, put: &Put) -> Result<Outcome>
+    where
+        K: KeyEncode,
+    {
+        self.with_key(&key, |key| self.core.insert_value(key, value, put))
+    }
+
+    /// The value of `key`; on a miss what `load` returns, which is stored.
+    ///
+    /// Of all threads that miss a key at the same time one runs its `load`; the others wait
+    /// for the value. It is stored before they get it. `load` may use the cache, other keys
+    /// included: see [`try_get_or_insert_with`](Self::try_get_or_insert_with).
+    ///
+    /// ```
+    /// # use larder::Cache;
+    /// let cache = Cache::<String, usize>::builder().build()?;
+    /// assert_eq!(cache.get_or_insert_with("larder", || "larder".len())?, 6);
+    /// assert_eq!(cache.get_or_insert_with("larder", || unreachable!())?, 6);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn get_or_insert_with<Q>(&self, key: &Q, load: impl FnOnce() -> V) -> Result<V>
+    where
+        K: Borrow<Q>,
+        Q: KeyEncode + ?Sized,
+    {
+        let never_fails = || Ok::<_, std::convert::Infallible>(load());
+        self.try_get_or_insert_with(key, never_fails).map_err(|error| match error {
+            LoadError::Cache(error) => error,
+            LoadError::Load(never) => match never {},
+        })
+    }
+
+    /// The value of `key`; on a miss what `load` returns, which is stored if it is no error.
+    ///
+    /// - **An error** goes to the caller whose `load` returned it, and nothing is stored. Of
+    ///   those who wait the next runs its own `load`. A panic does the same.
+    /// - **A change** of the key while it is loaded wins: what was inserted meanwhile is
+    ///   returned, and after a removal the value is returned but not stored.
+    /// - **Recursion** within one thread for the same key is [`Error::Recursion`]. If threads
+    ///   load keys that need each other's, the one that would close the circle loads for
+    ///   itself, and its result is not stored.
+    /// - **A value that is refused** (too large, say) is returned all the same.
+    ///
+    /// ```
+    /// # use larder::{Cache, LoadError};
+    /// let cache = Cache::<String, u64>::builder().build()?;
+    /// let parsed = cache.try_get_or_insert_with("seven", || "seven".parse());
+    /// assert!(matches!(parsed, Err(LoadError::Load(_))));
+    /// assert_eq!(cache.try_get_or_insert_with("seven", || "7".parse())?, 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`LoadError::Load`] with what `load` returned; [`LoadError::Cache`] for anything else.
+    pub fn try_get_or_insert_with<Q, E>(
+        &self,
+        key: &Q,
+        load: impl FnOnce() -> Result<V, E>,
+    ) -> Result<V, LoadError<E>>
+    where
+        K: Borrow<Q>,
+        Q: KeyEncode + ?Sized,
+    {
+        self.with_key(key, |key| self.core.get_or_load(key, load))
+    }
+
+    /// Removes `key`. Whether it had a live value.
+    ///
+    /// ```
+    /// # use larder::Cache;
+    /// let cache = Cache::<u32, String>::builder().build()?;
+    /// assert!(!cache.remove(&7)?);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn remove<Q>(&self, key: &Q) -> Result<bool>
+    where
+        K: Borrow<Q>,
+        Q: KeyEncode + ?Sized,
+    {
+        self.with_key(key, |key| self.core.remove(key))
+    }
+
+    /// Removes `key` and hands out its value, in one step: of several threads one gets it.
+    ///
+    /// ```
+    /// # use larder::Cache;
+    /// let cache = Cache::<u32, String>::builder().build()?;
+    /// assert!(cache.insert(7, "seven".to_owned())?.is_admitted());
+    /// assert_eq!(cache.take(&7)?.as_deref(), Some("seven"));
+    /// assert_eq!(cache.take(&7)?, None);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn take<Q>(&self, key: &Q) -> Result<Option<V>>
+    where
+        K: Borrow<Q>,
+        Q: KeyEncode + ?Sized,
+    {
+        self.with_key(key, |key| self.core.take(key))
+    }
+
+    /// Removes everything that was inserted before the call, and says how many entries that
+    /// were. With a [namespace](Builder::namespace) only what is in it, which means looking at
+    /// every key of the store; without one, everything that the store holds.
+    pub fn clear(&self) -> Result<u64> {
+        self.core.clear()
+    }
+
+    /// Number of entries in the store and of those that only memory holds, expired ones
+    /// included until they are noticed. Without a store, those in memory.
+    ///
+    /// With a [namespace](Builder::namespace) this looks at every key of the store.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.core.len()
+    }
+
+    /// Whether there are no entries.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All live entries of both tiers, in no order. An entry that stays comes exactly once; one
+    /// that comes or goes meanwhile may come or not. What another codec wrote, and keys of
+    /// another type, are passed over.
+    ///
+    /// ```
+    /// # use larder::Cache;
+    /// let cache = Cache::<(u8, String), i32>::builder().build()?;
+    /// assert!(cache.insert((1, "one".to_owned()), -1)?.is_admitted());
+    /// let entries: Vec<_> = cache.iter()?.collect::<Result<_, _>>()?;
+    /// assert_eq!(entries, [((1, "one".to_owned()), -1)]);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn iter(&self) -> Result<impl Iterator<Item = Result<(K, V)>> + '_>
+    where
+        K: KeyDecode,
+    {
+        let prefix_len = self.core.options.prefix.len();
+        Ok(self.core.iter()?.filter_map(move |entry| match entry {
+            Ok((key, value)) => {
+                let mut bytes = KeyReader::new(key.get(prefix_len..)?);
+                let key = K::decode(&mut bytes)?;
+                bytes.is_empty().then_some(Ok((key, value)))
+            }
+            Err(error) => Some(Err(error)),
+        }))
+    }
+
+    /// Writes everything that only memory holds to the store, and says how many values that
+    /// were. After it they survive the death of the process, as in write-through mode they do
+    /// from the start.
+    pub fn flush(&self) -> Result<u64> {
+        self.core.flush()
+    }
+
+    /// Flushes, and returns when everything inserted before survives the loss of power.
+    pub fn sync(&self) -> Result<()> {
+        self.core.sync()
+    }
+
+    /// Flushes, syncs and ends the cache, for all handles: later calls give
+    /// [`Error::Closed`]. A store that was given by [`Builder::engine`] stays open.
+    ///
+    /// ```
+    /// # use larder::{Cache, Error};
+    /// let cache = Cache::<u32, String>::builder().build()?;
+    /// cache.close()?;
+    /// assert!(matches!(cache.get(&7), Err(Error::Closed)));
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn close(&self) -> Result<()> {
+        self.core.close()
+    }
+
+    /// What was done since the cache was built, by tier.
+    ///
+    /// ```
+    /// # use larder::Cache;
+    /// let cache = Cache::<u32, String>::builder().build()?;
+    /// cache.get_or_insert_with(&7, || "seven".to_owned())?;
+    /// cache.get(&7)?;
+    /// let stats = cache.stats();
+    /// assert_eq!((stats.memory_hits, stats.misses, stats.loads), (1, 1, 1));
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    #[must_use]
+    pub fn stats(&self) -> CacheStats {
+        self.core.stats()
+    }
+
+    /// Whether the store can be relied on now; [`Health::Healthy`] without one.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.core.health()
+    }
+
+    /// Encodes a key on the stack.
+    #[inline]
+    fn with_key<Q, R, E>(&self, key: &Q, act: impl FnOnce(&[u8]) -> Result<R, E>) -> Result<R, E>
+    where
+        Q: KeyEncode + ?Sized,
+        E: From<Error>,
+    {
+        let mut bytes = KeyBuf::new();
+        bytes.push(&self.core.options.prefix);
+        key.encode(&mut bytes);
+        match bytes.as_bytes() {
+            key if key.len() <= KEY_LEN_MAX => act(key),
+            key => Err(Error::KeyTooLong { len: key.len(), max: KEY_LEN_MAX }.into()),
+        }
+    }
+}
+
+impl<K, V, C> Clone for Cache<K, V, C>
+where
+    V: Clone + Send + Sync + 'static,
+    C: Codec<V>,
+{
+    fn clone(&self) -> Self {
+        Self { core: Arc::clone(&self.core), keys: PhantomData }
+    }
+}
+
+impl<K, V, C> fmt::Debug for Cache<K, V, C>
+where
+    V: Clone + Send + Sync + 'static,
+    C: Codec<V>,
+{
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.core.fmt(out)
+    }
+}

@@ -1,0 +1,331 @@
+//! Changes of a key, each under the key's stripe: insert, remove, take. And clear.
+//!
+//! The order of the steps is what keeps readers right, who look in memory, in pending and in
+//! the store, in this order and without a lock:
+//!
+//! | change | order | so that |
+//! |---|---|---|
+//! | insert, through | store, pending, memory | the new value is below before the old one goes above |
+//! | insert, above | memory, pending, store | there is always one of the two to be found |
+//! | insert, above, with a deadline | store, pending, memory | the old value is not found again, should the new one expire meanwhile; a miss may be |
+//! | remove | memory, pending, store | nothing comes down behind the removal |
+//!
+//! Inserting above takes the old value away behind a reader who has passed the new one's
+//! place. So it counts a move first, and who misses looks again if that count has changed.
+
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use larder_engine::clock::NEVER;
+use larder_engine::{CodecId, Durability, Outcome, Put, Rejection, Ttl};
+
+use crate::codec::Codec;
+use crate::core::{Cached, Core, Mode};
+use crate::entry::{Entry, Incoming};
+use crate::error::Result;
+use crate::flight::Lead;
+use crate::key::Key;
+use crate::lower::{Failure, Lower, Written};
+use crate::pending::Bar;
+use crate::sync::{AtomicUsize, Ordering};
+
+/// An insert of which everything is known that can be known without a lock.
+struct Change<'a, I> {
+    key: &'a Key,
+    incoming: I,
+    put: Put,
+    expires_at_ms: u64,
+    weight: u64,
+}
+
+impl<V: Cached, C: Codec<V>> Core<V, C> {
+    /// Whether an insert has to go to the store at once, and so needs bytes.
+    pub(crate) fn goes_through(&self, weight: u64, durability: Durability) -> bool {
+        self.lower.is_some()
+            && (self.options.mode == Mode::WriteThrough
+                || durability == Durability::Sync
+                || !self.fits_memory(weight))
+    }
+
+    /// Stores a value.
+    pub(crate) fn insert(
+        &self,
+        key: &[u8],
+        incoming: impl Incoming<V>,
+        weight: u64,
+        put: &Put,
+    ) -> Result<Outcome> {
+        self.change(key, |key| {
+            self.flights.doom(key);
+            self.insert_under(key, incoming, weight, put)
+        })
+    }
+
+    /// Stores a value that was loaded, unless its key was changed meanwhile: then `None`.
+    pub(crate) fn publish(
+        &self,
+        key: &[u8],
+        incoming: impl Incoming<V>,
+        weight: u64,
+        lead: &Lead<'_, V>,
+    ) -> Result<Option<Outcome>> {
+        self.change(key, |key| {
+            if lead.is_doomed() {
+                return Ok(None);
+            }
+            self.insert_under(key, incoming, weight, &Put::default()).map(Some)
+        })
+    }
+
+    /// Removes `key`: whether it had a live value.
+    pub(crate) fn remove(&self, key: &[u8]) -> Result<bool> {
+        self.change(key, |key| {
+            self.flights.doom(key);
+            let above = self.memory.remove(&**key);
+            let waiting = self.waiting(key).is_some();
+            drop(self.pending.take(key));
+            Ok(self.remove_below(key)? || above || waiting)
+        })
+    }
+
+    /// Removes `key` and hands out its value.
+    pub(crate) fn take(&self, key: &[u8]) -> Result<Option<V>> {
+        let (entry, stored) = self.change(key, |key| {
+            self.flights.doom(key);
+            let above = self.memory.take(&**key);
+            let waiting = self.waiting(key);
+            drop(self.pending.take(key));
+            let entry = above.or(waiting);
+            let stored = match &self.lower {
+                Some(lower) if entry.is_none() => lower.get(key)?,
+                _ => None,
+            };
+            self.remove_below(key)?;
+            Ok((entry, stored))
+        })?;
+        match (entry, stored) {
+            (Some(entry), _) => Ok(Some(Entry::into_value(entry))),
+            (None, Some(stored)) => self.decode(&stored),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Runs a change of `key` under its stripe, and afterwards what it left to be done.
+    fn change<R>(&self, key: &[u8], change: impl FnOnce(&Key) -> Result<R>) -> Result<R> {
+        self.open()?;
+        self.repair();
+        let key = Key::from(key);
+        let changed = {
+            let _stripe = self.stripes.lock(&key);
+            // Again: who closes waits for all stripes.
+            self.open().and_then(|()| change(&key))
+        };
+        self.drain();
+        self.events.emit();
+        changed
+    }
+
+    fn insert_under(
+        &self,
+        key: &Key,
+        incoming: impl Incoming<V>,
+        weight: u64,
+        put: &Put,
+    ) -> Result<Outcome> {
+        let expires_at_ms = put.ttl.deadline_ms(self.now_ms(), self.options.ttl);
+        let put = exact(expires_at_ms, incoming.codec(), put.durability);
+        let change = Change { key, incoming, put, expires_at_ms, weight };
+        let bar = self.pending.bar(key);
+        match &self.lower {
+            None => self.insert_in_memory(&bar, change, false),
+            Some(lower) if self.goes_through(weight, put.durability) => {
+                self.insert_through(lower, &bar, change)
+            }
+            Some(lower) => self.insert_above(lower, &bar, change),
+        }
+    }
+
+    fn insert_through(
+        &self,
+        lower: &Lower,
+        bar: &Bar<'_, V>,
+        change: Change<'_, impl Incoming<V>>,
+    ) -> Result<Outcome> {
+        let below = match lower.put(change.key, change.incoming.bytes(), &change.put) {
+            Ok(Written::Stored { version }) => {
+                drop(bar.take());
+                let Change { key, incoming, expires_at_ms, weight, .. } = change;
+                let value = incoming.into_value(version);
+                let entry = Entry::new(value, expires_at_ms, version, weight, false);
+                if self.memory.insert(key.clone(), entry, expires_at_ms).is_err() {
+                    self.memory.remove(&**key);
+                }
+                return Ok(Outcome::Admitted { version });
+            }
+            // The old value stays, everywhere.
+            Ok(Written::Rejected(why @ Rejection::TooLarge { .. })) => {
+                return Ok(Outcome::Rejected(why));
+            }
+            // It may still live in memory, but not over an old one in the store.
+            Ok(Written::Rejected(_)) => lower.remove(change.key).map(|_| ()),
+            Err(failure) => Err(failure),
+        };
+        let refused = below.is_ok();
+        self.gone_below(change.key, below)?;
+        drop(bar.take());
+        self.insert_in_memory(bar, change, !refused)
+    }
+
+    fn insert_above(
+        &self,
+        lower: &Lower,
+        bar: &Bar<'_, V>,
+        change: Change<'_, impl Incoming<V>>,
+    ) -> Result<Outcome> {
+        let key = change.key;
+        // The store has nothing beside an unflushed value (invariant 2 of `core.rs`).
+        let above = self.memory.peek_with(&**key, |entry| entry.is_unflushed());
+        let below = above != Some(true) && {
+            match lower.may_hold(key) {
+                Ok(below) => below,
+                Err(failure) => {
+                    self.gone_below(key, Err(failure))?;
+                    false
+                }
+            }
+        };
+        if below || self.pending.get(key).is_some() {
+            // Release: pairs with the Acquire in `settled`; see the module.
+            self.moves.fetch_add(1, Ordering::Release);
+        }
+        let empty_below = || match below {
+            true => self.gone_below(key, lower.remove(key).map(|_| ())),
+            false => Ok(()),
+        };
+        if change.expires_at_ms == NEVER {
+            let outcome = self.insert_in_memory(bar, change, true)?;
+            if outcome.is_admitted() {
+                empty_below()?;
+            }
+            Ok(outcome)
+        } else {
+            empty_below()?;
+            drop(bar.take());
+            self.insert_in_memory(bar, change, true)
+        }
+    }
+
+    /// After the store was told to forget the value of `key`. If it could not, the key is
+    /// masked; if the cache is strict as well, the key has no value any more.
+    fn gone_below(&self, key: &Key, gone: Result<(), Failure>) -> Result<()> {
+        match gone {
+            Err(failure) if self.options.strict => {
+                self.memory.remove(&**key);
+                drop(self.pending.take(key));
+                Err(failure.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn insert_in_memory(
+        &self,
+        bar: &Bar<'_, V>,
+        change: Change<'_, impl Incoming<V>>,
+        unflushed: bool,
+    ) -> Result<Outcome> {
+        let Change { key, incoming, expires_at_ms, weight, .. } = change;
+        let version = self.own_version();
+        let value = incoming.into_value(version);
+        let entry = Entry::new(value, expires_at_ms, version, weight, unflushed);
+        bar.admit(&entry);
+        if unflushed {
+            // Relaxed: a figure. Before the entry can leave again.
+            self.unflushed.fetch_add(1, Ordering::Relaxed);
+        }
+        match self.memory.insert(key.clone(), Arc::clone(&entry), expires_at_ms) {
+            Ok(()) => {
+                drop(bar.take_but(&entry));
+                Ok(Outcome::Admitted { version })
+            }
+            Err(rejected) => {
+                if unflushed {
+                    self.unflushed.fetch_sub(1, Ordering::Relaxed);
+                }
+                Ok(Outcome::Rejected(rejected.why))
+            }
+        }
+    }
+
+    fn remove_below(&self, key: &Key) -> Result<bool> {
+        match self.lower.as_ref().map(|lower| lower.remove(key)) {
+            Some(Err(failure)) if self.options.strict => Err(failure.into()),
+            Some(removed) => Ok(removed.unwrap_or(false)),
+            None => Ok(false),
+        }
+    }
+
+    /// Removes everything that was put before the call, and says how much that was.
+    pub(crate) fn clear(&self) -> Result<u64> {
+        self.open()?;
+        let cleared = self.while_clearing(|bypassed| {
+            // Relaxed: a figure.
+            let unflushed = self.unflushed.load(Ordering::Relaxed) as u64;
+            let memory = self.memory.clear();
+            let waiting = self.pending.clear();
+            match &self.lower {
+                None => Ok(memory),
+                Some(lower) => {
+                    self.clear_lower(lower, bypassed).map(|stored| stored + unflushed + waiting)
+                }
+            }
+        });
+        self.events.emit();
+        cleared
+    }
+
+    /// Runs `clear` while no change that began before is under way, nothing is promoted and
+    /// nothing flushed: what is cleared does not come back. Tells `clear` whether the store was
+    /// bypassed before those changes ended; if so, nothing writes to it.
+    pub(crate) fn while_clearing<R>(&self, clear: impl FnOnce(bool) -> R) -> R {
+        struct Clearing<'a>(&'a AtomicUsize);
+        impl Drop for Clearing<'_> {
+            fn drop(&mut self) {
+                // Relaxed: too late is harmless.
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        // Relaxed: the barrier publishes it.
+        self.clearing.fetch_add(1, Ordering::Relaxed);
+        let _clearing = Clearing(&self.clearing);
+        let bypassed = self.lower.as_ref().is_some_and(|lower| lower.stale.bypassed());
+        self.flights.doom_all();
+        self.stripes.barrier();
+        clear(bypassed)
+    }
+
+    /// Clears the store. Call while clearing, with what that says of the bypass.
+    pub(crate) fn clear_lower(&self, lower: &Lower, bypassed: bool) -> Result<u64> {
+        match lower.clear() {
+            Ok(count) => {
+                if bypassed {
+                    lower.cleared();
+                }
+                Ok(count)
+            }
+            Err(failure) => {
+                lower.bypass();
+                if self.options.strict { Err(failure.into()) } else { Ok(0) }
+            }
+        }
+    }
+}
+
+/// What the store is to be told, so that both tiers have the same deadline.
+pub(crate) fn exact(expires_at_ms: u64, codec: CodecId, durability: Durability) -> Put {
+    let ttl = match expires_at_ms {
+        NEVER => Ttl::Never,
+        ms => UNIX_EPOCH.checked_add(Duration::from_millis(ms)).map_or(Ttl::Never, Ttl::At),
+    };
+    Put { ttl, durability, codec }
+}

@@ -1,0 +1,380 @@
+//! Both tiers as one: looking up and promoting. Keys are bytes here.
+//!
+//! ```text
+//!   get: memory ─miss─► pending ─miss─► store ─hit─► promote, if nobody is changing the key
+//! ```
+//!
+//! # Invariants
+//! 1. Changes of a key run under its stripe (`stripe.rs`), reads take none. No lock is held
+//!    over a loader, a codec or an observer.
+//! 2. The newest value of a key is in memory, in pending, or in the store. If it is not in the
+//!    store, then the store holds nothing for the key, or the key is masked (`lower.rs`).
+//!    So a read that gets as far as the store finds the newest value, or none.
+//! 3. A value moves from memory to pending to the store, never back, except by promotion,
+//!    which copies. So who looks in this order misses nothing that stays. A value that
+//!    replaces one further down counts as a move first.
+//! 4. A promotion copies only what is still the newest: under the stripe, with the store's
+//!    version unchanged and nothing in memory or pending.
+//!
+//! Not here: changes (`change.rs`), flushing (`flush.rs`), loading (`load.rs`).
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder_engine::memory::{ENTRY_OVERHEAD, Tier};
+use larder_engine::{Clock, Health, Value};
+
+use crate::codec::{Codec, CodecError};
+use crate::entry::{Entry, OWN_VERSION};
+use crate::error::{Error, Result};
+use crate::event::{Event, Events};
+use crate::flight::Flights;
+use crate::key::Key;
+use crate::lower::Lower;
+use crate::pending::Pending;
+use crate::stats::{CacheStats, Counters};
+use crate::stripe::Stripes;
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering};
+
+/// When values reach the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Mode {
+    /// With every insert: what was inserted outlives the process.
+    #[default]
+    WriteThrough,
+    /// When memory evicts them, and on [`flush`](crate::Cache::flush) and
+    /// [`close`](crate::Cache::close): saves writes; what only memory held dies with a kill.
+    WriteOnEvict,
+}
+
+pub(crate) type Weigher<V> = Box<dyn Fn(&V) -> u64 + Send + Sync>;
+
+/// What values can be. Implemented by all that fit.
+pub(crate) trait Cached: Clone + Send + Sync + 'static {}
+
+impl<V: Clone + Send + Sync + 'static> Cached for V {}
+
+/// How a core is to be.
+pub(crate) struct Options<V, C> {
+    pub(crate) codec: C,
+    pub(crate) mode: Mode,
+    pub(crate) strict: bool,
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) prefix: Box<[u8]>,
+    pub(crate) weigher: Option<Weigher<V>>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Whether closing the cache closes the store.
+    pub(crate) owns_lower: bool,
+}
+
+pub(crate) struct Core<V: Cached, C: Codec<V>> {
+    pub(crate) memory: Tier<Key, Arc<Entry<V>>>,
+    pub(crate) lower: Option<Lower>,
+    pub(crate) pending: Arc<Pending<V>>,
+    /// Unflushed entries in the memory tier.
+    pub(crate) unflushed: Arc<AtomicUsize>,
+    pub(crate) stripes: Stripes,
+    pub(crate) flights: Flights<V>,
+    pub(crate) options: Options<V, C>,
+    pub(crate) events: Arc<Events>,
+    pub(crate) counters: Counters,
+    /// Greater than zero while everything is being cleared: nothing is moved then.
+    pub(crate) clearing: AtomicUsize,
+    /// Held by who clears a bypassed store.
+    pub(crate) reset: Mutex<()>,
+    pub(crate) closed: AtomicBool,
+    /// Values that were moved up, from the store or pending to memory, by being replaced.
+    pub(crate) moves: AtomicU64,
+    versions: AtomicU64,
+}
+
+/// Searches after which a miss is a miss.
+const SEARCHES_MAX: usize = 64;
+
+/// Whether a lookup counts: as a use, and in the stats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    Yes,
+    No,
+}
+
+impl<V: Cached, C: Codec<V>> Core<V, C> {
+    pub(crate) fn new(
+        memory: Tier<Key, Arc<Entry<V>>>,
+        lower: Option<Lower>,
+        pending: Arc<Pending<V>>,
+        unflushed: Arc<AtomicUsize>,
+        events: Arc<Events>,
+        options: Options<V, C>,
+    ) -> Self {
+        Self {
+            memory,
+            lower,
+            pending,
+            unflushed,
+            stripes: Stripes::default(),
+            flights: Flights::default(),
+            options,
+            events,
+            counters: Counters::default(),
+            clearing: AtomicUsize::new(0),
+            reset: Mutex::default(),
+            closed: AtomicBool::new(false),
+            moves: AtomicU64::new(0),
+            versions: AtomicU64::new(OWN_VERSION),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn open(&self) -> Result<()> {
+        // Acquire: pairs with `close`.
+        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.options.clock.now_ms()
+    }
+
+    /// A version for a value that the store does not have.
+    pub(crate) fn own_version(&self) -> u64 {
+        // Relaxed: only has to grow.
+        self.versions.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The value of `key`, looked at in place.
+    #[inline]
+    pub(crate) fn get_with<R>(&self, key: &[u8], look: impl FnOnce(&V) -> R) -> Result<Option<R>> {
+        self.open()?;
+        let mut look = Some(look);
+        let mut look = |value: &V| look.take().map(|look| look(value));
+        if let Some(found) = self.memory.get_with(key, |entry| look(&entry.value)) {
+            return Ok(found);
+        }
+        let found = self.below_memory(key, Use::Yes)?;
+        Ok(found.and_then(|entry| look(&entry.value)))
+    }
+
+    /// The value of `key`, without counting.
+    pub(crate) fn peek(&self, key: &[u8]) -> Result<Option<V>> {
+        if let Some(value) = self.memory.peek_with(key, |entry| entry.value.clone()) {
+            return Ok(Some(value));
+        }
+        let found = self.below_memory(key, Use::No)?;
+        Ok(found.map(|entry| entry.value.clone()))
+    }
+
+    /// What pending or the store holds for `key`.
+    #[cold]
+    fn below_memory(&self, key: &[u8], counts: Use) -> Result<Option<Arc<Entry<V>>>> {
+        let count = |counter: &crate::stats::Counter| counter.add(u64::from(counts == Use::Yes));
+        if let Some(entry) = self.waiting(key) {
+            count(&self.counters.pending_hits);
+            return Ok(Some(entry));
+        }
+        let found = match &self.lower {
+            Some(lower) => match self.stored(lower, key) {
+                Ok(None) => self.settled(|| self.once_more(lower, key)),
+                found => found,
+            },
+            None => Ok(None),
+        };
+        match &found {
+            Ok(Some(_)) => count(&self.counters.disk_hits),
+            _ => count(&self.counters.misses),
+        }
+        self.events.emit();
+        found
+    }
+
+    /// A miss counts only if nothing was moved against the direction of the search meanwhile
+    /// (see `change.rs`). So in write-on-evict mode, and only there, a miss searches again.
+    fn settled<T>(&self, search: impl Fn() -> Result<Option<T>>) -> Result<Option<T>> {
+        if self.options.mode == Mode::WriteThrough {
+            return Ok(None);
+        }
+        // Each turn but the last means that somebody else got on; a miss after many is one
+        // that eviction might have caused as well.
+        for _ in 0..SEARCHES_MAX {
+            // Acquire: pairs with the Release in `insert_above`. A value that was moved before
+            // is found where it is now.
+            let moves = self.moves.load(Ordering::Acquire);
+            let found = search()?;
+            if found.is_some() || moves == self.moves.load(Ordering::Acquire) {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    fn once_more(&self, lower: &Lower, key: &[u8]) -> Result<Option<Arc<Entry<V>>>> {
+        if let Some(entry) = self.memory.peek_with(key, Arc::clone).or_else(|| self.waiting(key)) {
+            return Ok(Some(entry));
+        }
+        match lower.version(key)? {
+            Some(_) => self.stored(lower, key),
+            None => Ok(None),
+        }
+    }
+
+    /// The live entry that waits for the store under `key`.
+    pub(crate) fn waiting(&self, key: &[u8]) -> Option<Arc<Entry<V>>> {
+        self.pending.get(key).filter(|entry| self.is_live(entry.expires_at_ms))
+    }
+
+    pub(crate) fn is_live(&self, expires_at_ms: u64) -> bool {
+        expires_at_ms == u64::MAX || larder_engine::clock::is_live(expires_at_ms, self.now_ms())
+    }
+
+    fn stored(&self, lower: &Lower, key: &[u8]) -> Result<Option<Arc<Entry<V>>>> {
+        let Some(stored) = lower.get(key)? else {
+            return Ok(None);
+        };
+        let Some(value) = self.decode(&stored)? else {
+            return Ok(None);
+        };
+        let meta = stored.meta();
+        let weight = self.weight(key.len(), stored.len(), &value);
+        let entry = Entry::new(value, meta.expires_at_ms, meta.version, weight, false);
+        self.promote(lower, key, &entry);
+        Ok(Some(entry))
+    }
+
+    /// The value, unless another codec wrote it or it cannot be decoded.
+    pub(crate) fn decode(&self, stored: &Value) -> Result<Option<V>> {
+        let codec = &self.options.codec;
+        if !codec.accepts(stored.meta().codec) {
+            self.counters.codec_changed.add(1);
+            return Ok(None);
+        }
+        match codec.decode(stored) {
+            Ok(value) => Ok(Some(value)),
+            Err(source) => self.undecodable(source).map(|()| None),
+        }
+    }
+
+    fn undecodable(&self, source: CodecError) -> Result<()> {
+        self.counters.undecodable.add(1);
+        self.events.push(|| Event::Undecodable { why: source.to_string() });
+        if self.options.strict { Err(Error::Decode { source }) } else { Ok(()) }
+    }
+
+    /// Puts what was found in the store into memory, if that takes no waiting.
+    fn promote(&self, lower: &Lower, key: &[u8], entry: &Arc<Entry<V>>) {
+        if !self.fits_memory(entry.weight) {
+            return;
+        }
+        let Some(stripe) = self.stripes.try_lock(key) else { return };
+        let unchanged = !self.is_clearing()
+            && self.pending.get(key).is_none()
+            && matches!(lower.version(key), Ok(Some(version)) if version == entry.version);
+        if unchanged {
+            let vacant = |current: Option<&_>| current.is_none();
+            let promoted =
+                self.memory.insert_if(key.into(), Arc::clone(entry), entry.expires_at_ms, vacant);
+            self.counters.promotions.add(u64::from(matches!(promoted, Ok(true))));
+        }
+        drop(stripe);
+        self.drain_without_waiting();
+    }
+
+    /// Whether everything is being cleared. Hold a stripe: clearing begins by waiting for all.
+    pub(crate) fn is_clearing(&self) -> bool {
+        // Relaxed: the stripe orders it.
+        self.clearing.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether `key` has a live value, as far as can be said without reading it.
+    pub(crate) fn version(&self, key: &[u8]) -> Result<Option<u64>> {
+        self.open()?;
+        let search = || {
+            if let Some(version) = self.memory.peek_with(key, |entry| entry.version) {
+                return Ok(Some(version));
+            }
+            if let Some(entry) = self.waiting(key) {
+                return Ok(Some(entry.version));
+            }
+            self.lower.as_ref().map_or(Ok(None), |lower| lower.version(key))
+        };
+        let version = match search() {
+            Ok(None) => self.settled(search),
+            found => found,
+        };
+        self.events.emit();
+        version
+    }
+
+    /// What an entry costs in memory.
+    pub(crate) fn weight(&self, key_len: usize, encoded_len: usize, value: &V) -> u64 {
+        match &self.options.weigher {
+            Some(weigher) => {
+                weigher(value).saturating_add(key_len as u64).saturating_add(ENTRY_OVERHEAD)
+            }
+            None => self.weight_of(key_len, encoded_len),
+        }
+    }
+
+    /// The same where nobody weighs values.
+    pub(crate) fn weight_of(&self, key_len: usize, encoded_len: usize) -> u64 {
+        let known = key_len.saturating_add(encoded_len).saturating_add(size_of::<V>());
+        (known as u64).saturating_add(ENTRY_OVERHEAD)
+    }
+
+    /// Whether the memory tier would take an entry of this weight.
+    pub(crate) fn fits_memory(&self, weight: u64) -> bool {
+        use larder_engine::memory::Capacity;
+        match self.memory.capacity() {
+            Capacity::Disabled => false,
+            Capacity::Weight(limit) => weight <= limit.get(),
+            Capacity::Items(_) | Capacity::Unbounded => true,
+        }
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        self.lower.as_ref().map_or(Health::Healthy, Lower::health)
+    }
+
+    pub(crate) fn stats(&self) -> CacheStats {
+        let memory = self.memory.stats();
+        let counters = &self.counters;
+        let lower = self.lower.as_ref();
+        CacheStats {
+            memory_hits: memory.hits + counters.pending_hits.get(),
+            disk_hits: counters.disk_hits.get(),
+            misses: counters.misses.get(),
+            loads: counters.loads.get(),
+            load_failures: counters.load_failures.get(),
+            load_waits: counters.load_waits.get(),
+            promotions: counters.promotions.get(),
+            flushed: counters.flushed.get(),
+            flush_losses: counters.flush_losses.get(),
+            unflushed: self.unflushed_len(),
+            codec_changed: counters.codec_changed.get(),
+            undecodable: counters.undecodable.get(),
+            disk_errors: lower.map_or(0, |lower| lower.failures.get()),
+            disk_skipped: lower.map_or(0, |lower| lower.skipped.get()),
+            masked_keys: lower.map_or(0, |lower| lower.stale.len() as u64),
+            health: self.health(),
+            memory,
+            disk: lower.map(|lower| lower.engine.stats()).unwrap_or_default(),
+        }
+    }
+
+    /// How many values only memory and pending hold.
+    pub(crate) fn unflushed_len(&self) -> u64 {
+        // Relaxed: a figure.
+        (self.unflushed.load(Ordering::Relaxed) + self.pending.len()) as u64
+    }
+}
+
+impl<V: Cached, C: Codec<V>> fmt::Debug for Core<V, C> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Core")
+            .field("memory", &self.memory)
+            .field("store", &self.lower.as_ref().map(|lower| lower.engine.name()))
+            .field("mode", &self.options.mode)
+            .field("health", &self.health())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,100 @@
+//! What can go wrong in a cache, and what to do about it.
+
+use larder_engine::Error as EngineError;
+
+use crate::codec::CodecError;
+
+/// The result of everything that can fail here.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a cache could not do what it was asked.
+///
+/// A store that fails is not among the reasons, unless the cache was built with
+/// [`strict(true)`](crate::Builder::strict): it is a miss, counted and announced.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The store under the memory tier failed: when the cache was opened, synced or closed,
+    /// or at any time if it is strict.
+    #[error("the store cannot {op}")]
+    Engine {
+        /// What was asked of it, as an infinitive.
+        op: &'static str,
+        /// What it said.
+        source: EngineError,
+    },
+    /// The store has failed too often and is not tried now. Only if the cache is strict.
+    #[error("the store is offline after repeated failures: it is tried again after a pause")]
+    Offline,
+    /// A key whose encoded form is longer than the format allows.
+    #[error("a key of {len} bytes is too long: at most {max} are allowed; use a hash of it")]
+    KeyTooLong {
+        /// Its encoded length in bytes, with the namespace.
+        len: usize,
+        /// Most bytes allowed.
+        max: usize,
+    },
+    /// The codec has no bytes for this value; it was not stored.
+    #[error("the value cannot be encoded: {source}")]
+    Encode {
+        /// What the codec said.
+        source: CodecError,
+    },
+    /// The codec could not read what it wrote. Only if the cache is strict.
+    #[error(
+        "the stored value cannot be decoded: {source}; if its type has changed, count the codec's version up"
+    )]
+    Decode {
+        /// What the codec said.
+        source: CodecError,
+    },
+    /// Loading a key asked for that same key, so that it could never end.
+    #[error("loading this key asks for the same key again: break the cycle in the loader")]
+    Recursion,
+    /// An option has a value that cannot be.
+    #[error("option {option} is {value}: {accepted}")]
+    Config {
+        /// The option.
+        option: &'static str,
+        /// The value given.
+        value: String,
+        /// What would be accepted.
+        accepted: &'static str,
+    },
+    /// The cache was closed.
+    #[error("the cache is closed: build it again")]
+    Closed,
+}
+
+impl Error {
+    /// Whether the same call may succeed later without anything being changed by hand.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        match self {
+            Self::Engine { source, .. } => source.is_transient(),
+            Self::Offline => true,
+            _ => false,
+        }
+    }
+}
+
+/// Why [`try_get_or_insert_with`](crate::Cache::try_get_or_insert_with) has no value.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError<E> {
+    /// The loader's own error; nothing was stored.
+    #[error("the value could not be loaded")]
+    Load(#[source] E),
+    /// The cache's.
+    #[error(transparent)]
+    Cache(#[from] Error),
+}
+
+impl<E> LoadError<E> {
+    /// The loader's error, if it is that.
+    pub fn into_load(self) -> Option<E> {
+        match self {
+            Self::Load(error) => Some(error),
+            Self::Cache(_) => None,
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! The store under the memory tier, with what is known about its failures.
+//!
+//! Everything that the cache asks of the store goes through here: it is not tried while a
+//! [`Breaker`](crate::health) pauses, failures are counted and announced, and keys that it may
+//! answer wrongly are masked (`stale.rs`).
+//!
+//! # Invariants
+//! 1. A key whose newest value the store lacks is absent from it, or masked. So what `get`
+//!    returns is the newest value as of some moment during the call.
+//! 2. Keys are masked, unmasked and written under their stripe (`stripe.rs`) only.
+
+use std::sync::Arc;
+
+use larder_engine::{Clock, Engine, Health, Outcome, Put, Rejection, Value};
+
+use crate::error::{Error, Result};
+use crate::event::{Event, Events};
+use crate::health::{Breaker, Patience, overall};
+use crate::stale::Stale;
+use crate::stats::Counter;
+use crate::sync::Mutex;
+
+#[derive(Debug)]
+pub(crate) struct Lower {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) stale: Stale,
+    /// Operations that failed.
+    pub(crate) failures: Counter,
+    /// Operations that were not tried.
+    pub(crate) skipped: Counter,
+    /// Only keys with this prefix are the cache's.
+    prefix: Box<[u8]>,
+    strict: bool,
+    reads: Breaker,
+    writes: Breaker,
+    /// The health that the observer knows.
+    told: Mutex<Health>,
+    clock: Arc<dyn Clock>,
+    events: Arc<Events>,
+}
+
+/// A write that did not happen, or not for sure. The key is masked.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The store refused.
+    Failed(Error),
+    /// The store is offline or bypassed.
+    NotTried,
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Failed(error) => error,
+            Failure::NotTried => Self::Offline,
+        }
+    }
+}
+
+/// What became of a write that did happen.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Written {
+    Stored { version: u64 },
+    Rejected(Rejection),
+}
+
+impl Lower {
+    pub(crate) fn new(
+        engine: Arc<dyn Engine>,
+        prefix: Box<[u8]>,
+        strict: bool,
+        patience: Patience,
+        clock: Arc<dyn Clock>,
+        events: Arc<Events>,
+    ) -> Self {
+        Self {
+            engine,
+            stale: Stale::default(),
+            failures: Counter::default(),
+            skipped: Counter::default(),
+            prefix,
+            strict,
+            reads: Breaker::new(patience),
+            writes: Breaker::new(patience),
+            told: Mutex::default(),
+            clock,
+            events,
+        }
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        if self.stale.bypassed() {
+            return Health::Offline;
+        }
+        overall(self.reads.health(), self.writes.health())
+    }
+
+    /// Whether a write would be tried now.
+    pub(crate) fn takes_writes(&self) -> bool {
+        !self.stale.bypassed() && self.may_write()
+    }
+
+    /// Whether the pause after failed writes, if there was one, is over.
+    pub(crate) fn may_write(&self) -> bool {
+        self.writes.is_ready(|| self.clock.now_ms())
+    }
+
+    /// The stored value. Failures are misses, unless the cache is strict.
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Value>> {
+        if self.stale.hides(key) {
+            return Ok(None);
+        }
+        self.miss_on_failure(self.attempt(&self.reads, "read a value", |engine| engine.get(key)))
+    }
+
+    /// The version of the stored value.
+    pub(crate) fn version(&self, key: &[u8]) -> Result<Option<u64>> {
+        if self.stale.hides(key) {
+            return Ok(None);
+        }
+        let version = self.attempt(&self.reads, "look a key up", |engine| engine.version(key));
+        self.miss_on_failure(version)
+    }
+
+    fn miss_on_failure<T>(&self, answer: Result<Option<T>, Failure>) -> Result<Option<T>> {
+        match answer {
+            Ok(answer) => Ok(answer),
+            Err(failure) if self.strict => Err(failure.into()),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Stores a value. Hold the key's stripe.
+    pub(crate) fn put(&self, key: &[u8], bytes: &[u8], put: &Put) -> Result<Written, Failure> {
+        if self.stale.bypassed() {
+            return Err(self.not_tried());
+        }
+        let outcome = self.attempt(&self.writes, "store a value", |e| e.put(key, bytes, put));
+        match outcome {
+            Ok(Outcome::Admitted { version }) => {
+                self.stale.unmask(key);
+                Ok(Written::Stored { version })
+            }
+            Ok(Outcome::Rejected(why)) => Ok(Written::Rejected(why)),
+            Err(failure) => Err(self.masked(key, failure)),
+        }
+    }
+
+    /// Removes a value. Hold the key's stripe.
+    pub(crate) fn remove(&self, key: &[u8]) -> Result<bool, Failure> {
+        if self.stale.bypassed() {
+            return Err(self.not_tried());
+        }
+        let hidden = self.stale.hides(key);
+        match self.attempt(&self.writes, "remove a value", |engine| engine.remove(key)) {
+            Ok(removed) => {
+                self.stale.unmask(key);
+                // What was hidden was not there for anyone.
+                Ok(removed && !hidden)
+            }
+            Err(failure) => Err(self.masked(key, failure)),
+        }
+    }
+
+    /// Whether the store may hold anything for `key`. If it does not say, the key is masked.
+    /// Hold the key's stripe.
+    pub(crate) fn may_hold(&self, key: &[u8]) -> Result<bool, Failure> {
+        if self.stale.bypassed() {
+            return Err(self.not_tried());
+        }
+        if self.stale.hides(key) {
+            return Ok(true);
+        }
+        match self.attempt(&self.reads, "look a key up", |engine| engine.version(key)) {
+            Ok(version) => Ok(version.is_some()),
+            Err(failure) => Err(self.masked(key, failure)),
+        }
+    }
+
+    /// Masks `key`, unless nothing was tried and the store says that it holds nothing for it.
+    fn masked(&self, key: &[u8], failure: Failure) -> Failure {
+        let absent = matches!(failure, Failure::NotTried)
+            && !self.stale.hides(key)
+            && matches!(self.attempt(&self.reads, "look a key up", |e| e.version(key)), Ok(None));
+        if !absent && self.stale.mask(key) {
+            self.events.push(|| Event::Bypassed);
+            self.tell_health();
+        }
+        failure
+    }
+
+    /// All that the store shows of this cache. Ends early at a failure, which comes out as an
+    /// error only if the cache is strict.
+    pub(crate) fn iter(&self) -> Box<dyn Iterator<Item = Result<(Vec<u8>, Value)>> + '_> {
+        if self.stale.bypassed() || (self.reads.health() == Health::Offline && !self.strict) {
+            drop(self.not_tried());
+            return Box::new(std::iter::empty());
+        }
+        let ours = |entry: &Result<(Vec<u8>, Value)>| {
+            entry
+                .as_ref()
+                .map_or(true, |(key, _)| key.starts_with(&self.prefix) && !self.stale.hides(key))
+        };
+        let entries = self.engine.iter().map_while(|entry| match entry {
+            Ok(entry) => Some(Ok(entry)),
+            Err(source) => {
+                let error = self.note("list its entries", source);
+                self.strict.then_some(Err(error))
+            }
+        });
+        Box::new(entries.filter(ours))
+    }
+
+    /// Takes everything of this cache out of the store.
+    pub(crate) fn clear(&self) -> Result<u64, Failure> {
+        if self.prefix.is_empty() {
+            return self.attempt(&self.writes, "clear", |engine| engine.clear());
+        }
+        // Others share the store: what is theirs stays.
+        let keys = self.attempt(&self.reads, "list its keys", |engine| {
+            let keys = engine.iter().map(|entry| entry.map(|(key, _)| key));
+            let ours = |key: &Result<Vec<u8>, _>| {
+                key.as_ref().map_or(true, |key| key.starts_with(&self.prefix))
+            };
+            keys.filter(ours).collect::<Result<Vec<_>, _>>()
+        })?;
+        let mut count = 0;
+        for key in keys {
+            let removed = self.attempt(&self.writes, "remove a value", |e| e.remove(&key))?;
+            count += u64::from(removed);
+        }
+        Ok(count)
+    }
+
+    /// Nothing is read or written until the store was cleared.
+    pub(crate) fn bypass(&self) {
+        if self.stale.bypass() {
+            self.events.push(|| Event::Bypassed);
+            self.tell_health();
+        }
+    }
+
+    /// The store was bypassed, and now it is empty: it can be asked again.
+    pub(crate) fn cleared(&self) {
+        self.stale.cleared();
+        self.events.push(|| Event::Cleared);
+        self.tell_health();
+    }
+
+    /// Does what the caller has asked for by name, and gives out its errors.
+    pub(crate) fn direct<T>(
+        &self,
+        op: &'static str,
+        call: impl FnOnce(&dyn Engine) -> larder_engine::Result<T>,
+    ) -> Result<T> {
+        call(&*self.engine).map_err(|source| self.note(op, source))
+    }
+
+    fn note(&self, op: &'static str, source: larder_engine::Error) -> Error {
+        self.failures.add(1);
+        self.events.push(|| Event::Failed { op, why: chain(&source) });
+        Error::Engine { op, source }
+    }
+
+    /// Tries an operation, if its breaker lets it, and takes note of how it went.
+    fn attempt<T>(
+        &self,
+        breaker: &Breaker,
+        op: &'static str,
+        call: impl FnOnce(&dyn Engine) -> larder_engine::Result<T>,
+    ) -> Result<T, Failure> {
+        // Who asked for errors gets the store's own, each time.
+        let permit = match breaker.ask(|| self.clock.now_ms()) {
+            Some(permit) => permit,
+            None if self.strict => Breaker::insist(),
+            None => return Err(self.not_tried()),
+        };
+        match call(&*self.engine) {
+            Ok(answer) => {
+                if breaker.ok(permit) {
+                    self.tell_health();
+                }
+                Ok(answer)
+            }
+            Err(source) => {
+                breaker.failed(permit, self.clock.now_ms());
+                let error = self.note(op, source);
+                self.tell_health();
+                Err(Failure::Failed(error))
+            }
+        }
+    }
+
+    fn not_tried(&self) -> Failure {
+        self.skipped.add(1);
+        Failure::NotTried
+    }
+
+    fn tell_health(&self) {
+        let mut told = self.told.lock();
+        let (from, to) = (*told, self.health());
+        if from != to {
+            *told = to;
+            self.events.push(|| Event::Health { from, to });
+        }
+    }
+}
+
+/// An error with all its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

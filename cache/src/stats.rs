@@ -1,0 +1,95 @@
+//! Figures, by tier.
+
+use larder_engine::{Health, Stats};
+
+use crate::sync::{AtomicU64, Ordering};
+
+/// What a cache has done since it was built, and how it is.
+///
+/// `gets` that find a value are `memory_hits + disk_hits`; those that do not are `misses`.
+/// A [`get_or_insert_with`](crate::Cache::get_or_insert_with) counts as one get.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CacheStats {
+    /// Gets answered from memory, values on their way to disk included.
+    pub memory_hits: u64,
+    /// Gets answered from the store.
+    pub disk_hits: u64,
+    /// Gets answered by neither.
+    pub misses: u64,
+    /// Values that a loader made.
+    pub loads: u64,
+    /// Loaders that returned an error or panicked.
+    pub load_failures: u64,
+    /// Calls that waited for the loader of another thread.
+    pub load_waits: u64,
+    /// Values put into memory because they were found in the store.
+    pub promotions: u64,
+    /// Values written to the store because memory had to let them go, or by a flush.
+    pub flushed: u64,
+    /// Values that only memory held and that were lost, because the store failed for too long
+    /// or would not take them.
+    pub flush_losses: u64,
+    /// Values that only memory, or the way to disk, holds now.
+    pub unflushed: u64,
+    /// Stored values that another codec, or another version of it, had written: misses.
+    pub codec_changed: u64,
+    /// Stored values that could not be decoded: misses, unless the cache is strict.
+    pub undecodable: u64,
+    /// Operations of the store that failed. Answered as misses, unless the cache is strict.
+    pub disk_errors: u64,
+    /// Operations of the store that were not tried, because it was offline.
+    pub disk_skipped: u64,
+    /// Keys that are not read from the store, because it may still hold an older value.
+    pub masked_keys: u64,
+    /// Whether the store can be relied on.
+    pub health: Health,
+    /// What the memory tier says about itself.
+    pub memory: Stats,
+    /// What the store says about itself; all zero without one.
+    pub disk: Stats,
+}
+
+impl CacheStats {
+    /// The share of gets that found a value, from 0 to 1; 0 before the first.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a share needs no 53 bits")]
+    pub fn hit_ratio(&self) -> f64 {
+        let hits = self.memory_hits + self.disk_hits;
+        let gets = hits + self.misses;
+        if gets == 0 { 0.0 } else { hits as f64 / gets as f64 }
+    }
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    #[inline]
+    pub(crate) fn add(&self, count: u64) {
+        // Relaxed: a figure orders nothing.
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        // Relaxed: as above.
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What the cache itself counts. Memory hits are counted by the tier, without a shared word.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) pending_hits: Counter,
+    pub(crate) disk_hits: Counter,
+    pub(crate) misses: Counter,
+    pub(crate) loads: Counter,
+    pub(crate) load_failures: Counter,
+    pub(crate) load_waits: Counter,
+    pub(crate) promotions: Counter,
+    pub(crate) flushed: Counter,
+    pub(crate) flush_losses: Counter,
+    pub(crate) codec_changed: Counter,
+    pub(crate) undecodable: Counter,
+}

@@ -1,0 +1,25 @@
+//! What each command does.
+
+mod demo;
+mod dump;
+mod replay;
+mod store;
+mod verify;
+
+use crate::args::Command;
+use crate::output::Exit;
+
+/// Runs a command to its end.
+pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Replay(args) => replay::run(&args),
+        Command::Put(args) => store::put(&args),
+        Command::Get(args) => store::get(&args),
+        Command::Rm(args) => store::rm(&args),
+        Command::Ls(args) => store::ls(&args),
+        Command::Stats(args) => store::stats(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Dump(args) => dump::run(&args),
+    }
+}
