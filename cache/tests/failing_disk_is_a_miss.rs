@@ -1,6 +1,8 @@
 //! A store that fails is a miss and a state, never an error unless asked for, and never a
 //! wrong value.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use std::collections::HashMap;
