@@ -1,7 +1,7 @@
 //! A store that fails is a miss and a state, never an error unless asked for, and never a
 //! wrong value.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test")]
 
 mod common;
 
