@@ -1,8 +1,6 @@
 //! What was stored is there when the directory is opened again, deadlines included, and
 //! namespaces stay apart.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 mod common;
 
 use std::sync::Arc;
