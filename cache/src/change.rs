@@ -10,8 +10,9 @@
 //! | insert, above, with a deadline | store, pending, memory | the old value is not found again, should the new one expire meanwhile; a miss may be |
 //! | remove | memory, pending, store | nothing comes down behind the removal |
 //!
-//! Inserting above takes the old value away behind a reader who has passed the new one's
-//! place. So it counts a move first, and who misses looks again if that count has changed.
+//! Inserting above takes the old value away from under a reader who has passed the place of
+//! the new one. So it counts a move in between, and who misses looks again if that count has
+//! changed (`settled` in `core.rs`).
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -26,8 +27,8 @@ use crate::error::Result;
 use crate::flight::Lead;
 use crate::key::Key;
 use crate::lower::{Failure, Lower, Written};
-use crate::pending::Bar;
-use crate::sync::{AtomicUsize, Ordering};
+use crate::stripe::Held;
+use crate::sync::{AtomicBool, MutexGuard, Ordering};
 
 /// An insert of which everything is known that can be known without a lock.
 struct Change<'a, I> {
@@ -116,13 +117,25 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         self.repair();
         let key = Key::from(key);
         let changed = {
-            let _stripe = self.stripes.lock(&key);
+            let _stripe = self.lock(&key);
             // Again: who closes waits for all stripes.
             self.open().and_then(|()| change(&key))
         };
         self.drain();
         self.events.emit();
         changed
+    }
+
+    /// The stripe of `key`, at a time when nobody is clearing.
+    fn lock(&self, key: &[u8]) -> Held<'_> {
+        loop {
+            let stripe = self.stripes.lock(key);
+            if !self.is_clearing() {
+                return stripe;
+            }
+            drop(stripe);
+            drop(self.clear.lock());
+        }
     }
 
     fn insert_under(
@@ -135,31 +148,32 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         let expires_at_ms = put.ttl.deadline_ms(self.now_ms(), self.options.ttl);
         let put = exact(expires_at_ms, incoming.codec(), put.durability);
         let change = Change { key, incoming, put, expires_at_ms, weight };
-        let bar = self.pending.bar(key);
         match &self.lower {
-            None => self.insert_in_memory(&bar, change, false),
+            None => self.insert_in_memory(change, false),
             Some(lower) if self.goes_through(weight, put.durability) => {
-                self.insert_through(lower, &bar, change)
+                self.insert_through(lower, change)
             }
-            Some(lower) => self.insert_above(lower, &bar, change),
+            Some(lower) => self.insert_above(lower, change),
         }
     }
 
     fn insert_through(
         &self,
         lower: &Lower,
-        bar: &Bar<'_, V>,
         change: Change<'_, impl Incoming<V>>,
     ) -> Result<Outcome> {
-        let below = match lower.put(change.key, change.incoming.bytes(), &change.put) {
+        let gone = match lower.put(change.key, change.incoming.bytes(), &change.put) {
             Ok(Written::Stored { version }) => {
-                drop(bar.take());
                 let Change { key, incoming, expires_at_ms, weight, .. } = change;
+                // From here on the old value must not come between memory and the store.
+                let bar = self.pending.bar(key);
+                drop(self.pending.take(key));
                 let value = incoming.into_value(version);
                 let entry = Entry::new(value, expires_at_ms, version, weight, false);
                 if self.memory.insert(key.clone(), entry, expires_at_ms).is_err() {
                     self.memory.remove(&**key);
                 }
+                drop(bar);
                 return Ok(Outcome::Admitted { version });
             }
             // The old value stays, everywhere.
@@ -170,49 +184,51 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             Ok(Written::Rejected(_)) => lower.remove(change.key).map(|_| ()),
             Err(failure) => Err(failure),
         };
-        let refused = below.is_ok();
-        self.gone_below(change.key, below)?;
-        drop(bar.take());
-        self.insert_in_memory(bar, change, !refused)
+        let unflushed = gone.is_err();
+        self.gone_below(change.key, gone)?;
+        let key = change.key;
+        let outcome = self.insert_in_memory(change, unflushed)?;
+        if !outcome.is_admitted() {
+            // Memory has no place for it either, and the old value is gone below.
+            self.memory.remove(&**key);
+            drop(self.pending.take(key));
+        }
+        Ok(outcome)
     }
 
-    fn insert_above(
-        &self,
-        lower: &Lower,
-        bar: &Bar<'_, V>,
-        change: Change<'_, impl Incoming<V>>,
-    ) -> Result<Outcome> {
+    fn insert_above(&self, lower: &Lower, change: Change<'_, impl Incoming<V>>) -> Result<Outcome> {
         let key = change.key;
         // The store has nothing beside an unflushed value (invariant 2 of `core.rs`).
         let above = self.memory.peek_with(&**key, |entry| entry.is_unflushed());
-        let below = above != Some(true) && {
-            match lower.may_hold(key) {
-                Ok(below) => below,
-                Err(failure) => {
-                    self.gone_below(key, Err(failure))?;
-                    false
-                }
-            }
+        let below = match above {
+            Some(true) => Ok(false),
+            _ => lower.may_hold(key),
         };
-        if below || self.pending.get(key).is_some() {
-            // Release: pairs with the Acquire in `settled`; see the module.
-            self.moves.fetch_add(1, Ordering::Release);
-        }
-        let empty_below = || match below {
-            true => self.gone_below(key, lower.remove(key).map(|_| ())),
-            false => Ok(()),
+        let empty_below = |below| match below {
+            Ok(false) => Ok(()),
+            Ok(true) => self.gone_below(key, lower.remove(key).map(|_| ())),
+            Err(failure) => self.gone_below(key, Err(failure)),
         };
-        if change.expires_at_ms == NEVER {
-            let outcome = self.insert_in_memory(bar, change, true)?;
-            if outcome.is_admitted() {
-                empty_below()?;
-            }
-            Ok(outcome)
-        } else {
-            empty_below()?;
-            drop(bar.take());
-            self.insert_in_memory(bar, change, true)
+        if change.expires_at_ms != NEVER {
+            empty_below(below)?;
+            return self.insert_in_memory(change, true);
         }
+        let outcome = self.insert_in_memory(change, true)?;
+        if outcome.is_admitted() {
+            if !matches!(below, Ok(false)) {
+                self.moved_up();
+            }
+            empty_below(below)?;
+        }
+        Ok(outcome)
+    }
+
+    /// Says that what is about to be taken away has a successor higher up, which is there
+    /// already.
+    fn moved_up(&self) {
+        // Release: pairs with the Acquire in `settled`. Who does not see this count change
+        // has begun to search after it, and so finds the successor.
+        self.moves.fetch_add(1, Ordering::Release);
     }
 
     /// After the store was told to forget the value of `key`. If it could not, the key is
@@ -230,7 +246,6 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
 
     fn insert_in_memory(
         &self,
-        bar: &Bar<'_, V>,
         change: Change<'_, impl Incoming<V>>,
         unflushed: bool,
     ) -> Result<Outcome> {
@@ -238,23 +253,30 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         let version = self.own_version();
         let value = incoming.into_value(version);
         let entry = Entry::new(value, expires_at_ms, version, weight, unflushed);
-        bar.admit(&entry);
+        // One that may expire before this is done leaves no old value to be found behind it.
+        let bar = (expires_at_ms != NEVER && self.lower.is_some()).then(|| {
+            let bar = self.pending.bar(key);
+            bar.admit(&entry);
+            drop(self.pending.take(key));
+            bar
+        });
         if unflushed {
             // Relaxed: a figure. Before the entry can leave again.
             self.unflushed.fetch_add(1, Ordering::Relaxed);
         }
-        match self.memory.insert(key.clone(), Arc::clone(&entry), expires_at_ms) {
-            Ok(()) => {
-                drop(bar.take_but(&entry));
-                Ok(Outcome::Admitted { version })
+        let inserted = self.memory.insert(key.clone(), Arc::clone(&entry), expires_at_ms);
+        drop(bar);
+        if let Err(rejected) = inserted {
+            if unflushed {
+                self.unflushed.fetch_sub(1, Ordering::Relaxed);
             }
-            Err(rejected) => {
-                if unflushed {
-                    self.unflushed.fetch_sub(1, Ordering::Relaxed);
-                }
-                Ok(Outcome::Rejected(rejected.why))
-            }
+            return Ok(Outcome::Rejected(rejected.why));
         }
+        if let Some(old) = self.pending.get(key).filter(|old| !Arc::ptr_eq(old, &entry)) {
+            self.moved_up();
+            self.pending.remove(key, &old);
+        }
+        Ok(Outcome::Admitted { version })
     }
 
     fn remove_below(&self, key: &Key) -> Result<bool> {
@@ -268,49 +290,44 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     /// Removes everything that was put before the call, and says how much that was.
     pub(crate) fn clear(&self) -> Result<u64> {
         self.open()?;
-        let cleared = self.while_clearing(|bypassed| {
+        let cleared = self.while_clearing(&self.clear.lock(), || {
             // Relaxed: a figure.
             let unflushed = self.unflushed.load(Ordering::Relaxed) as u64;
             let memory = self.memory.clear();
             let waiting = self.pending.clear();
             match &self.lower {
                 None => Ok(memory),
-                Some(lower) => {
-                    self.clear_lower(lower, bypassed).map(|stored| stored + unflushed + waiting)
-                }
+                Some(lower) => self.clear_lower(lower).map(|stored| stored + unflushed + waiting),
             }
         });
         self.events.emit();
         cleared
     }
 
-    /// Runs `clear` while no change that began before is under way, nothing is promoted and
-    /// nothing flushed: what is cleared does not come back. Tells `clear` whether the store was
-    /// bypassed before those changes ended; if so, nothing writes to it.
-    pub(crate) fn while_clearing<R>(&self, clear: impl FnOnce(bool) -> R) -> R {
-        struct Clearing<'a>(&'a AtomicUsize);
+    /// Runs `clear` while no key changes: changes that began before have ended, others wait,
+    /// and nothing is promoted or flushed. So every key is cleared at one moment, and what is
+    /// cleared does not come back. Hold no stripe.
+    pub(crate) fn while_clearing<R>(&self, _: &MutexGuard<'_, ()>, clear: impl FnOnce() -> R) -> R {
+        struct Clearing<'a>(&'a AtomicBool);
         impl Drop for Clearing<'_> {
             fn drop(&mut self) {
-                // Relaxed: too late is harmless.
-                self.0.fetch_sub(1, Ordering::Relaxed);
+                // Release: whoever sees it sees what was cleared.
+                self.0.store(false, Ordering::Release);
             }
         }
         // Relaxed: the barrier publishes it.
-        self.clearing.fetch_add(1, Ordering::Relaxed);
+        self.clearing.store(true, Ordering::Relaxed);
         let _clearing = Clearing(&self.clearing);
-        let bypassed = self.lower.as_ref().is_some_and(|lower| lower.stale.bypassed());
-        self.flights.doom_all();
         self.stripes.barrier();
-        clear(bypassed)
+        self.flights.doom_all();
+        clear()
     }
 
-    /// Clears the store. Call while clearing, with what that says of the bypass.
-    pub(crate) fn clear_lower(&self, lower: &Lower, bypassed: bool) -> Result<u64> {
+    /// Clears the store. Call while clearing.
+    pub(crate) fn clear_lower(&self, lower: &Lower) -> Result<u64> {
         match lower.clear() {
             Ok(count) => {
-                if bypassed {
-                    lower.cleared();
-                }
+                lower.cleared();
                 Ok(count)
             }
             Err(failure) => {

@@ -80,10 +80,10 @@ pub(crate) struct Core<V: Cached, C: Codec<V>> {
     pub(crate) options: Options<V, C>,
     pub(crate) events: Arc<Events>,
     pub(crate) counters: Counters,
-    /// Greater than zero while everything is being cleared: nothing is moved then.
-    pub(crate) clearing: AtomicUsize,
-    /// Held by who clears a bypassed store.
-    pub(crate) reset: Mutex<()>,
+    /// Held by whoever clears.
+    pub(crate) clear: Mutex<()>,
+    /// Whether somebody does: nothing changes then.
+    pub(crate) clearing: AtomicBool,
     pub(crate) closed: AtomicBool,
     /// Values that were moved up, from the store or pending to memory, by being replaced.
     pub(crate) moves: AtomicU64,
@@ -119,8 +119,8 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             options,
             events,
             counters: Counters::default(),
-            clearing: AtomicUsize::new(0),
-            reset: Mutex::default(),
+            clear: Mutex::default(),
+            clearing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             moves: AtomicU64::new(0),
             versions: AtomicU64::new(OWN_VERSION),
@@ -197,8 +197,8 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         // Each turn but the last means that somebody else got on; a miss after many is one
         // that eviction might have caused as well.
         for _ in 0..SEARCHES_MAX {
-            // Acquire: pairs with the Release in `insert_above`. A value that was moved before
-            // is found where it is now.
+            // Acquire: pairs with the Release in `moved_up`. A value that was moved before is
+            // found where it is now.
             let moves = self.moves.load(Ordering::Acquire);
             let found = search()?;
             if found.is_some() || moves == self.moves.load(Ordering::Acquire) {
@@ -281,8 +281,9 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
 
     /// Whether everything is being cleared. Hold a stripe: clearing begins by waiting for all.
     pub(crate) fn is_clearing(&self) -> bool {
-        // Relaxed: the stripe orders it.
-        self.clearing.load(Ordering::Relaxed) != 0
+        // Acquire: pairs with the Release at the end of `while_clearing`; its beginning is
+        // ordered by the stripe.
+        self.clearing.load(Ordering::Acquire)
     }
 
     /// Whether `key` has a live value, as far as can be said without reading it.

@@ -91,7 +91,8 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         }
     }
 
-    /// Writes one unflushed entry, wherever it is. `None`: its stripe was not to be had.
+    /// Writes one unflushed entry, wherever it is. `None`: not now, because its stripe was not
+    /// to be had, or everything is being cleared.
     fn flush_entry<'a>(
         &'a self,
         lower: &Lower,
@@ -114,7 +115,10 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         let is_it = |current: &Arc<Entry<V>>| Arc::ptr_eq(current, entry) && current.is_unflushed();
         let is_current =
             || self.pending.holds(key, entry) || self.memory.peek_with(&**key, is_it) == Some(true);
-        if self.is_clearing() || !is_current() {
+        if self.is_clearing() {
+            return None;
+        }
+        if !is_current() {
             return Some(Flush::Gone);
         }
         if !self.is_live(entry.expires_at_ms) {
@@ -242,14 +246,17 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             return;
         }
         if lower.stale.bypassed() {
-            if let Some(_reset) = self.reset.try_lock() {
+            if let Some(turn) = self.clear.try_lock() {
                 // A failure was noted; the next change tries again.
-                drop(self.while_clearing(|bypassed| self.clear_lower(lower, bypassed)));
+                drop(self.while_clearing(&turn, || self.clear_lower(lower)));
             }
             return;
         }
         for key in lower.stale.sample(count) {
             let Some(_stripe) = self.stripes.try_lock(&key) else { continue };
+            if self.is_clearing() {
+                return;
+            }
             if lower.stale.hides(&key) && lower.remove(&key).is_err() {
                 return;
             }

@@ -1,4 +1,79 @@
-//! A two-level cache that survives restarts: memory over a log-structured store on disk.
+//! A cache in two levels that survives restarts: memory over a log-structured store on disk.
+//!
+//! ```
+//! use larder::Cache;
+//!
+//! # let home = tempfile::tempdir()?;
+//! let dir = home.path().join("digests");
+//! let digests = Cache::<String, u64>::builder().memory(32 << 20).disk(&dir).build()?;
+//!
+//! // Computed once, whichever thread asks first; read from memory after that.
+//! let slow = || "a long text".bytes().map(u64::from).sum();
+//! let digest = digests.get_or_insert_with("text", slow)?;
+//! digests.close()?;
+//!
+//! // Another process, or the same one tomorrow: nothing is computed again.
+//! let digests = Cache::<String, u64>::builder().disk(&dir).build()?;
+//! assert_eq!(digests.get("text")?, Some(digest));
+//! assert_eq!(digests.stats().disk_hits, 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The tour
+//!
+//! | you want | use |
+//! |---|---|
+//! | a cache | [`Cache`], set up by its [`Builder`] |
+//! | keys of your own type | [`KeyEncode`]; what keys are: [`key`] |
+//! | values of your own type | derive serde's traits; or a [`Codec`] |
+//! | a time to live, or to wait for the disk | [`Put`] with [`Cache::insert_with`] |
+//! | fewer writes | [`Mode::WriteOnEvict`] |
+//! | to know how it does | [`Cache::stats`], [`Builder::on_event`] |
+//! | the same for plain bytes, as an [`Engine`] | [`TwoLevel`] |
+//! | the store alone | [`Disk`] |
+//!
+//! # Consistency
+//!
+//! **One key.** Operations on one key are linearizable: each takes effect at one moment between
+//! its call and its return, in both tiers, for all threads. A value that `get` returns was put
+//! under that key, is the newest, is whole, has not expired and was not removed.
+//!
+//! **Misses.** Whatever is stored may be evicted at any time, so a `get` may miss it. As long as
+//! the store has room it does not, with one exception: while a value with a deadline replaces
+//! another in write-on-evict mode, neither may be found for a moment.
+//!
+//! **Several keys.** Nothing is promised across keys. [`Cache::clear`] takes each key at one
+//! moment, and changes wait until it is through; [`Cache::iter`] gives every entry that stays
+//! exactly once.
+//!
+//! **Waiting.** A `get` waits for no writer, eviction or loader. Memory hits take none of this
+//! crate's locks. Changes of a key wait for each other, and for the store.
+//!
+//! **Loading.** [`Cache::get_or_insert_with`] runs one loader per key at a time. No lock is held
+//! meanwhile. A key that changes while it is loaded keeps the change: what was loaded is not
+//! stored over it.
+//!
+//! **Survival.** In write-through mode, what was inserted survives the death of the process;
+//! in write-on-evict mode it does after [`Cache::flush`], or once it was evicted from memory.
+//! What it replaced never comes back in its stead. After [`Cache::sync`], or with
+//! [`Durability::Sync`], it survives the loss of power.
+//!
+//! **Failure.** A store that fails is a miss, not an error, unless the cache is
+//! [strict](Builder::strict), and never a wrong value: keys that it may answer wrongly since a
+//! write failed are not read from it until a write or a removal went through. That is kept in
+//! memory: when the process ends before the store works again, what such a write should have
+//! replaced or removed may come back. State and counters are in [`CacheStats`], changes are
+//! announced as [`Event`]s.
+//!
+//! **Your code.** `Clone` and `Drop` of values, weighers and what is given to
+//! [`Cache::get_with`] run where locks may be held: they must not use the cache. Loaders,
+//! codecs and observers may.
+//!
+//! **Several caches.** Caches over the same store do not hear of each other. Use clones of one,
+//! or a [namespace](Builder::namespace) each.
+
+#![forbid(unsafe_code)]
+
 pub mod key;
 
 mod builder;
@@ -34,6 +109,6 @@ pub use two_level::{TwoLevel, TwoLevelBuilder};
 
 pub use larder_engine::memory::PolicyKind;
 pub use larder_engine::{
-    Clock, CodecId, Disk, Durability, Engine, Health, ManualClock, Outcome, Put, Rejection, Stats,
-    SystemClock, Ttl, Value,
+    Clock, CodecId, Disk, DiskBuilder, Durability, Engine, Health, ManualClock, Meta, Outcome, Put,
+    Recovery, Rejection, Stats, SystemClock, Ttl, Value,
 };

@@ -240,11 +240,12 @@ impl Lower {
         }
     }
 
-    /// The store was bypassed, and now it is empty: it can be asked again.
+    /// The store is empty: nothing in it is stale. Call while no key changes.
     pub(crate) fn cleared(&self) {
-        self.stale.cleared();
-        self.events.push(|| Event::Cleared);
-        self.tell_health();
+        if self.stale.cleared() {
+            self.events.push(|| Event::Cleared);
+            self.tell_health();
+        }
     }
 
     /// Does what the caller has asked for by name, and gives out its errors.

@@ -13,8 +13,8 @@
 //! ```
 //!
 //! # Invariants
-//! 1. While a key changes it is barred here: an eviction that happens meanwhile does not bring
-//!    in the value that is being replaced. Only the incoming version itself may enter.
+//! 1. A key can be barred while it changes: an eviction that happens meanwhile does not bring
+//!    in the value that is being replaced. Only the incoming entry itself may enter.
 //! 2. A value enters under the lock of its place in the tier, so before anyone can miss it
 //!    there. (`Tier::before_evict` promises that.)
 //! 3. Locks in here are leaves: nothing else is taken under them, but for a shard's under
@@ -211,18 +211,6 @@ impl<V> Pending<V> {
 }
 
 impl<V> Bar<'_, V> {
-    /// Takes out what waits under the key.
-    pub(crate) fn take(&self) -> Option<Arc<Entry<V>>> {
-        self.pending.take(self.key)
-    }
-
-    /// Takes out what waits under the key, unless it is `incoming`.
-    pub(crate) fn take_but(&self, incoming: &Arc<Entry<V>>) -> Option<Arc<Entry<V>>> {
-        let old = self.pending.get(self.key).filter(|entry| !Arc::ptr_eq(entry, incoming))?;
-        self.pending.remove(self.key, &old);
-        Some(old)
-    }
-
     /// Lets `entry` in, should it be evicted at once.
     pub(crate) fn admit(&self, entry: &Arc<Entry<V>>) {
         let mut shard = self.pending.shard(self.key).lock();
@@ -270,7 +258,7 @@ mod tests {
         pending.insert(&k, &entry(1));
         let incoming = entry(3);
         let bar = pending.bar(&k);
-        assert_eq!(bar.take().unwrap().version, 1);
+        assert_eq!(pending.take(&k).unwrap().version, 1);
         pending.insert(&k, &entry(2));
         pending.insert(&other, &entry(2));
         assert!(pending.get(&k).is_none());

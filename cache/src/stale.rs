@@ -114,10 +114,13 @@ impl Stale {
         self.keys.lock().masked.iter().take(count).cloned().collect()
     }
 
-    /// The store was cleared while it was bypassed: it can be asked again.
-    pub(crate) fn cleared(&self) {
+    /// The store is empty: nothing is masked or bypassed any more. Whether it was bypassed.
+    pub(crate) fn cleared(&self) -> bool {
+        let mut keys = self.keys.lock();
+        *keys = Keys::default();
         // Release: the store was cleared before.
-        self.bypassed.store(false, Ordering::Release);
+        self.len.store(0, Ordering::Release);
+        self.bypassed.swap(false, Ordering::Release)
     }
 }
 
@@ -147,7 +150,7 @@ mod tests {
         assert!(stale.mask(b"one more"));
         assert!(stale.hides(b"never seen"));
         assert!(!stale.mask(b"yet another"));
-        stale.cleared();
+        assert!(stale.cleared());
         assert!(!stale.hides(b"never seen"));
         assert!(!stale.any());
     }

@@ -1,6 +1,8 @@
 //! The composition keeps the contract that its parts keep: the same suite, over a map and over
 //! a disk, in both modes, with memory for everything and with hardly any.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use std::collections::HashMap;
