@@ -292,8 +292,16 @@ impl File for DiskFile {
     }
 }
 
-/// The kernel drops the lock with the file, also when the process is killed.
+/// The kernel drops the lock with the last handle of the file, also when the process is killed.
 #[derive(Debug)]
-struct LockFile(#[expect(dead_code, reason = "held, never read")] fs::File);
+struct LockFile(fs::File);
 
 impl Guard for LockFile {}
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        // A child that is being started by another thread holds a copy of the handle for a
+        // moment, and would hold the lock with it.
+        let _ = self.0.unlock();
+    }
+}

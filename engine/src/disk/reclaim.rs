@@ -24,7 +24,7 @@ use larder_format::{
 use super::counters::Count;
 use super::index::Verdict;
 use super::lanes::Held;
-use super::segment::{NewRecord, Record, Segment, Writer, file_name, room_for};
+use super::segment::{NewRecord, Record, Segment, Writer, room_for};
 use super::store::Store;
 use crate::clock::NEVER;
 use crate::error::{Error, Result};
@@ -155,7 +155,7 @@ impl Store {
     }
 
     /// Reclaims the oldest sealed segment, moving what is worth keeping into `lane`. Whether
-    /// there was one.
+    /// there was one, and room in the lane for what has to be written to be rid of it.
     fn reclaim_oldest(&self, lane: Option<&mut Held<'_>>) -> Result<bool> {
         let _reclaiming = self.reclaiming.lock();
         let oldest = self
@@ -165,8 +165,7 @@ impl Store {
             .find(|segment| segment.state() != SegmentState::Open)
             .cloned();
         let Some(segment) = oldest else { return Ok(false) };
-        self.reclaim(&segment, lane)?;
-        Ok(true)
+        self.reclaim(&segment, lane)
     }
 
     /// Drops every sealed segment with an id below `end`, moving nothing. Returns the number
@@ -182,8 +181,9 @@ impl Store {
         Ok(gone)
     }
 
-    /// Reclaims one segment. The caller holds the reclaim lock.
-    fn reclaim(&self, segment: &Arc<Segment>, mut lane: Option<&mut Held<'_>>) -> Result<()> {
+    /// Reclaims one segment. The caller holds the reclaim lock. Whether it is gone: without
+    /// room for a tombstone it stays, retiring, until there is.
+    fn reclaim(&self, segment: &Arc<Segment>, mut lane: Option<&mut Held<'_>>) -> Result<bool> {
         segment.set_state(SegmentState::Retiring);
         let hidden = self.hidden_by(segment);
         let mut allowance = segment.len() / 4;
@@ -196,7 +196,9 @@ impl Store {
             let kept =
                 self.keep_or_drop(segment, &entry, &mut allowance, lane.as_deref_mut(), &guard)?;
             if !kept {
-                self.bury(segment, &entry, &hidden, lane.as_deref_mut())?;
+                if !self.bury(segment, &entry, &hidden, lane.as_deref_mut())? {
+                    return Ok(false);
+                }
                 if entry.external
                     && let Ok(record) = segment.record(entry.offset())
                 {
@@ -205,7 +207,8 @@ impl Store {
             }
         }
         drop(guard);
-        self.unlink(segment)
+        self.unlink(segment)?;
+        Ok(true)
     }
 
     /// Moves the record of a live entry if it is worth it; otherwise empties its slot. Whether
@@ -368,26 +371,27 @@ impl Store {
     }
 
     /// Leaves a tombstone behind for a record that goes, if it hides one that stays.
+    /// Whether there was room for it.
     fn bury(
         &self,
         segment: &Arc<Segment>,
         entry: &FooterEntry,
         hidden: &Hidden,
         lane: Option<&mut Held<'_>>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         if hidden.is_empty() || !matches!(entry.kind, Kind::Value | Kind::Tombstone) {
-            return Ok(());
+            return Ok(true);
         }
-        let Some(seq) = segment.entry_seq(entry) else { return Ok(()) };
+        let Some(seq) = segment.entry_seq(entry) else { return Ok(true) };
         let first = hidden.partition_point(|(hash, _)| *hash < entry.key_hash);
         let hides = hidden[first..]
             .iter()
             .take_while(|(hash, _)| *hash == entry.key_hash)
             .any(|(_, older)| *older < seq);
         if !hides {
-            return Ok(());
+            return Ok(true);
         }
-        let Ok(record) = segment.record(entry.offset()) else { return Ok(()) };
+        let Ok(record) = segment.record(entry.offset()) else { return Ok(true) };
         let tombstone = NewRecord {
             kind: Kind::Tombstone,
             flags: Flags::MOVED,
@@ -402,13 +406,10 @@ impl Store {
         let needed = room_for(record.key().len(), 0);
         match lane {
             Some(lane) if lane.writer.as_ref().is_some_and(|writer| writer.room() >= needed) => {
-                self.append(lane, &tombstone).map(drop)
+                self.append(lane, &tombstone)?;
+                Ok(true)
             }
-            // Nowhere to write it: the segment stays, retiring, until there is.
-            _ => {
-                let path = self.storage.path(&file_name(segment.id()));
-                Err(Error::io("reclaim", &path, std::io::ErrorKind::StorageFull.into()))
-            }
+            _ => Ok(false),
         }
     }
 }

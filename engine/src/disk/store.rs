@@ -586,7 +586,13 @@ impl Store {
         // Writers that were under way finish first.
         let lanes = self.lanes.acquire_all();
         self.sync_all()?;
-        self.index.sync(&*self.storage, &crossbeam_epoch::pin())?;
+        let guard = &crossbeam_epoch::pin();
+        if !self.entries_exact {
+            // The next opening takes the count for exact. Relaxed: nobody changes it now.
+            let counted = self.index.count_values(guard);
+            self.file.entries().store(counted, Ordering::Relaxed);
+        }
+        self.index.sync(&*self.storage, guard)?;
         drop(lanes);
         let Some(session) = self.file.session() else { return Ok(()) };
         self.file.write_session(&*self.storage, larder_format::Session { clean: true, ..session })

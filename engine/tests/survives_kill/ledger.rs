@@ -56,8 +56,6 @@ struct Span {
 impl Ledger {
     /// Takes down a life: what each thread noted, and what it was about to do.
     pub(crate) fn live(&mut self, job: &Job, notes: &[Vec<Note>]) -> Result<(), String> {
-        self.clears.clear();
-        self.clear_under_way = false;
         for (thread, notes) in (0..).zip(notes) {
             let mut ops = script(job, thread);
             for &note in notes {
@@ -115,13 +113,14 @@ impl Ledger {
     }
 
     /// Compares what was found under a key with what may be there, and learns from it: what
-    /// is there now has to stay, and what is gone has to stay away.
+    /// is there now has to stay, and what is gone has to stay away. Whether it is gone though
+    /// nothing that has returned took it away.
     pub(crate) fn found(
         &mut self,
         job: &Job,
         key: Key,
         found: Option<Found>,
-    ) -> Result<(), String> {
+    ) -> Result<bool, String> {
         let fact = self.known.get(&key).copied().unwrap_or(Fact::NEVER);
         let allowed = self.allowed(job, &fact);
         let fits = |present: &&Present| match (present, found) {
@@ -138,7 +137,13 @@ impl Ledger {
         let version = fact.version.max(found.map_or(0, |found| found.version));
         let left = left.map(|put| Put { version: found.map(|found| found.version), ..put });
         self.known.insert(key, Fact { left, when: Span::BEFORE, under_way: None, version });
-        Ok(())
+        Ok(allowed[0].is_some() && found.is_none())
+    }
+
+    /// All keys were looked at: what there is now is what there has to be.
+    pub(crate) fn settle(&mut self) {
+        self.clears.clear();
+        self.clear_under_way = false;
     }
 
     /// Everything that may be there now.

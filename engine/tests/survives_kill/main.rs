@@ -29,9 +29,11 @@ use ledger::{Found, Ledger};
 use standin::Flaw;
 use work::{Job, Key, Note, Number, count_notes, read_notes};
 
-/// A directory sees this many deaths before the next begins: one that must not evict would
-/// overflow in the end.
-const LIVES: u64 = 8;
+/// A directory sees this many deaths before the next begins: a store that must not evict
+/// would overflow in the end.
+const LIVES_ROOMY: u64 = 8;
+/// One that evicts has to fill up first.
+const LIVES_TIGHT: u64 = 32;
 const SIGKILL: i32 = 9;
 /// A child that has not done its work by then is killed all the same.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -54,6 +56,8 @@ struct Tally {
     early: u64,
     acknowledged: usize,
     found: usize,
+    /// Values that are gone though nobody removed them: evicted, or cleared when it died.
+    gone: usize,
     slowest_open: Duration,
 }
 
@@ -79,8 +83,8 @@ fn four_writers_that_evict_get_nothing_old_back() {
 
 #[expect(clippy::print_stdout, reason = "a test says what it has done")]
 fn disk(threads: u64, keys: u64, roomy: bool) {
-    let setting = Setting { store: "disk".to_owned(), threads, keys, roomy, seed: seed() };
-    let kills = env::var("LARDER_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(5);
+    let setting = Setting { store: stores::DISK.to_owned(), threads, keys, roomy, seed: seed() };
+    let kills = env::var("LARDER_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(8);
     match storm(&setting, kills) {
         Ok(tally) => println!("{setting:?}: {tally}"),
         Err(what) => panic!("{setting:?}: {what}"),
@@ -138,7 +142,8 @@ fn storm(setting: &Setting, kills: u64) -> Result<Tally, String> {
     let mut tally = Tally::default();
     let mut directory = 0;
     while tally.kills < kills {
-        let lives = LIVES.min(kills - tally.kills);
+        let lives = if setting.roomy { LIVES_ROOMY } else { LIVES_TIGHT };
+        let lives = lives.min(kills - tally.kills);
         let seed = setting.seed.wrapping_add(directory);
         lives_of_a_directory(setting, seed, lives, &mut tally)
             .map_err(|what| format!("{what} (after {tally}; LARDER_SEED={})", setting.seed))?;
@@ -164,7 +169,9 @@ fn lives_of_a_directory(
         let notes = place.path().join(format!("notes {life}"));
         let dir = place.path().join("store");
         std::fs::create_dir_all(&notes).map_err(told)?;
-        if life == 0 {
+        if life == 0 && seed % 2 == 1 && setting.store == stores::DISK {
+            stores::create_small(&dir).map_err(|error| format!("creating failed: {error}"))?;
+        } else if life == 0 {
             stores::make_dir(&dir).map_err(told)?;
         }
         let Setting { store, threads, keys, roomy, .. } = setting.clone();
@@ -178,17 +185,23 @@ fn lives_of_a_directory(
             .collect::<Result<_, _>>()?;
         tally.acknowledged += notes.iter().map(Vec::len).sum::<usize>();
         ledger.live(&job, &notes).map_err(|what| format!("life {life}: {what}"))?;
-        let begin = Instant::now();
-        let opened = stores::open(&job, true)
-            .map_err(|error| format!("life {life}: reopening failed: {error}"))?;
-        tally.slowest_open = tally.slowest_open.max(begin.elapsed());
-        if let Some(damage) = opened.damage {
-            return Err(format!("life {life}: verify found {damage}"));
-        }
-        tally.found += compare(&job, &mut ledger, &*opened.engine)
-            .map_err(|what| format!("life {life}: {what}"))?;
-        if random.chance(50) {
-            opened.engine.close().map_err(|error| format!("life {life}: close: {error}"))?;
+        // As the child left it; and as this process leaves it, closed or not.
+        for again in [false, true] {
+            let begin = Instant::now();
+            let opened = stores::open(&job, true)
+                .map_err(|error| format!("life {life}: reopening failed: {error}"))?;
+            tally.slowest_open = tally.slowest_open.max(begin.elapsed());
+            if let Some(damage) = opened.damage {
+                return Err(format!("life {life}: verify found {damage}"));
+            }
+            let (found, gone) = compare(&job, &mut ledger, &*opened.engine)
+                .map_err(|what| format!("life {life}, opened again {again}: {what}"))?;
+            ledger.settle();
+            tally.found += if again { 0 } else { found };
+            tally.gone += gone;
+            if random.chance(50) {
+                opened.engine.close().map_err(|error| format!("life {life}: close: {error}"))?;
+            }
         }
     }
     Ok(())
@@ -210,7 +223,7 @@ impl Moment {
         match random.below(100) {
             0..15 => Self::Opening,
             15..40 => Self::Beginning,
-            _ => Self::Working(1 << random.below(12)),
+            _ => Self::Working(1 << random.below(13)),
         }
     }
 }
@@ -249,8 +262,8 @@ fn kill_one(job: &Job, moment: Moment, random: &mut Random) -> Result<(), String
     Ok(())
 }
 
-/// Compares a store with what may be in it; how many values were found.
-fn compare(job: &Job, ledger: &mut Ledger, engine: &dyn Engine) -> Result<usize, String> {
+/// Compares a store with what may be in it; how many values were found, and are gone.
+fn compare(job: &Job, ledger: &mut Ledger, engine: &dyn Engine) -> Result<(usize, usize), String> {
     let keys = ledger.keys();
     let names: BTreeMap<Vec<u8>, Key> = keys.iter().map(|key| (key.bytes(), *key)).collect();
     let told = |error: larder_engine::Error| format!("{error}: {error:?}");
@@ -262,19 +275,20 @@ fn compare(job: &Job, ledger: &mut Ledger, engine: &dyn Engine) -> Result<usize,
             return Err(format!("{key:?} is listed twice"));
         }
     }
+    let mut gone = 0;
     for &key in &keys {
         let value = engine.get(&key.bytes()).map_err(told)?;
         let found = value.map(|value| identify(key, &value)).transpose()?;
         if listed.get(&key) != found.as_ref() {
             return Err(format!("{key:?} is {found:?}, listed as {:?}", listed.get(&key)));
         }
-        ledger.found(job, key, found)?;
+        gone += usize::from(ledger.found(job, key, found)?);
     }
     let len = usize::try_from(engine.len()).unwrap_or(usize::MAX);
     if len < listed.len() || len > keys.len() {
         return Err(format!("{} entries are listed, len says {len}", listed.len()));
     }
-    Ok(listed.len())
+    Ok((listed.len(), gone))
 }
 
 fn identify(key: Key, value: &Value) -> Result<Found, String> {
@@ -286,11 +300,11 @@ fn identify(key: Key, value: &Value) -> Result<Found, String> {
 
 impl fmt::Display for Tally {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kills, early, acknowledged, found, slowest_open } = self;
+        let Self { kills, early, acknowledged, found, gone, slowest_open } = self;
         write!(
             out,
             "{kills} kills ({early} while opening), {acknowledged} operations acknowledged, \
-             {found} values found, slowest open {slowest_open:?}"
+             {found} values found, {gone} gone, slowest open {slowest_open:?}"
         )
     }
 }

@@ -11,6 +11,9 @@ use larder_engine::{Disk, Engine, ManualClock, Result};
 use crate::standin::{Flaw, StandIn};
 use crate::work::Job;
 
+/// The name of the one that has to be right.
+pub(crate) const DISK: &str = "disk";
+
 /// An open store.
 pub(crate) struct Opened {
     pub(crate) engine: Box<dyn Engine>,
@@ -25,7 +28,8 @@ pub(crate) fn open(job: &Job, verify: bool) -> Result<Opened> {
         let engine = Box::new(StandIn::open(&job.dir, flaw, clock)?);
         return Ok(Opened { engine, damage: None });
     }
-    let (budget, segment_len) = if job.roomy { (1 << 30, 1 << 20) } else { (3 << 20, 64 << 10) };
+    let (budget, segment_len) = if job.roomy { (1 << 30, 1 << 20) } else { (1 << 20, 64 << 10) };
+    // The length of a segment counts for a store that is created here.
     let disk = Disk::builder(&job.dir)
         .clock(clock)
         .budget(budget)
@@ -35,6 +39,11 @@ pub(crate) fn open(job: &Job, verify: bool) -> Result<Opened> {
     let report = if verify { Some(disk.verify()?) } else { None };
     let damage = report.filter(|report| !report.is_clean()).map(|report| format!("{report:?}"));
     Ok(Opened { engine: Box::new(disk), damage })
+}
+
+/// Creates a store whose index is as small as can be, so that it has to grow at work.
+pub(crate) fn create_small(dir: &Path) -> Result<()> {
+    Disk::builder(dir).budget(1 << 20).segment_len(128 << 10).open()?.close()
 }
 
 /// Where a job's store goes, before it is there.
