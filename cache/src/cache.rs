@@ -44,7 +44,6 @@ use crate::stats::CacheStats;
 /// for a key of more than 32 KiB. A store that fails gives no error but misses, unless the
 /// cache is [strict](Builder::strict); [`flush`](Self::flush), [`sync`](Self::sync) and
 /// [`close`](Self::close) always say what went wrong.
-#[expect(clippy::missing_errors_doc, reason = "said once, on the type")]
 pub struct Cache<K, V, C = Auto>
 where
     V: Clone + Send + Sync + 'static,
@@ -66,6 +65,7 @@ where
     }
 }
 
+#[expect(clippy::missing_errors_doc, reason = "said once, on the type")]
 impl<K, V, C> Cache<K, V, C>
 where
     V: Clone + Send + Sync + 'static,
@@ -157,7 +157,6 @@ where
     /// assert!(cache.insert(7, "seven".to_owned())?.is_admitted());
     /// # Ok::<(), larder::Error>(())
     /// ```
-    #[expect(clippy::needless_pass_by_value, reason = "as in a map")]
     pub fn insert(&self, key: K, value: V) -> Result<Outcome>
     where
         K: KeyEncode,
@@ -175,7 +174,6 @@ where
     /// assert!(cache.insert_with(7, "seven".to_owned(), &put)?.is_admitted());
     /// # Ok::<(), larder::Error>(())
     /// ```
-    #[expect(clippy::needless_pass_by_value, reason = "as in a map")]
     pub fn insert_with(&self, key: K, value: V, put: &Put) -> Result<Outcome>
     where
         K: KeyEncode,

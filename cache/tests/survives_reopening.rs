@@ -218,7 +218,10 @@ fn a_mapped_value_outlives_the_cache() {
     let builder = Cache::<u8, larder::Value, _>::with_codec(larder::Raw);
     let cache = builder.disk(home.path().join("store")).build().unwrap();
     let view = cache.get(&1).unwrap().unwrap();
-    assert!(view.is_mapped());
+    assert!(view.is_mapped(), "read without a copy");
+    let kept = cache.get(&1).unwrap().unwrap();
+    assert!(!kept.is_mapped(), "memory does not keep a segment for it");
+    assert_eq!(kept, view);
     drop(cache);
     assert_eq!(&*view, &bytes[..]);
 }

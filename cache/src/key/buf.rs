@@ -68,6 +68,7 @@ impl KeyBuf {
     #[inline]
     pub(crate) fn len(&mut self, mut len: usize) {
         loop {
+            #[expect(clippy::cast_possible_truncation, reason = "seven bits")]
             let low = (len & 0x7f) as u8;
             len >>= 7;
             if len == 0 {
