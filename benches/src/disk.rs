@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::data::{ends, key, shuffled, value};
 use crate::report::{Group, Row};
-use crate::timed::{Spread, on_threads, share};
+use crate::timed::{Took, on_threads, share};
 
 /// Records of a batch.
 const BATCH: usize = 1000;
@@ -132,27 +132,22 @@ impl Bench<'_> {
         &self,
         workload: Workload,
         engines: &[DiskEngine],
-        mut measure: impl FnMut(usize) -> Result<f64>,
+        mut measure: impl FnMut(usize) -> Result<Took>,
         groups: &mut Vec<Group>,
     ) -> Result<()> {
         let mut samples = vec![Vec::new(); engines.len()];
         for round in 0..self.options.repeats {
             for turn in 0..engines.len() {
                 let at = (round + turn) % engines.len();
-                let seconds = measure(at).map_err(|error| {
+                let took = measure(at).map_err(|error| {
                     format!("{} of {}: {error}", workload.name(), engines[at].name)
                 })?;
-                samples[at].push(self.plan.count as f64 / seconds);
+                samples[at].push(took);
             }
         }
-        let row = |(engine, samples): (&DiskEngine, Vec<f64>)| Row {
-            engine: engine.name,
-            settings: engine.settings,
+        let row = |(engine, samples): (&DiskEngine, Vec<Took>)| Row {
             note: note(workload, engine).to_owned(),
-            per_second: Spread::of(samples.iter().copied()),
-            samples,
-            larder_ratio: None,
-            hit_ratio: None,
+            ..Row::new(engine.name, engine.settings, self.plan.count, &samples)
         };
         let size = match self.plan.value_len {
             len if len.is_multiple_of(1 << 10) => format!("{} KiB", len >> 10),
@@ -178,14 +173,14 @@ impl Bench<'_> {
         Ok(Loaded { store: (engine.open)(dir.path(), &self.plan)?, _dir: dir })
     }
 
-    /// Fills a fresh store, and returns how many seconds that took. Opening and closing do not
+    /// Fills a fresh store, and returns how long that took. Opening and closing do not
     /// count; the files are deleted before they have to be written back.
-    fn write(&self, workload: Workload, engine: &DiskEngine) -> Result<f64> {
+    fn write(&self, workload: Workload, engine: &DiskEngine) -> Result<Took> {
         let loaded = self.fresh(engine)?;
         let store = &*loaded.store;
         let threads = self.options.threads;
         let count = usize::try_from(self.plan.count)?;
-        let (time, _) = on_threads(threads, |thread| {
+        let (took, _) = on_threads(threads, |thread| {
             let share = share(count, thread, threads);
             if workload == Workload::Put {
                 self.put_each(store, share)
@@ -197,7 +192,7 @@ impl Bench<'_> {
         for record in [0, self.plan.count / 2, self.plan.count - 1] {
             self.check(record, |look| store.get(&key(record), look))?;
         }
-        Ok(time.as_secs_f64())
+        Ok(took)
     }
 
     fn put_each(&self, store: &dyn DiskRival, share: std::ops::Range<usize>) -> Result<()> {
@@ -231,10 +226,10 @@ impl Bench<'_> {
         Ok(loaded)
     }
 
-    /// Reads in random order, and returns how many seconds that took.
-    fn read(&self, workload: Workload, store: &dyn DiskRival) -> Result<f64> {
+    /// Reads in random order, and returns how long that took.
+    fn read(&self, workload: Workload, store: &dyn DiskRival) -> Result<Took> {
         let threads = self.options.threads;
-        let (time, sums) = on_threads(threads, |thread| {
+        let (took, sums) = on_threads(threads, |thread| {
             let order = &self.order[share(self.order.len(), thread, threads)];
             match workload {
                 Workload::GetAlone => sum_of(order, 0, |key, look| store.get(key, look)),
@@ -256,7 +251,7 @@ impl Bench<'_> {
         if sum != expected {
             return Err(format!("wrong answers: {sum:?} instead of {expected:?}").into());
         }
-        Ok(time.as_secs_f64())
+        Ok(took)
     }
 
     /// The sum over all records, as the readers make it.

@@ -7,7 +7,7 @@ use larder_rivals::{MemoryRival, Result};
 
 use crate::data::{Zipf, mix};
 use crate::report::{Group, Row};
-use crate::timed::{Spread, on_threads, share};
+use crate::timed::{Took, on_threads, share};
 
 /// Entries that caches may hold.
 const CAPACITY: u32 = 100_000;
@@ -74,7 +74,7 @@ impl Workload {
 struct Engine {
     name: &'static str,
     settings: &'static str,
-    measure: fn(Workload, &Requests, usize) -> Result<(f64, f64)>,
+    measure: fn(Workload, &Requests, usize) -> Result<(Took, f64)>,
 }
 
 /// Keys to ask for: two draws from one distribution, since asking for the same again would
@@ -128,21 +128,16 @@ fn rounds(
         for turn in 0..engines.len() {
             let at = (round + turn) % engines.len();
             let engine = &engines[at];
-            let (seconds, hit_ratio) = (engine.measure)(workload, &keys, options.threads)
+            let (took, hit_ratio) = (engine.measure)(workload, &keys, options.threads)
                 .map_err(|error| format!("{} of {}: {error}", workload.name(), engine.name))?;
-            samples[at].push(options.requests as f64 / seconds);
+            samples[at].push(took);
             hit_ratios[at] = hit_ratio;
         }
     }
     let rows = engines.iter().zip(samples).zip(hit_ratios);
-    let row = |((engine, samples), hit_ratio): ((&Engine, Vec<f64>), f64)| Row {
-        engine: engine.name,
-        settings: engine.settings,
-        note: String::new(),
-        per_second: Spread::of(samples.iter().copied()),
-        samples,
-        larder_ratio: None,
+    let row = |((engine, samples), hit_ratio): ((&Engine, Vec<Took>), f64)| Row {
         hit_ratio: (workload == Workload::Zipf).then_some(hit_ratio),
+        ..Row::new(engine.name, engine.settings, options.requests, &samples)
     };
     let mut group = Group {
         workload: format!("memory/{}", workload.name()),
@@ -158,12 +153,12 @@ fn rounds(
     Ok(())
 }
 
-/// Fills a fresh cache, runs the requests, and returns the seconds and the share of hits.
+/// Fills a fresh cache, runs the requests, and returns how long that took and the share of hits.
 fn measure<C: MemoryRival<u64>>(
     workload: Workload,
     keys: &Requests,
     threads: usize,
-) -> Result<(f64, f64)> {
+) -> Result<(Took, f64)> {
     let cache = C::with_capacity(CAPACITY);
     if workload == Workload::Hits {
         for rank in 0..RESIDENT {
@@ -181,8 +176,8 @@ fn requests<C: MemoryRival<u64>>(
     workload: Workload,
     keys: &[u64],
     threads: usize,
-) -> Result<(f64, f64)> {
-    let (time, counts) = on_threads(threads, |thread| {
+) -> Result<(Took, f64)> {
+    let (took, counts) = on_threads(threads, |thread| {
         let keys = &keys[share(keys.len(), thread, threads)];
         Ok(match workload {
             Workload::Hits => hits(cache, keys),
@@ -195,7 +190,7 @@ fn requests<C: MemoryRival<u64>>(
     if wrong > 0 || (workload == Workload::Hits && hits < requests) {
         return Err(format!("{wrong} wrong values, {hits} hits of {requests}").into());
     }
-    Ok((time.as_secs_f64(), hits as f64 / requests as f64))
+    Ok((took, hits as f64 / requests as f64))
 }
 
 /// Counts hits and wrong values.

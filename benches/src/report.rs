@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::machine::Machine;
-use crate::timed::Spread;
+use crate::timed::{Spread, Took};
 
 /// The engine that ratios are taken of.
 pub const OURS: &str = "larder";
@@ -53,8 +53,37 @@ pub struct Row {
     /// each of which compares two runs that were close in time. For larder itself: compared
     /// with the fastest peer.
     pub larder_ratio: Option<Spread>,
+    /// Processor time per operation in ns, of the whole process: a median. It includes the
+    /// engine's own threads, and is less disturbed than `per_second` if others use the machine.
+    pub cpu_ns: f64,
     /// The share of requests that hit, if not all or none of them must.
     pub hit_ratio: Option<f64>,
+}
+
+impl Row {
+    /// From what each repeat of so many operations took.
+    #[must_use]
+    pub fn new(
+        engine: &'static str,
+        settings: &'static str,
+        operations: u64,
+        repeats: &[Took],
+    ) -> Self {
+        let operations = operations as f64;
+        let samples: Vec<f64> =
+            repeats.iter().map(|took| operations / took.wall.as_secs_f64()).collect();
+        let cpu_ns = repeats.iter().map(|took| took.cpu.as_secs_f64() * 1e9 / operations);
+        Self {
+            engine,
+            settings,
+            note: String::new(),
+            per_second: Spread::of(samples.iter().copied()),
+            cpu_ns: Spread::of(cpu_ns).median,
+            samples,
+            larder_ratio: None,
+            hit_ratio: None,
+        }
+    }
 }
 
 impl Group {
@@ -84,8 +113,8 @@ impl Group {
             if self.threads == 1 { "1 thread" } else { &format!("{} threads", self.threads) };
         println!("\n{}, {threads}, {} operations; {}", self.title, self.operations, self.regime);
         println!(
-            "  {:<14} {:>10} {:>21} {:>9}  {}",
-            "engine", "ops/s", "min – max", "ns/op", "larder is"
+            "  {:<14} {:>10} {:>21} {:>9} {:>9}  larder is",
+            "engine", "ops/s", "min – max", "ns/op", "CPU ns"
         );
         for row in &self.rows {
             let Spread { median, min, max } = row.per_second;
@@ -97,9 +126,10 @@ impl Group {
             let extra: Vec<String> = [ratio, hits].into_iter().flatten().collect();
             let note = if row.note.is_empty() { String::new() } else { format!(" ({})", row.note) };
             println!(
-                "  {:<14} {:>10} {range:>21} {ns:>9.0}  {}{note}",
+                "  {:<14} {:>10} {range:>21} {ns:>9.0} {:>9.0}  {}{note}",
                 row.engine,
                 short(median),
+                row.cpu_ns,
                 extra.join(", ")
             );
         }

@@ -7,15 +7,26 @@ use std::time::{Duration, Instant};
 use larder_rivals::Result;
 use serde::Serialize;
 
-/// Runs `work` on so many threads, numbered from 0, which begin together; the time from the
-/// first that begins to the last that is done, and what each returned.
+/// How long something took.
+#[derive(Debug, Clone, Copy)]
+pub struct Took {
+    /// From the first thread that began to the last that was done.
+    pub wall: Duration,
+    /// Processor time of the whole process, threads of the engine's own included. Tells more
+    /// than `wall` while other programs want the cores.
+    pub cpu: Duration,
+}
+
+/// Runs `work` on so many threads, numbered from 0, which begin together; how long that took,
+/// and what each returned.
 ///
 /// # Errors
 /// The first error of a thread.
 pub fn on_threads<T: Send>(
     threads: usize,
     work: impl Fn(usize) -> Result<T> + Sync,
-) -> Result<(Duration, Vec<T>)> {
+) -> Result<(Took, Vec<T>)> {
+    let cpu = cpu_time();
     let barrier = Barrier::new(threads);
     let run = |number| {
         barrier.wait();
@@ -27,6 +38,7 @@ pub fn on_threads<T: Send>(
         let handles: Vec<_> = (0..threads).map(|number| scope.spawn(move || run(number))).collect();
         handles.into_iter().map(thread::ScopedJoinHandle::join).collect()
     });
+    let cpu = cpu_time().saturating_sub(cpu);
     let mut results = Vec::new();
     let mut span: Option<(Instant, Instant)> = None;
     for outcome in done {
@@ -35,7 +47,13 @@ pub fn on_threads<T: Send>(
         span = Some(span.map_or((start, end), |(first, last)| (first.min(start), last.max(end))));
     }
     let (first, last) = span.ok_or("no threads were asked for")?;
-    Ok((last - first, results))
+    Ok((Took { wall: last - first, cpu }, results))
+}
+
+/// Processor time that this process has used.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// The part of `0..count` that falls to a thread.

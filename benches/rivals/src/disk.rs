@@ -24,7 +24,7 @@ pub trait DiskRival: Send + Sync {
     ///
     /// # Errors
     /// What the store says.
-    fn put_batch<'a>(&self, records: &mut dyn Iterator<Item = ([u8; 16], &'a [u8])>) -> Result<()>;
+    fn put_batch(&self, records: &mut dyn Iterator<Item = ([u8; 16], &[u8])>) -> Result<()>;
 
     /// Shows the value of a key, as a read of its own, and says whether there is one.
     ///

@@ -68,8 +68,8 @@ impl KeyBuf {
     #[inline]
     pub(crate) fn len(&mut self, mut len: usize) {
         loop {
-            #[expect(clippy::cast_possible_truncation, reason = "seven bits")]
-            let low = (len & 0x7f) as u8;
+            let [low, ..] = (len as u64).to_le_bytes();
+            let low = low & 0x7f;
             len >>= 7;
             if len == 0 {
                 return self.push(&[low]);

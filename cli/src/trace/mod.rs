@@ -43,7 +43,7 @@ pub(crate) enum Format {
     /// libCacheSim's records of 24 bytes
     #[value(name = "oracleGeneral", alias = "oraclegeneral", alias = "oracle")]
     OracleGeneral,
-    /// Lines of id[,size]
+    /// Lines of `id[,size]`
     Csv,
 }
 

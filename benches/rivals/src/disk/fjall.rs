@@ -48,7 +48,7 @@ impl DiskRival for Fjall {
         Ok(self.records.insert(key, value)?)
     }
 
-    fn put_batch<'a>(&self, records: &mut dyn Iterator<Item = ([u8; 16], &'a [u8])>) -> Result<()> {
+    fn put_batch(&self, records: &mut dyn Iterator<Item = ([u8; 16], &[u8])>) -> Result<()> {
         let mut batch = self.database.batch();
         for (key, value) in records {
             batch.insert(&self.records, &key[..], value);

@@ -70,7 +70,7 @@ impl DiskRival for Lmdb {
         Ok(writing.commit()?)
     }
 
-    fn put_batch<'a>(&self, records: &mut dyn Iterator<Item = ([u8; 16], &'a [u8])>) -> Result<()> {
+    fn put_batch(&self, records: &mut dyn Iterator<Item = ([u8; 16], &[u8])>) -> Result<()> {
         let mut writing = self.env.write_txn()?;
         for (key, value) in records {
             self.records.put(&mut writing, &key, value)?;

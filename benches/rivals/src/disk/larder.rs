@@ -36,7 +36,7 @@ impl DiskRival for Larder {
         if outcome.is_admitted() { Ok(()) } else { Err(format!("refused: {outcome:?}").into()) }
     }
 
-    fn put_batch<'a>(&self, records: &mut dyn Iterator<Item = ([u8; 16], &'a [u8])>) -> Result<()> {
+    fn put_batch(&self, records: &mut dyn Iterator<Item = ([u8; 16], &[u8])>) -> Result<()> {
         for (key, value) in records {
             self.put(&key, value)?;
         }

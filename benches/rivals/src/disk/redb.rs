@@ -56,7 +56,7 @@ impl DiskRival for Redb {
         Ok(writing.commit()?)
     }
 
-    fn put_batch<'a>(&self, records: &mut dyn Iterator<Item = ([u8; 16], &'a [u8])>) -> Result<()> {
+    fn put_batch(&self, records: &mut dyn Iterator<Item = ([u8; 16], &[u8])>) -> Result<()> {
         let writing = self.begin_write()?;
         let mut table = writing.open_table(RECORDS)?;
         for (key, value) in records {
