@@ -1,6 +1,8 @@
 //! What was stored is there when the directory is opened again, deadlines included, and
 //! namespaces stay apart.
 
+#![allow(clippy::unwrap_used, reason = "a test, helpers included")]
+
 mod common;
 
 use std::sync::Arc;
