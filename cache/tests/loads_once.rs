@@ -2,7 +2,7 @@
 //!
 //! Threads meet at barriers, so that every test is decided by order, not by time.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, reason = "a test, helpers included")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
