@@ -1,7 +1,7 @@
 //! The disk store: an append-only log of segments, and a mapped index over it.
 //!
 //! ```text
-//!            store.rs  what happens to a key
+//!   store.rs reading · change.rs changing · durable.rs syncing
 //!   ┌───────────┼─────────────┬──────────────┐
 //! lanes.rs   index.rs      reclaim.rs     open.rs, rebuild.rs
 //! writers    slots         rolling,       trust after a stop
@@ -21,8 +21,10 @@
 
 mod builder;
 mod cell;
+mod change;
 mod committed;
 mod counters;
+mod durable;
 mod external;
 mod file;
 mod growth;

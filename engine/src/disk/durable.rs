@@ -1,0 +1,64 @@
+//! Durability: syncing, and closing for good.
+//!
+//! A sync that fails is remembered for good: by the segment, which never again says that it is
+//! durable, and by the session, so that the next opening trusts nothing unsynced.
+
+use super::store::Store;
+use crate::error::{Error, Result};
+use crate::sync::Ordering;
+
+impl Store {
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.check_open()?;
+        self.sync_all()
+    }
+
+    fn sync_all(&self) -> Result<()> {
+        self.externals.sync(&*self.storage).inspect_err(|_| self.note_suspect())?;
+        self.sync_segments()?;
+        self.free_doomed()
+    }
+
+    /// Makes the records of all segments durable; all are tried, the first failure counts.
+    pub(super) fn sync_segments(&self) -> Result<()> {
+        let segments: Vec<_> = self.live.lock().values().cloned().collect();
+        let mut result = Ok(());
+        for segment in segments {
+            let synced = segment.sync(&*self.storage);
+            result = result.and(synced);
+        }
+        result.inspect_err(|_| self.note_suspect())
+    }
+
+    /// Remembers durably, as far as the disk still goes along, that write-back failed: what
+    /// the page cache holds cannot be trusted to be on disk.
+    pub(super) fn note_suspect(&self) {
+        if let Some(session) = self.file.session()
+            && !session.suspect
+        {
+            let session = larder_format::Session { suspect: true, ..session };
+            // The error that brought us here is what the caller gets.
+            let _ = self.file.write_session(&*self.storage, session);
+        }
+    }
+
+    pub(crate) fn close(&self) -> Result<()> {
+        // AcqRel: pairs with `check_open`; only one caller closes.
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Err(Error::Closed);
+        }
+        // Writers that were under way finish first.
+        let lanes = self.lanes.acquire_all();
+        self.sync_all()?;
+        let guard = &crossbeam_epoch::pin();
+        if !self.entries_exact {
+            // The next opening takes the count for exact. Relaxed: nobody changes it now.
+            let counted = self.index.count_values(guard);
+            self.file.entries().store(counted, Ordering::Relaxed);
+        }
+        self.index.sync(&*self.storage, guard)?;
+        drop(lanes);
+        let Some(session) = self.file.session() else { return Ok(()) };
+        self.file.write_session(&*self.storage, larder_format::Session { clean: true, ..session })
+    }
+}
