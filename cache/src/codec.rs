@@ -89,6 +89,13 @@ pub trait Codec<V>: Send + Sync + 'static {
         id == self.id()
     }
 
+    /// What memory is to hold of a value that was decoded, if not the value itself.
+    #[doc(hidden)]
+    fn to_keep(&self, value: &V) -> Option<V> {
+        let _ = value;
+        None
+    }
+
     /// The id to store beside this value, for codecs that have several.
     #[doc(hidden)]
     fn id_of(&self, value: &V) -> CodecId {
@@ -127,8 +134,9 @@ impl Error for CodecError {
 
 /// Bytes and strings as they are.
 ///
-/// A [`Value`] from disk stays a view of the mapped file if it has that file, or most of it, to
-/// itself; others are copied, so that a few bytes do not keep a whole segment.
+/// A [`Value`] is read from disk without a copy, as a view of the mapped file. Memory holds
+/// the view only of a value that fills most of its file; of others it holds a copy, so that a
+/// few bytes do not keep a whole segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Raw;
 
@@ -164,15 +172,46 @@ raw! {
     Box<[u8]>, AsRef::as_ref, |stored: &Value| Ok((**stored).into());
     Arc<[u8]>, AsRef::as_ref, |stored: &Value| Ok((**stored).into());
     String, String::as_bytes, text;
-    Value, AsRef::as_ref, |stored| Ok(own_if_small(stored));
 }
+
+/// A codec whose values are the engine's own.
+macro_rules! values {
+    ($codec:ty, $($rest:item)*) => {
+        impl Codec<Value> for $codec {
+            fn id(&self) -> CodecId {
+                CodecId::RAW
+            }
+
+            fn encode(&self, value: &Value, out: &mut Vec<u8>) -> Result<(), CodecError> {
+                out.extend_from_slice(value);
+                Ok(())
+            }
+
+            fn decode(&self, stored: &Value) -> Result<Value, CodecError> {
+                Ok(stored.clone())
+            }
+
+            fn encoded_len(&self, value: &Value) -> Result<usize, CodecError> {
+                Ok(value.len())
+            }
+
+            fn as_bytes<'v>(&self, value: &'v Value) -> Option<&'v [u8]> {
+                Some(value)
+            }
+
+            fn to_keep(&self, value: &Value) -> Option<Value> {
+                (value.pinned_len() > 2 * value.len() as u64).then(|| value.to_owned())
+            }
+
+            $($rest)*
+        }
+    };
+}
+
+values! { Raw, }
 
 fn text(stored: &Value) -> Result<String, CodecError> {
     std::str::from_utf8(stored).map(str::to_owned).map_err(CodecError::new)
-}
-
-pub(crate) fn own_if_small(stored: &Value) -> Value {
-    if stored.pinned_len() > 2 * stored.len() as u64 { stored.to_owned() } else { stored.clone() }
 }
 
 /// Serde types in the postcard format: compact, fast, specified, and no code runs when it is
@@ -328,27 +367,8 @@ fn raw_bytes<V: 'static>(value: &V) -> Option<&[u8]> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AsStored;
 
-impl Codec<Value> for AsStored {
-    fn id(&self) -> CodecId {
-        CodecId::RAW
-    }
-
-    fn encode(&self, value: &Value, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        out.extend_from_slice(value);
-        Ok(())
-    }
-
-    fn decode(&self, stored: &Value) -> Result<Value, CodecError> {
-        Ok(own_if_small(stored))
-    }
-
-    fn encoded_len(&self, value: &Value) -> Result<usize, CodecError> {
-        Ok(value.len())
-    }
-
-    fn as_bytes<'v>(&self, value: &'v Value) -> Option<&'v [u8]> {
-        Some(value)
-    }
+values! {
+    AsStored,
 
     fn accepts(&self, _: CodecId) -> bool {
         true

@@ -261,10 +261,14 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     }
 
     /// Puts what was found in the store into memory, if that takes no waiting.
-    fn promote(&self, lower: &Lower, key: &[u8], entry: &Arc<Entry<V>>) {
-        if !self.fits_memory(entry.weight) {
+    fn promote(&self, lower: &Lower, key: &[u8], found: &Arc<Entry<V>>) {
+        if !self.fits_memory(found.weight) {
             return;
         }
+        let entry = &match self.options.codec.to_keep(&found.value) {
+            None => Arc::clone(found),
+            Some(kept) => Entry::new(kept, found.expires_at_ms, found.version, found.weight, false),
+        };
         let Some(stripe) = self.stripes.try_lock(key) else { return };
         let unchanged = !self.is_clearing()
             && self.pending.get(key).is_none()

@@ -1,5 +1,7 @@
 //! What another codec, or another version of it, has written is a miss, never misread.
 
+#![allow(clippy::unwrap_used, reason = "a test, helpers included")]
+
 mod common;
 
 use std::sync::Arc;

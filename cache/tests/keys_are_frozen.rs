@@ -2,6 +2,8 @@
 //!
 //! Golden bytes, borrowed forms, and a crowd of keys that are easy to confuse.
 
+#![allow(clippy::unwrap_used, reason = "a test, helpers included")]
+
 mod common;
 
 use std::borrow::Cow;
@@ -56,6 +58,7 @@ fn golden_bytes() {
 }
 
 #[test]
+#[expect(clippy::needless_borrows_for_generic_args, reason = "borrowing is what is tested")]
 fn borrowed_forms_have_the_same_bytes() {
     assert_eq!(bytes("key"), bytes("key".to_owned()));
     assert_eq!(bytes("key"), bytes(Cow::Borrowed("key")));
@@ -64,7 +67,8 @@ fn borrowed_forms_have_the_same_bytes() {
     assert_eq!(bytes(&b"key"[..]), bytes(b"key".to_vec()));
     assert_eq!(bytes(&b"key"[..]), bytes(*b"key"));
     assert_eq!(bytes(&[1_u64, 2][..]), bytes(vec![1_u64, 2]));
-    assert_eq!(bytes(&&7_u32), bytes(7_u32));
+    let number = &&7_u32;
+    assert_eq!(bytes(number), bytes(7_u32));
     assert_eq!(bytes(("a", 1_u8)), bytes(("a".to_owned(), &1_u8)));
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Threads meet at barriers, so that every test is decided by order, not by time.
 
+#![allow(clippy::unwrap_used, reason = "a test, helpers included")]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};

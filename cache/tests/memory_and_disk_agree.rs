@@ -4,6 +4,8 @@
 //! neither below what they have seen nor below what had been acknowledged when they began. The
 //! store keeps everything, so that a miss of what is there is an error, too.
 
+#![allow(clippy::unwrap_used, reason = "a test, helpers included")]
+
 mod common;
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};

@@ -1,6 +1,8 @@
 //! What cannot be is refused with the option, the value and what would be accepted; a key that
 //! is too long, with its length and the limit.
 
+#![allow(clippy::unwrap_used, reason = "a test, helpers included")]
+
 mod common;
 
 use std::fs;

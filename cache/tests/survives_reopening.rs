@@ -1,6 +1,8 @@
 //! What was stored is there when the directory is opened again, deadlines included, and
 //! namespaces stay apart.
 
+#![allow(clippy::unwrap_used, reason = "a test, helpers included")]
+
 mod common;
 
 use std::sync::Arc;
@@ -218,7 +220,10 @@ fn a_mapped_value_outlives_the_cache() {
     let builder = Cache::<u8, larder::Value, _>::with_codec(larder::Raw);
     let cache = builder.disk(home.path().join("store")).build().unwrap();
     let view = cache.get(&1).unwrap().unwrap();
-    assert!(view.is_mapped());
+    assert!(view.is_mapped(), "read without a copy");
+    let kept = cache.get(&1).unwrap().unwrap();
+    assert!(!kept.is_mapped(), "memory does not keep a segment for it");
+    assert_eq!(kept, view);
     drop(cache);
     assert_eq!(&*view, &bytes[..]);
 }
