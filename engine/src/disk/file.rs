@@ -207,8 +207,10 @@ impl Storage for Directory {
             Err(fs::TryLockError::WouldBlock) => return Ok(None),
             Err(fs::TryLockError::Error(error)) => return Err(io("lock", error)),
         }
-        if !note.is_empty() {
-            // For people only: a note that cannot be written is no reason to fail.
+        let is_ours = file.metadata().is_ok_and(|found| found.nlink() == 1);
+        if is_ours && !note.is_empty() {
+            // For people only: a note that cannot be written is no reason to fail. A file that
+            // has another name as well may be someone's.
             let _ = file.set_len(0).and_then(|()| file.write_all_at(note.as_bytes(), 0));
         }
         Ok(Some(Box::new(LockFile(file))))
