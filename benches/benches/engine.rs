@@ -72,8 +72,9 @@ fn memory(criterion: &mut Criterion) {
             black_box(tier.get(number).expect("a hit"))
         });
     });
-    // New keys for ever: every insert evicts one.
-    let mut number = ENTRIES;
+    // New keys for ever, into a tier that is full: every insert evicts one.
+    let mut number = 3 * ENTRIES;
+    (ENTRIES..=number).for_each(insert);
     group.bench_function("insert_and_evict", |bencher| {
         bencher.iter(|| {
             number += 1;

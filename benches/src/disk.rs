@@ -86,7 +86,11 @@ pub fn workloads() -> Vec<&'static str> {
 pub fn run(options: &Options, groups: &mut Vec<Group>) -> Result<()> {
     let asked = |names: &[String], name| names.is_empty() || names.iter().any(|n| n == name);
     let mut engines = engines();
+    let known: Vec<_> = engines.iter().map(|engine| engine.name).collect();
     engines.retain(|engine| asked(&options.engines, engine.name));
+    if engines.is_empty() {
+        return Err(format!("no such engine: there are {}", known.join(", ")).into());
+    }
     for &(value_len, count) in &options.counts {
         let plan = Plan { count, value_len };
         let bench = Bench { options, plan, order: shuffled(count) };

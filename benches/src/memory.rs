@@ -100,6 +100,9 @@ pub fn run(options: &Options, groups: &mut Vec<Group>) -> Result<()> {
             .into_iter()
             .filter(|engine| asked(&options.engines, engine.name))
             .collect::<Vec<_>>();
+    if engines.is_empty() {
+        return Err("no such engine: there are larder, quick_cache, moka".into());
+    }
     for workload in [Workload::Hits, Workload::Zipf] {
         if asked(&options.only, workload.name()) {
             rounds(workload, options, &mut engines, groups)?;

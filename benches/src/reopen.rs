@@ -1,7 +1,7 @@
 //! Opening larder's disk store again: after a clean close, after SIGKILL, and with nothing
 //! trusted, as after a crash of the machine.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -147,7 +147,7 @@ fn fill_and_be_killed(dir: &Path, count: u64) -> Result<()> {
     let mut child = Command::new(std::env::current_exe()?)
         .args(["fill", "--count", &count.to_string(), "--dir"])
         .arg(dir)
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
     let mut said = String::new();
@@ -173,7 +173,7 @@ pub fn fill(dir: &Path, count: u64) -> Result<()> {
     }
     println!("{DONE}");
     std::io::stdout().flush()?;
-    loop {
-        std::thread::park();
-    }
+    // The parent never writes: this ends only if it died without killing us.
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    Err("nobody killed this process".into())
 }
