@@ -20,7 +20,7 @@ mod segment;
 use core::fmt;
 
 use crate::bytes::Reader;
-use crate::fields::{INDEX_HEADER, SESSION, SHARED, SUPERBLOCK};
+use crate::fields::{INDEX_HEADER, INDEX_WORDS, SESSION, SHARED, SUPERBLOCK};
 use crate::index::IndexHeader;
 use crate::layout::{
     ARRAY_MAGIC, BUCKET_SLOTS, EXTERNAL_MAGIC, EXTERNAL_TRAILER_LEN, INDEX_DATA, INDEX_HEADER_LEN,
@@ -167,7 +167,13 @@ impl<W: fmt::Write> Printer<'_, W> {
         self.title(format_args!("index file, {} bytes", self.bytes.len()))?;
         self.structure(&INDEX_HEADER, 0)?;
         let header = self.check(IndexHeader::decode_any(self.bytes))?;
-        self.zeros(INDEX_HEADER_LEN, INDEX_DATA)?;
+        let mut at = INDEX_HEADER_LEN;
+        for field in INDEX_WORDS.fields {
+            self.zeros(at, field.offset)?;
+            self.field(field, 0)?;
+            at = field.offset.saturating_add(field.len);
+        }
+        self.zeros(at, INDEX_DATA)?;
         let slots_end = header.map_or(self.bytes.len(), |header| header.moved_at());
         self.slots(INDEX_DATA, slots_end)?;
         let Some(header) = header else { return Ok(()) };

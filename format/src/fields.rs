@@ -4,9 +4,9 @@
 //! changed after the other and looks at which bytes change.
 
 use crate::layout::{
-    ARRAY_HEAD_LEN, BATCH_LEN, ENTRY_LEN, EXTERNAL_REF_LEN, EXTERNAL_TRAILER_LEN, INDEX_HEADER_LEN,
-    RECORD_HEADER_LEN, SEGMENT_COMMITTED, SEGMENT_HEADER_LEN, SEGMENT_STATE, SEGMENT_SYNCED,
-    SESSION_LEN, SHARED_AT, SHARED_DROPPED, SHARED_ENTRIES, SHARED_GENERATIONS,
+    ARRAY_HEAD_LEN, BATCH_LEN, ENTRY_LEN, EXTERNAL_REF_LEN, EXTERNAL_TRAILER_LEN, INDEX_EPOCH,
+    INDEX_HEADER_LEN, RECORD_HEADER_LEN, SEGMENT_COMMITTED, SEGMENT_HEADER_LEN, SEGMENT_STATE,
+    SEGMENT_SYNCED, SESSION_LEN, SHARED_AT, SHARED_DROPPED, SHARED_ENTRIES, SHARED_GENERATIONS,
     SHARED_NEXT_EXTERNAL, SHARED_NEXT_SEGMENT, SHARED_NEXT_SEQ, SUPERBLOCK_LEN, TRAILER_LEN,
 };
 
@@ -163,6 +163,13 @@ pub const SEGMENT_WORDS: Structure = Structure {
     ],
 };
 
+/// The word of an index's header page that changes, from the start of the file.
+pub const INDEX_WORDS: Structure = Structure {
+    name: "index words",
+    len: INDEX_EPOCH + 8,
+    fields: &[f(INDEX_EPOCH, 8, "epoch", Show::Number)],
+};
+
 /// See [`RecordHeader`](crate::RecordHeader).
 pub const RECORD: Structure = Structure {
     name: "record header",
@@ -305,7 +312,7 @@ pub const ARRAY_HEAD: Structure = Structure {
 };
 
 /// Every structure, in the order of the document.
-pub const ALL: [Structure; 13] = [
+pub const ALL: [Structure; 14] = [
     SUPERBLOCK,
     SESSION,
     SHARED,
@@ -316,6 +323,7 @@ pub const ALL: [Structure; 13] = [
     TRAILER,
     BATCH,
     INDEX_HEADER,
+    INDEX_WORDS,
     EXTERNAL_REF,
     EXTERNAL_TRAILER,
     ARRAY_HEAD,

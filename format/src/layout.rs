@@ -91,6 +91,9 @@ pub const CHUNK: usize = 64 << 10;
 pub const INDEX_MAGIC: [u8; 4] = *b"LIDX";
 /// Encoded length of an index header.
 pub const INDEX_HEADER_LEN: usize = 128;
+/// Mutable word: the epoch of the session that last opened the index. One from before the last
+/// session is an old copy.
+pub const INDEX_EPOCH: usize = 256;
 /// Where the first page of buckets starts.
 pub const INDEX_DATA: usize = PAGE;
 /// Slots in a bucket: one cache line of 64-bit words.

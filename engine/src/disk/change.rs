@@ -236,7 +236,7 @@ impl Store {
             match slots.publish(hash, slot, seq, |slot| self.judge(slot, key, guard)) {
                 Ok(published) => break published,
                 // The page has moved since: the next look finds where.
-                Err(Blocked::Frozen) => {}
+                Err(Blocked::Frozen) => self.index.thaw_strays(hash),
                 Err(Blocked::Full) => self.make_place(hash, guard)?,
             }
         };

@@ -58,7 +58,11 @@ impl Store {
         }
         self.index.sync(&*self.storage, guard)?;
         drop(lanes);
-        let Some(session) = self.file.session() else { return Ok(()) };
-        self.file.write_session(&*self.storage, larder_format::Session { clean: true, ..session })
+        if let Some(session) = self.file.session() {
+            let session = larder_format::Session { clean: true, ..session };
+            self.file.write_session(&*self.storage, session)?;
+        }
+        self.file.unlock();
+        Ok(())
     }
 }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use crossbeam_epoch::Guard;
 use larder_format::IndexHeader;
-use larder_format::layout::INDEX_HEADER_LEN;
+use larder_format::layout::{INDEX_EPOCH, INDEX_HEADER_LEN};
 use parking_lot::Mutex;
 
 use super::cell::EpochCell;
@@ -29,6 +29,7 @@ use super::moving::{has_moved, move_page};
 use super::storage::{File, Storage, give_birth};
 use super::usage::Usage;
 use crate::error::{Error, Result};
+use crate::sync::Ordering;
 
 /// The name of a generation's file.
 pub(crate) fn file_name(generation: u32) -> String {
@@ -85,6 +86,18 @@ impl IndexFile {
 
     const fn len(&self) -> u64 {
         self.header.file_len() as u64
+    }
+
+    /// The epoch of the session that opened it last.
+    pub(crate) fn epoch(&self) -> u64 {
+        // Relaxed: read by openings, which have the store to themselves, and under the growth
+        // lock.
+        self.slots.word(INDEX_EPOCH).load(Ordering::Relaxed)
+    }
+
+    fn set_epoch(&self, epoch: u64) {
+        // Relaxed: as for `epoch`.
+        self.slots.word(INDEX_EPOCH).store(epoch, Ordering::Relaxed);
     }
 
     /// Whether page `page` of the generation before is here.
@@ -176,6 +189,13 @@ impl Index {
         self.pair.load(guard).expect("set in `new`, and replaced by a pair only")
     }
 
+    /// Sees to slots that are frozen in the newest generation, where nothing ever freezes them:
+    /// they are damaged, and would stop every writer of their keys.
+    pub(crate) fn thaw_strays(&self, hash: u64) {
+        // Under the growth lock, so that nobody begins to move out of this generation.
+        self.mover.lock().new.slots.thaw(hash);
+    }
+
     /// Starts a new generation, twice as large, unless one is being moved already or the
     /// tags are used up.
     pub(crate) fn grow(&self, storage: &dyn Storage, guard: &Guard) -> Result<Step> {
@@ -187,6 +207,7 @@ impl Index {
         let Some(geometry) = header.geometry.doubled() else { return Ok(Step::Same) };
         let generation = header.generation.wrapping_add(1).max(1);
         let new = IndexFile::create(storage, IndexHeader { generation, geometry, ..header })?;
+        new.set_epoch(mover.new.epoch());
         let new = Arc::new(new);
         self.usage.add(new.len());
         let old = Some(std::mem::replace(&mut mover.new, Arc::clone(&new)));
@@ -236,6 +257,15 @@ impl Index {
             let path = || storage.path(&file_name(index.number()));
             index.file.sync().map_err(|error| Error::io("sync", &path(), error))
         })
+    }
+
+    /// Marks the generations in use as those of a session.
+    pub(crate) fn set_epoch(&self, epoch: u64) {
+        let mover = self.mover.lock();
+        mover.new.set_epoch(epoch);
+        if let Some(old) = &mover.old {
+            old.set_epoch(epoch);
+        }
     }
 
     /// Number of slots of the generation in use.

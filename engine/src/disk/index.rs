@@ -302,6 +302,17 @@ impl<W: Words> Generation<W> {
             .min_by_key(|(_, slot)| (slot.state() == SlotState::Value, slot.freq()))
     }
 
+    /// Thaws the candidate slots of a key. Only for a generation that nobody moves out of:
+    /// there they look frozen because the file is damaged.
+    pub(crate) fn thaw(&self, hash: u64) {
+        for at in self.candidates(hash) {
+            let slot = self.load(at);
+            if slot.is_frozen() {
+                self.swap(at, slot, slot.thaw());
+            }
+        }
+    }
+
     /// Number of slots of a page, frozen or not, that hold a value.
     pub(crate) fn count_values(&self, page: usize) -> u64 {
         let slots = (0..PAGE_SLOTS).map(|i| self.load(Self::slot_at(page, i)));

@@ -146,6 +146,9 @@ impl Store {
             opened_ms: now_ms,
             pid: std::process::id(),
         };
+        // First, so that the index is never older than the session: a process that dies in
+        // between leaves one that is ahead by one.
+        self.index.set_epoch(session.epoch);
         self.file.write_session(&*self.storage, session)?;
         // Sequence 0 is no sequence.
         self.file.next_seq().store(session.first_seq() + 1, Ordering::Relaxed);
@@ -267,11 +270,16 @@ fn open_index(
     let word = file.generations().load(Ordering::Acquire);
     let [new, old] = [word & 0xFFFF_FFFF, word >> 32].map(|n| u32::try_from(n).unwrap_or(0));
     let uuid = &file.superblock().uuid;
-    let Some(new) = IndexFile::open(storage, uuid, new)? else { return Ok(None) };
+    // An index from before the last session is an old copy that somebody put back.
+    let open = |generation| -> Result<_> {
+        let index = IndexFile::open(storage, uuid, generation)?;
+        Ok(index.filter(|index| index.epoch() >= file.last_epoch()))
+    };
+    let Some(new) = open(new)? else { return Ok(None) };
     if old == 0 {
         return Ok(Some((new, None)));
     }
-    Ok(IndexFile::open(storage, uuid, old)?.map(|old| (new, Some(old))))
+    Ok(open(old)?.map(|old| (new, Some(old))))
 }
 
 /// An empty index with room for what the segments hold, above all generations there were.

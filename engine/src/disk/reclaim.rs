@@ -277,6 +277,7 @@ impl Store {
                 return Some(old);
             }
             // Its page has moved to the next generation, or it was replaced: look again.
+            self.index.thaw_strays(hash);
         }
     }
 

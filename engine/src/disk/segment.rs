@@ -105,6 +105,10 @@ impl Segment {
                 | FormatError::Version { .. }
                 | FormatError::Truncated { .. }),
             ) => return Err(Error::format(&path, error)),
+            // Not a byte of ours, as far as can be seen: somebody else's file.
+            Err(error) if !has_record(&*file, uuid, id) => {
+                return Err(Error::format(&path, error));
+            }
             Err(error) => {
                 let made_up = SegmentHeader {
                     uuid: *uuid,
@@ -371,6 +375,19 @@ impl<'a> Record<'a> {
             intact
         })
     }
+}
+
+/// Whether a segment's file begins with a record of this very segment.
+fn has_record(file: &dyn File, uuid: &[u8; 16], id: u64) -> bool {
+    let mut bytes =
+        [0; larder_format::layout::RECORD_HEADER_LEN + larder_format::layout::RECORD_EXTENSION_MAX];
+    let at = SEGMENT_DATA as u64;
+    // The checksum is looked at first; that the rest is not in the buffer is found after it.
+    file.read_at(&mut bytes, at).is_ok()
+        && matches!(
+            RecordHeader::decode(&bytes, Salt::new(uuid, id), at),
+            Ok(_) | Err(FormatError::Truncated { .. })
+        )
 }
 
 /// What is to be appended.

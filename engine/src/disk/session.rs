@@ -29,7 +29,8 @@ pub(crate) struct StoreFile {
     superblock: Superblock,
     /// Newest first.
     sessions: Mutex<Vec<(usize, Session)>>,
-    _locks: [Box<dyn Guard>; 2],
+    /// Gone once the store is closed.
+    locks: Mutex<Vec<Box<dyn Guard>>>,
 }
 
 impl StoreFile {
@@ -107,9 +108,9 @@ impl StoreFile {
             }
         }
         sessions.sort_by_key(|(_, session)| std::cmp::Reverse(session.epoch));
-        let locks = [store_lock, process_lock];
+        let locks = Mutex::new(vec![store_lock, process_lock]);
         let sessions = Mutex::new(sessions);
-        Ok((Self { file, map, superblock, sessions, _locks: locks }, created))
+        Ok((Self { file, map, superblock, sessions, locks }, created))
     }
 
     pub(crate) const fn superblock(&self) -> &Superblock {
@@ -149,6 +150,11 @@ impl StoreFile {
         sessions.retain(|(at, _)| *at != slot);
         sessions.insert(0, (slot, session));
         Ok(())
+    }
+
+    /// Lets others open the store. Nothing may be written afterwards.
+    pub(crate) fn unlock(&self) {
+        self.locks.lock().clear();
     }
 
     /// The current session.
