@@ -1,6 +1,6 @@
 //! What another codec, or another version of it, has written is a miss, never misread.
 
-#![allow(clippy::unwrap_used, reason = "a test, helpers included")]
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 mod common;
 

@@ -1,7 +1,7 @@
 //! The composition keeps the contract that its parts keep: the same suite, over a map and over
 //! a disk, in both modes, with memory for everything and with hardly any.
 
-#![allow(clippy::unwrap_used, reason = "a test, helpers included")]
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 mod common;
 

@@ -1,7 +1,7 @@
 //! A store that fails is a miss and a state, never an error unless asked for, and never a
 //! wrong value.
 
-#![allow(clippy::unwrap_used, reason = "a test, helpers included")]
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 mod common;
 

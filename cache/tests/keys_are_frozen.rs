@@ -58,6 +58,7 @@ fn golden_bytes() {
 }
 
 #[test]
+#[expect(clippy::needless_borrows_for_generic_args, reason = "borrowing is what is tested")]
 fn borrowed_forms_have_the_same_bytes() {
     assert_eq!(bytes("key"), bytes("key".to_owned()));
     assert_eq!(bytes("key"), bytes(Cow::Borrowed("key")));

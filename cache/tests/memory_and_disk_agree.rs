@@ -4,7 +4,7 @@
 //! neither below what they have seen nor below what had been acknowledged when they began. The
 //! store keeps everything, so that a miss of what is there is an error, too.
 
-#![allow(clippy::unwrap_used, reason = "a test, helpers included")]
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 mod common;
 

@@ -1,7 +1,7 @@
 //! What cannot be is refused with the option, the value and what would be accepted; a key that
 //! is too long, with its length and the limit.
 
-#![allow(clippy::unwrap_used, reason = "a test, helpers included")]
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 mod common;
 

@@ -1,7 +1,7 @@
 //! What was stored is there when the directory is opened again, deadlines included, and
 //! namespaces stay apart.
 
-#![allow(clippy::unwrap_used, reason = "a test, helpers included")]
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 mod common;
 

@@ -7,8 +7,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The only files with unsafe code.
-const UNSAFE: [&str; 3] =
-    ["engine/src/disk/cell.rs", "engine/src/disk/heap.rs", "engine/src/disk/map.rs"];
+const UNSAFE: [&str; 4] = [
+    "engine/src/disk/cell.rs",
+    "engine/src/disk/heap.rs",
+    "engine/src/disk/map.rs",
+    "engine/src/models/rig.rs",
+];
 /// Lines of code in a file, tests left out.
 const LINES_MAX: usize = 600;
 

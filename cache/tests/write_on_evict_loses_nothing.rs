@@ -1,7 +1,7 @@
 //! In write-on-evict mode a value is always in memory, on its way, or in the store, and what
 //! was replaced or removed does not come back from there.
 
-#![allow(clippy::unwrap_used, reason = "a test, helpers included")]
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 mod common;
 

@@ -14,21 +14,46 @@
 //! Data flows one way: `larder-format` knows bytes, this crate knows engines, and `larder`
 //! composes them into the cache that people embed.
 
+#![cfg_attr(
+    loom,
+    allow(dead_code, unused_imports, reason = "models use a part, and the store is not there")
+)]
+
 pub mod clock;
-#[cfg(feature = "conformance")]
+#[cfg(all(feature = "conformance", not(loom)))]
 pub mod conformance;
+#[cfg(not(loom))]
 mod disk;
+#[cfg(not(loom))]
 pub mod engine;
 pub mod error;
+#[cfg(not(loom))]
 pub mod memory;
 pub mod stats;
 mod sync;
+#[cfg(not(loom))]
 pub mod value;
 
+#[cfg(all(test, loom))]
+mod models;
+
+/// Under a model checker: the protocols, over its atomics.
+#[cfg(all(test, loom))]
+mod disk {
+    pub(crate) mod cell;
+    pub(crate) mod committed;
+    pub(crate) mod in_flight;
+    pub(crate) mod index;
+    pub(crate) mod moving;
+}
+
 pub use clock::{Clock, ManualClock, SystemClock};
+#[cfg(not(loom))]
 pub use disk::{Disk, DiskBuilder, Finding, VerifyReport};
+#[cfg(not(loom))]
 pub use engine::{Durability, Engine, Outcome, Put, Rejection, Ttl};
 pub use error::{Error, Result};
 pub use larder_format::CodecId;
 pub use stats::{Health, Recovery, Stats};
+#[cfg(not(loom))]
 pub use value::{Meta, Value};

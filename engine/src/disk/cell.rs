@@ -13,7 +13,7 @@ use std::fmt;
 
 use crossbeam_epoch::{Atomic, Guard, Owned, Shared};
 
-use crate::sync::Ordering;
+use crate::sync::{Ordering, Site};
 
 /// A place for one value or none.
 pub(crate) struct EpochCell<T>(Atomic<T>);
@@ -28,7 +28,7 @@ impl<T: Send + Sync + 'static> EpochCell<T> {
     #[inline]
     pub(crate) fn load<'g>(&self, guard: &'g Guard) -> Option<&'g T> {
         // Acquire: pairs with the swap in `replace`.
-        let shared = self.0.load(Ordering::Acquire, guard);
+        let shared = self.0.load(Site::CellLoad.is(Ordering::Acquire), guard);
         // SAFETY: the pointer is null or came from an `Owned` in `replace`, was published by
         // Release, and is not freed while `guard` is pinned (invariant 1).
         unsafe { shared.as_ref() }
@@ -38,7 +38,7 @@ impl<T: Send + Sync + 'static> EpochCell<T> {
     pub(crate) fn replace(&self, value: Option<T>, guard: &Guard) {
         let new = value.map_or(Shared::null(), |value| Owned::new(value).into_shared(guard));
         // AcqRel: Release for `load`; Acquire to drop what another thread put here.
-        let old = self.0.swap(new, Ordering::AcqRel, guard);
+        let old = self.0.swap(new, Site::CellReplace.is(Ordering::AcqRel), guard);
         if !old.is_null() {
             // SAFETY: the swap took it out of the only place where it could be found, and
             // only the thread that swapped it out gets here.

@@ -7,30 +7,28 @@
 //!
 //! # Invariants
 //! 1. A page is moved in full under the growth lock: freeze each slot, store its thawed form
-//!    in g + 1, then set the page's moved bit. Every step can be done again after a crash.
+//!    in g + 1, then set the page's moved bit (`moving.rs`). Every step can be done again
+//!    after a crash.
 //! 2. Until the moved bit is set nobody but the mover touches the page's two halves in g + 1.
 //! 3. Readers of a page use g while its moved bit is unset and g + 1 from then on. A reader
 //!    that saw it unset reads frozen slots: the state as of the freeze, which was current
 //!    after the read began.
 //! 4. Writers of a page make sure that it is moved before they touch g + 1.
-//!
-//! # Orderings
-//! The moved bit is set by Release and read by Acquire: who sees it sees the slots.
 
 use std::sync::Arc;
 
 use crossbeam_epoch::Guard;
-use larder_format::layout::{BUCKET_SLOTS, INDEX_HEADER_LEN, PAGE_BUCKETS};
-use larder_format::{Geometry, IndexHeader, Slot};
+use larder_format::IndexHeader;
+use larder_format::layout::INDEX_HEADER_LEN;
 use parking_lot::Mutex;
 
 use super::cell::EpochCell;
 use super::index::Generation;
 use super::map::Map;
+use super::moving::{has_moved, move_page};
 use super::storage::{File, Storage, give_birth};
 use super::usage::Usage;
 use crate::error::{Error, Result};
-use crate::sync::{Ordering, Words};
 
 /// The name of a generation's file.
 pub(crate) fn file_name(generation: u32) -> String {
@@ -92,15 +90,12 @@ impl IndexFile {
     /// Whether page `page` of the generation before is here.
     #[inline]
     fn has_moved(&self, page: usize) -> bool {
-        let at = self.header.moved_at() + page / 64 * 8;
-        // Acquire: pairs with `set_moved`; who sees the bit sees the slots (invariant 3).
-        self.slots.words().word(at).load(Ordering::Acquire) >> (page % 64) & 1 == 1
+        has_moved(&self.slots, self.header.moved_at(), page)
     }
 
-    fn set_moved(&self, page: usize) {
-        let at = self.header.moved_at() + page / 64 * 8;
-        // Release: pairs with `has_moved`.
-        self.slots.words().word(at).fetch_or(1 << (page % 64), Ordering::Release);
+    /// Moves a page of the generation before here. The caller holds the growth lock.
+    fn take_page(&self, old: &Self, page: usize) {
+        move_page(&old.slots, &self.slots, self.header.moved_at(), page);
     }
 }
 
@@ -214,14 +209,14 @@ impl Index {
         let Some(old) = mover.old.clone() else { return Step::Same };
         let pages = old.slots.geometry().pages();
         if let Some(page) = page {
-            move_page(&old, &mover.new, page);
+            mover.new.take_page(&old, page);
             return Step::Same;
         }
         while mover.next_page < pages && mover.new.has_moved(mover.next_page) {
             mover.next_page += 1;
         }
         if mover.next_page < pages {
-            move_page(&old, &mover.new, mover.next_page);
+            mover.new.take_page(&old, mover.next_page);
             mover.next_page += 1;
             return Step::Same;
         }
@@ -272,28 +267,4 @@ impl Index {
             })
             .sum()
     }
-}
-
-/// Moves one page, unless it is moved. The caller holds the growth lock.
-fn move_page(old: &IndexFile, new: &IndexFile, page: usize) {
-    if new.has_moved(page) {
-        return;
-    }
-    let geometry: Geometry = old.slots.geometry();
-    for number in 0..PAGE_BUCKETS * BUCKET_SLOTS {
-        let at = Generation::<Map>::slot_at(page, number);
-        let frozen = loop {
-            let slot = old.slots.load(at);
-            if slot.is_frozen() || old.slots.swap(at, slot, slot.freeze()) {
-                break slot.freeze();
-            }
-        };
-        let thawed = if frozen.is_frozen() { frozen.thaw() } else { Slot::EMPTY };
-        let target = Generation::<Map>::slot_at(geometry.split_page(page, thawed), number);
-        if thawed != Slot::EMPTY {
-            // Relaxed: nobody looks here before the moved bit is set by Release (invariant 2).
-            new.slots.word(target).store(thawed.to_bits(), Ordering::Relaxed);
-        }
-    }
-    new.set_moved(page);
 }

@@ -20,11 +20,15 @@
 //!
 //! Not here: where generations come from and go to (`growth.rs`), records (`segment.rs`).
 
-use larder_format::layout::{BUCKET_SLOTS, INDEX_DATA, PAGE, PAGE_BUCKETS};
+#[cfg(not(loom))]
+use larder_format::layout::{BUCKET_SLOTS, PAGE_BUCKETS};
+use larder_format::layout::{INDEX_DATA, PAGE};
 use larder_format::slot::buckets;
 use larder_format::{Geometry, Slot, SlotState};
 
-use crate::sync::{AtomicU64, Ordering, Words, fence};
+#[cfg(loom)]
+use crate::models::{BUCKET_SLOTS, PAGE_BUCKETS};
+use crate::sync::{AtomicU64, Ordering, Site, Words, fence};
 
 /// What the record says that a slot points to.
 #[derive(Debug)]
@@ -85,6 +89,9 @@ pub(crate) struct Generation<W> {
     geometry: Geometry,
 }
 
+/// Slots of a page.
+pub(crate) const PAGE_SLOTS: usize = PAGE_BUCKETS * BUCKET_SLOTS;
+
 /// Candidate slots of a key.
 const CANDIDATES: usize = 2 * BUCKET_SLOTS;
 
@@ -96,10 +103,6 @@ impl<W: Words> Generation<W> {
 
     pub(crate) const fn geometry(&self) -> Geometry {
         self.geometry
-    }
-
-    pub(crate) const fn words(&self) -> &W {
-        &self.words
     }
 
     /// The word at `at` bytes from the start of the file.
@@ -116,8 +119,9 @@ impl<W: Words> Generation<W> {
     /// Where the candidate slots of a hash are.
     #[inline]
     fn candidates(&self, hash: u64) -> [usize; CANDIDATES] {
-        let page = Self::slot_at(self.geometry.page(hash), 0);
-        let [first, second] = buckets(hash).map(|bucket| page + bucket * (PAGE / PAGE_BUCKETS));
+        let page = self.geometry.page(hash);
+        let [first, second] =
+            buckets(hash).map(|bucket| Self::slot_at(page, bucket * BUCKET_SLOTS));
         std::array::from_fn(|i| {
             if i < BUCKET_SLOTS { first + i * 8 } else { second + (i - BUCKET_SLOTS) * 8 }
         })
@@ -127,7 +131,7 @@ impl<W: Words> Generation<W> {
     pub(crate) fn load(&self, at: usize) -> Slot {
         // Acquire: pairs with the Release of whoever published the slot; the record that it
         // points to is complete (invariant 1).
-        Slot::from_bits(self.word(at).load(Ordering::Acquire))
+        Slot::from_bits(self.word(at).load(Site::SlotLoad.is(Ordering::Acquire)))
     }
 
     /// Changes a slot, unless it changed meanwhile.
@@ -135,9 +139,9 @@ impl<W: Words> Generation<W> {
     pub(crate) fn swap(&self, at: usize, old: Slot, new: Slot) -> bool {
         // AcqRel: Release publishes the record behind `new`; Acquire orders this writer after
         // the one whose slot it replaces. On failure nothing is read from the word.
-        self.word(at)
-            .compare_exchange(old.to_bits(), new.to_bits(), Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok()
+        let success = Site::SlotSwap.is(Ordering::AcqRel);
+        let word = self.word(at);
+        word.compare_exchange(old.to_bits(), new.to_bits(), success, Ordering::Relaxed).is_ok()
     }
 
     /// Changes a slot that points to the place of `old`, whatever its hits are by now. Returns
@@ -264,7 +268,7 @@ impl<W: Words> Generation<W> {
             let mut entries = value(slot) - value(old);
             // SeqCst: two writers that insert one key in two places both insert, fence and
             // look; at least one sees the other's slot.
-            fence(Ordering::SeqCst);
+            fence(Site::InsertFence.is(Ordering::SeqCst));
             let mut winner = None;
             let mut replaced = None;
             for other_at in self.candidates(hash) {
@@ -300,8 +304,38 @@ impl<W: Words> Generation<W> {
 
     /// Number of slots of a page, frozen or not, that hold a value.
     pub(crate) fn count_values(&self, page: usize) -> u64 {
-        let slots = (0..PAGE_BUCKETS * BUCKET_SLOTS).map(|i| self.load(Self::slot_at(page, i)));
+        let slots = (0..PAGE_SLOTS).map(|i| self.load(Self::slot_at(page, i)));
         slots.filter(|slot| slot.state() == SlotState::Value).count() as u64
+    }
+}
+
+/// The newest record of a key, in the generation that `slots` says is the one to read.
+///
+/// A segment goes once no slot points to it. A reader that loaded a slot before may find the
+/// segment gone, although the record was only moved or replaced: it has to look again, unless
+/// the slot is still the same, left behind by a process that died.
+#[inline]
+pub(crate) fn lookup<'g, W: Words + 'g, T>(
+    slots: impl Fn() -> &'g Generation<W>,
+    hash: u64,
+    mut judge: impl FnMut(Slot) -> Verdict<T>,
+) -> Option<Found<T>> {
+    let mut gone_before: Option<Slot> = None;
+    loop {
+        let mut gone: Option<Slot> = None;
+        let found = slots().find(hash, |slot| {
+            let verdict = judge(slot);
+            if matches!(verdict, Verdict::Gone) {
+                gone = Some(slot);
+            }
+            verdict
+        });
+        match gone {
+            Some(gone) if gone_before.is_none_or(|before| !before.same_place(gone)) => {
+                gone_before = Some(gone);
+            }
+            _ => return found,
+        }
     }
 }
 

@@ -7,29 +7,22 @@
 //! # Invariants
 //! 1. A sequence number is drawn, its record appended to the lane's open segment, and its slot
 //!    published, all under the lane's lock.
-//! 2. While that goes on, the lane's `in_flight` word is no larger than the number drawn.
+//! 2. While that goes on, the lane's word says so (`in_flight.rs`).
 //! 3. Locks are taken in this order: lane, reclaim, live. Nobody waits for a second lane while
 //!    holding one, except `clear` and `close`, which take all of them in order.
-//!
-//! # Orderings
-//! `enter` stores, then fences (SeqCst), before the number is drawn; `none_before` fences
-//! before it loads. Of a writer that enters and a remover that looks, at least one is seen: a
-//! writer that the remover misses draws its number after the remover drew its own.
 
 use parking_lot::{Mutex, MutexGuard};
 
+use super::in_flight::{InFlight, WriterWord, none_before};
 use super::segment::Writer;
-use crate::sync::{AtomicU64, AtomicUsize, Ordering, fence};
-
-/// `in_flight` of a lane where nobody writes.
-const IDLE: u64 = u64::MAX;
+use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
 /// One lane.
 #[derive(Debug)]
 #[repr(align(128))]
 struct Lane {
     open: Mutex<Option<Writer>>,
-    in_flight: AtomicU64,
+    in_flight: WriterWord,
 }
 
 /// All lanes of a store.
@@ -43,12 +36,12 @@ pub(crate) struct Lanes {
 pub(crate) struct Held<'a> {
     pub(crate) number: u32,
     pub(crate) writer: MutexGuard<'a, Option<Writer>>,
-    in_flight: &'a AtomicU64,
+    in_flight: &'a WriterWord,
 }
 
 impl Lanes {
     pub(crate) fn new(count: usize) -> Self {
-        let lane = |_| Lane { open: Mutex::new(None), in_flight: AtomicU64::new(IDLE) };
+        let lane = |_| Lane { open: Mutex::new(None), in_flight: WriterWord::new() };
         Self { lanes: (0..count.max(1)).map(lane).collect() }
     }
 
@@ -76,10 +69,7 @@ impl Lanes {
 
     /// Whether no writer is under way with a number below `seq`.
     pub(crate) fn none_before(&self, seq: u64) -> bool {
-        // SeqCst: pairs with the fence in `enter`, see the module's orderings.
-        fence(Ordering::SeqCst);
-        // Acquire: pairs with the Release in `leave`; what that writer published is seen.
-        self.lanes.iter().all(|lane| lane.in_flight.load(Ordering::Acquire) > seq)
+        none_before(self.lanes.iter().map(|lane| &lane.in_flight), seq)
     }
 
     /// Opens a lane with a segment that an earlier process left open.
@@ -95,23 +85,7 @@ impl<'a> Held<'a> {
     /// Draws a sequence number. Until the guard is dropped, others know that a writer with
     /// this number is under way.
     pub(crate) fn enter(&self, next_seq: &AtomicU64) -> (u64, InFlight<'a>) {
-        // Relaxed: the fence orders it. The value is a lower bound of what is drawn below.
-        self.in_flight.store(next_seq.load(Ordering::Relaxed), Ordering::Relaxed);
-        // SeqCst: pairs with the fence in `none_before`.
-        fence(Ordering::SeqCst);
-        // Relaxed: only distinctness and growth count; records carry the number themselves.
-        (next_seq.fetch_add(1, Ordering::Relaxed), InFlight(self.in_flight))
-    }
-}
-
-/// Says that a writer is under way.
-#[derive(Debug)]
-pub(crate) struct InFlight<'a>(&'a AtomicU64);
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        // Release: pairs with `none_before`; the slot was published before.
-        self.0.store(IDLE, Ordering::Release);
+        self.in_flight.enter(next_seq)
     }
 }
 

@@ -15,9 +15,7 @@
 //! is the meaning of bytes that are checked anyway; a file cut short behind our back raises
 //! SIGBUS.
 //!
-//! # Orderings
-//! `commit` is Release, `committed` Acquire; they pair on the committed word, also between
-//! processes: who sees the word sees every byte below it.
+//! Not here: the orderings of the committed word and of the right to append (`committed.rs`).
 
 use std::fmt;
 use std::ops::Range;
@@ -27,8 +25,9 @@ use std::sync::Arc;
 use larder_format::Committed;
 use larder_format::layout::{ENTRY_LEN, SEGMENT_COMMITTED, SEGMENT_DATA, TRAILER_LEN, UNIT};
 
+use super::committed::{AppendRight, CommittedWord};
 use super::storage::File;
-use crate::sync::{AtomicBool, AtomicU64, Ordering, Words};
+use crate::sync::{AtomicU64, Words};
 
 /// What keeps mapped memory in place.
 pub(crate) trait Backing: Send + Sync {}
@@ -127,21 +126,23 @@ pub(crate) struct Region {
     file: Arc<dyn File>,
     /// The length that the header states; the map is shorter if the file was cut.
     nominal: usize,
-    appending: AtomicBool,
+    appending: AppendRight,
 }
 
 impl Region {
     /// A region over a segment file whose header says `nominal` bytes.
-    pub(crate) const fn new(map: Map, file: Arc<dyn File>, nominal: usize) -> Self {
-        Self { map, file, nominal, appending: AtomicBool::new(false) }
+    pub(crate) fn new(map: Map, file: Arc<dyn File>, nominal: usize) -> Self {
+        Self { map, file, nominal, appending: AppendRight::new() }
+    }
+
+    fn committed_word(&self) -> CommittedWord<'_> {
+        CommittedWord::new(self.map.word(SEGMENT_COMMITTED))
     }
 
     /// How much counts. A word that cannot be is taken for nothing.
     #[inline]
     pub(crate) fn committed(&self) -> Committed {
-        // Acquire: pairs with the Release in `commit`; whoever sees the word sees the bytes.
-        let bits = self.map.word(SEGMENT_COMMITTED).load(Ordering::Acquire);
-        let committed = Committed::from_bits(bits);
+        let committed = self.committed_word().load();
         if committed.fits(self.nominal) { committed } else { Committed::EMPTY }
     }
 
@@ -198,23 +199,19 @@ impl Region {
     /// Declares that nothing is committed, because the word cannot be trusted after the
     /// machine stopped. For recovery, before anyone reads.
     pub(crate) fn distrust(&self) {
-        // Relaxed: recovery has the region to itself.
-        self.map.word(SEGMENT_COMMITTED).store(Committed::EMPTY.to_bits(), Ordering::Relaxed);
+        self.committed_word().reset(Committed::EMPTY);
     }
 
     /// Declares that everything up to `tail` is committed and that there is no footer. For
     /// recovery of a file that was cut, which nobody appends to.
     pub(crate) fn trust_up_to(&self, tail: usize) {
         let tail_units = u32::try_from(tail / UNIT).unwrap_or(0);
-        let committed = Committed { tail_units, entries: 0 };
-        // Relaxed: recovery has the region to itself.
-        self.map.word(SEGMENT_COMMITTED).store(committed.to_bits(), Ordering::Relaxed);
+        self.committed_word().reset(Committed { tail_units, entries: 0 });
     }
 
     /// The right to append, if the file is whole and nobody has it.
     pub(crate) fn appender(self: &Arc<Self>) -> Option<Appender> {
-        // AcqRel: the new appender must see what the last one wrote; pairs with `drop`.
-        if !self.is_whole() || self.appending.swap(true, Ordering::AcqRel) {
+        if !self.is_whole() || !self.appending.take() {
             return None;
         }
         Some(Appender { committed: self.committed(), region: Arc::clone(self) })
@@ -264,17 +261,14 @@ impl Appender {
     pub(crate) fn commit(&mut self, committed: Committed) {
         assert!(committed >= self.committed, "the committed word never goes back");
         debug_assert!(committed.fits(self.region.nominal));
-        // Release: pairs with the Acquire in `committed`.
-        let word = self.region.map.word(SEGMENT_COMMITTED);
-        word.store(committed.to_bits(), Ordering::Release);
+        self.region.committed_word().advance(committed);
         self.committed = committed;
     }
 }
 
 impl Drop for Appender {
     fn drop(&mut self) {
-        // Release: pairs with the swap in `Region::appender`.
-        self.region.appending.store(false, Ordering::Release);
+        self.region.appending.give_back();
     }
 }
 

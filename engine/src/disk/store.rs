@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use super::counters::{Count, Counters};
 use super::external::Externals;
 use super::growth::{Index, Step};
-use super::index::{Blocked, Found, Published, Verdict};
+use super::index::{self, Blocked, Found, Published, Verdict};
 use super::lanes::{Held, Lanes};
 use super::segment::{NewRecord, Record, Segment, file_name, room_for};
 use super::session::StoreFile;
@@ -140,7 +140,8 @@ impl Store {
         key: &[u8],
         guard: &'g Guard,
     ) -> Option<Found<Record<'g>>> {
-        self.index.for_reading(hash, guard).find(hash, |slot| self.judge(slot, key, guard))
+        let slots = || self.index.for_reading(hash, guard);
+        index::lookup(slots, hash, |slot| self.judge(slot, key, guard))
     }
 
     /// Whether a record's value may be served at this time.
@@ -213,9 +214,12 @@ impl Store {
         if bytes.len() <= COPY_OUT_MAX {
             return Ok(Some(Value::new(bytes, meta)));
         }
-        let segment =
-            self.table.get(Slot::new(0, record.segment.id(), 0, SlotState::Value).segment(), guard);
-        Ok(segment.map(|segment| Value::mapped(segment.view(record.value_range()), meta)))
+        let place = Slot::new(0, record.segment.id(), 0, SlotState::Value);
+        Ok(Some(match self.table.get(place.segment(), guard) {
+            Some(segment) => Value::mapped(segment.view(record.value_range()), meta),
+            // Reclaimed since it was looked up: the record stays while the guard is pinned.
+            None => Value::new(bytes, meta),
+        }))
     }
 
     pub(crate) fn version(&self, key: &[u8]) -> Result<Option<u64>> {

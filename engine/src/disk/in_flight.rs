@@ -1,0 +1,58 @@
+//! Which writers are under way: what a remover has to know before it lets a tombstone go.
+//!
+//! # Invariants
+//! 1. From before a writer draws its sequence number until after it has published its slot,
+//!    its word is no larger than the number.
+//! 2. One writer uses a word at a time.
+//!
+//! # Orderings
+//! `enter` stores, then fences, before the number is drawn; `none_before` fences after the
+//! remover drew its own, and then loads. Of a writer that enters and a remover that looks, at
+//! least one is seen: a writer that the remover misses draws its number after the remover
+//! drew its own. `leave` is Release and looking Acquire: who sees that a writer is done sees
+//! what it did.
+
+use crate::sync::{AtomicU64, Ordering, Site, fence};
+
+/// The word of nobody.
+const IDLE: u64 = u64::MAX;
+
+/// Where one writer at a time says that it is under way.
+#[derive(Debug)]
+pub(crate) struct WriterWord(AtomicU64);
+
+impl WriterWord {
+    pub(crate) fn new() -> Self {
+        Self(AtomicU64::new(IDLE))
+    }
+
+    /// Draws a sequence number. Until the guard is dropped, others know that a writer with
+    /// this number is under way.
+    pub(crate) fn enter(&self, next_seq: &AtomicU64) -> (u64, InFlight<'_>) {
+        // Relaxed: the fence orders it. The value is a lower bound of what is drawn below.
+        self.0.store(next_seq.load(Ordering::Relaxed), Ordering::Relaxed);
+        // SeqCst: pairs with the fence in `none_before`.
+        fence(Site::EnterFence.is(Ordering::SeqCst));
+        // Relaxed: only distinctness and growth count; records carry the number themselves.
+        (next_seq.fetch_add(1, Ordering::Relaxed), InFlight(self))
+    }
+}
+
+/// Whether none of these writers is under way with a number below `seq`.
+pub(crate) fn none_before<'a>(mut writers: impl Iterator<Item = &'a WriterWord>, seq: u64) -> bool {
+    // SeqCst: pairs with the fence in `enter`, see the module's orderings.
+    fence(Site::LookFence.is(Ordering::SeqCst));
+    // Acquire: pairs with the Release of leaving; what that writer published is seen.
+    writers.all(|writer| writer.0.load(Site::Look.is(Ordering::Acquire)) > seq)
+}
+
+/// Says that a writer is under way.
+#[derive(Debug)]
+pub(crate) struct InFlight<'a>(&'a WriterWord);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        // Release: pairs with `none_before`; the slot was published before.
+        self.0.0.store(IDLE, Site::Leave.is(Ordering::Release));
+    }
+}

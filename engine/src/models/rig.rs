@@ -1,0 +1,248 @@
+//! What the models share: an index on the heap, and records that notice a race.
+
+use std::sync::{Arc, OnceLock};
+
+use larder_format::layout::{PAGE, UNIT};
+use larder_format::{Geometry, Slot, SlotState};
+use loom::cell::UnsafeCell;
+
+use crate::disk::index::{Blocked, Generation, PAGE_SLOTS, Published, Verdict};
+use crate::sync::{AtomicBool, AtomicU64, Ordering, Site, Words};
+
+/// A place that is read and written plainly. Whoever looks at it without being ordered after
+/// its writer fails the model.
+#[derive(Debug)]
+pub(super) struct Plain(UnsafeCell<()>);
+
+// SAFETY: there is nothing inside to race for; loom keeps account of the accesses.
+unsafe impl Sync for Plain {}
+
+impl Plain {
+    pub(super) fn new() -> Self {
+        Self(UnsafeCell::new(()))
+    }
+
+    pub(super) fn read(&self) {
+        self.0.with(|_| ());
+    }
+
+    pub(super) fn write(&self) {
+        self.0.with_mut(|_| ());
+    }
+}
+
+/// A point where another thread may be next. loom remembers only the last access to an atomic,
+/// so that a thread which loads a word and then changes it hides from it that another thread
+/// loaded the word before; it would not try the two the other way round. Taking a turn before
+/// each access makes it try. A failed exchange is a change to loom's scheduler, but stores
+/// nothing and orders nothing.
+#[derive(Debug)]
+pub(super) struct Turn(AtomicU64);
+
+impl Turn {
+    pub(super) fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    pub(super) fn take(&self) {
+        let _ = self.0.compare_exchange(1, 1, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+/// A key: something to tell it by, and its hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Key {
+    name: char,
+    hash: u64,
+}
+
+impl Key {
+    /// The key that the threads quarrel about.
+    pub(super) const A: Self = Self { name: 'a', hash: 1 << 42 };
+    /// Another key with the same tag, and hence in the same two slots.
+    pub(super) const B: Self = Self { name: 'b', hash: 1 << 42 };
+
+    pub(super) const fn hash(self) -> u64 {
+        self.hash
+    }
+}
+
+/// Pages of slots, and a page of moved bits, on the heap.
+#[derive(Debug)]
+pub(super) struct Pages {
+    words: Vec<AtomicU64>,
+    turn: Arc<Turn>,
+}
+
+/// Where the moved bits of a generation of two pages are.
+pub(super) const MOVED_AT: usize = 3 * PAGE;
+
+impl Words for Pages {
+    fn word(&self, at: usize) -> &AtomicU64 {
+        self.turn.take();
+        &self.words[(at / PAGE - 1) * PAGE_SLOTS + at % PAGE / 8]
+    }
+}
+
+/// A generation with twice as many pages for each of `doublings`.
+pub(super) fn generation(doublings: u8, turn: &Arc<Turn>) -> Generation<Pages> {
+    let geometry = Geometry { page_bits: doublings, base_bits: 0 };
+    let words = 0..(geometry.pages() + 1) * PAGE_SLOTS;
+    let words = words.map(|_| AtomicU64::new(0)).collect();
+    Generation::new(Pages { words, turn: Arc::clone(turn) }, geometry)
+}
+
+/// A record, as far as a model needs it.
+#[derive(Debug, Clone, Copy)]
+struct Record {
+    key: Key,
+    seq: u64,
+    state: SlotState,
+}
+
+/// The place of a record.
+#[derive(Debug)]
+struct Place {
+    bytes: Plain,
+    record: OnceLock<Record>,
+}
+
+/// Places for records: each has that of its sequence number, unless it asks for another.
+#[derive(Debug)]
+pub(super) struct Log([Place; 5]);
+
+impl Log {
+    pub(super) fn new() -> Self {
+        Self(std::array::from_fn(|_| Place { bytes: Plain::new(), record: OnceLock::new() }))
+    }
+
+    /// Writes a record and returns a slot that points to it.
+    pub(super) fn append(&self, key: Key, seq: u64, state: SlotState) -> Slot {
+        self.append_at(usize::try_from(seq).expect("a small number"), key, seq, state)
+    }
+
+    /// Writes a record in place number `at`.
+    pub(super) fn append_at(&self, at: usize, key: Key, seq: u64, state: SlotState) -> Slot {
+        let place = &self.0[at];
+        place.bytes.write();
+        place.record.set(Record { key, seq, state }).expect("a place of its own");
+        Slot::new(key.hash, 1, at * UNIT, state)
+    }
+
+    /// What the record behind a slot says about a key.
+    fn judge(&self, key: Key, slot: Slot) -> Verdict<()> {
+        let place = &self.0[slot.offset() / UNIT];
+        place.bytes.read();
+        let record = place.record.get().expect("written before its slot was published");
+        if record.key == key && record.state == slot.state() {
+            Verdict::Same { seq: record.seq, found: () }
+        } else {
+            Verdict::Other
+        }
+    }
+
+    /// Writes a record, numbered `seq`, and publishes it.
+    pub(super) fn put(
+        &self,
+        slots: &Generation<Pages>,
+        key: Key,
+        seq: u64,
+        state: SlotState,
+    ) -> Published {
+        let slot = self.append(key, seq, state);
+        self.publish(slots, key, seq, slot).expect("not moved and not full")
+    }
+
+    /// Publishes a record that was written.
+    pub(super) fn publish(
+        &self,
+        slots: &Generation<Pages>,
+        key: Key,
+        seq: u64,
+        slot: Slot,
+    ) -> Result<Published, Blocked> {
+        slots.publish(key.hash, slot, seq, |slot| self.judge(key, slot))
+    }
+
+    /// The newest record of a key, by its slot: where it is, the slot, the sequence number.
+    pub(super) fn find(&self, slots: &Generation<Pages>, key: Key) -> Option<(usize, Slot, u64)> {
+        let found = slots.find(key.hash, |slot| self.judge(key, slot))?;
+        Some((found.at, found.slot, found.seq))
+    }
+
+    /// The sequence number of a key's value, or 0 if it has none.
+    pub(super) fn version(&self, slots: &Generation<Pages>, key: Key) -> u64 {
+        match self.find(slots, key) {
+            Some((_, slot, seq)) if slot.state() == SlotState::Value => seq,
+            _ => 0,
+        }
+    }
+}
+
+/// Whether the segment of one record was reclaimed. Stands for the table of segments, whose
+/// cells have a model of their own.
+#[derive(Debug)]
+pub(super) struct Reclaimed {
+    place: Slot,
+    is_gone: AtomicBool,
+}
+
+impl Reclaimed {
+    pub(super) fn new(place: Slot) -> Self {
+        Self { place, is_gone: AtomicBool::new(false) }
+    }
+
+    pub(super) fn reclaim(&self) {
+        self.is_gone.swap(true, Site::CellReplace.is(Ordering::AcqRel));
+    }
+
+    /// What the record behind a slot says, if there still is one.
+    pub(super) fn judge(&self, log: &Log, slot: Slot) -> Verdict<()> {
+        let is_here = slot.same_place(self.place);
+        if is_here && self.is_gone.load(Site::CellLoad.is(Ordering::Acquire)) {
+            return Verdict::Gone;
+        }
+        log.judge(Key::A, slot)
+    }
+}
+
+/// Number of slots that hold a value.
+pub(super) fn values(slots: &Generation<Pages>) -> i64 {
+    let pages = 0..slots.geometry().pages();
+    pages.map(|page| slots.count_values(page)).sum::<u64>().cast_signed()
+}
+
+/// An index of one page with its records.
+#[derive(Debug)]
+pub(super) struct Store {
+    pub(super) log: Log,
+    pub(super) slots: Generation<Pages>,
+}
+
+impl Store {
+    pub(super) fn new() -> Self {
+        Self { log: Log::new(), slots: generation(0, &Arc::new(Turn::new())) }
+    }
+
+    pub(super) fn put(&self, key: Key, seq: u64) -> Published {
+        self.log.put(&self.slots, key, seq, SlotState::Value)
+    }
+
+    pub(super) fn find(&self, key: Key) -> Option<(usize, Slot, u64)> {
+        self.log.find(&self.slots, key)
+    }
+
+    pub(super) fn version(&self, key: Key) -> u64 {
+        self.log.version(&self.slots, key)
+    }
+
+    /// Empties the slot of a record, as eviction does. Whether it was there.
+    pub(super) fn evict(&self, place: (usize, Slot)) -> bool {
+        self.slots.swap_place(place.0, place.1, |_| Slot::EMPTY).is_some()
+    }
+
+    /// Number of slots that hold a value.
+    pub(super) fn values(&self) -> i64 {
+        values(&self.slots)
+    }
+}
