@@ -10,8 +10,8 @@
 //! 3. A slot of a key never moves to another place within a generation; it is overwritten,
 //!    emptied or frozen. A lookup that passes over it once has seen it.
 //! 4. Two slots may speak of one key for a moment, when two writers insert it at once. The
-//!    newer counts, and both writers look again after inserting, so that one of them empties
-//!    the older.
+//!    newer counts, and both writers look again after inserting: the older gives up its slot,
+//!    or the newer takes it over and gives up its own.
 //! 5. A frozen slot never changes again; its page is being moved to the next generation.
 //!
 //! # Orderings
@@ -271,6 +271,7 @@ impl<W: Words> Generation<W> {
             fence(Site::InsertFence.is(Ordering::SeqCst));
             let mut winner = None;
             let mut replaced = None;
+            let mut at = at;
             for other_at in self.candidates(hash) {
                 let other = self.load(other_at);
                 if other_at == at || other.tag() != slot.tag() || other.state() == SlotState::Empty
@@ -280,9 +281,18 @@ impl<W: Words> Generation<W> {
                 let Verdict::Same { seq: theirs, .. } = judge(other) else { continue };
                 if theirs > seq {
                     winner = Some(other.state());
-                } else if self.swap_place(other_at, other, |_| Slot::EMPTY).is_some() {
-                    entries -= value(other);
+                    continue;
+                }
+                // Over to the older slot's place: a reader that passed by our first place before
+                // we came still finds the key there.
+                let ours = |old: Slot| slot.with_freq(kept_freq(old, slot));
+                if self.swap_place(other_at, other, ours).is_some() {
+                    entries += value(slot) - value(other);
                     replaced = Some(other);
+                    if self.swap_place(at, slot, |_| Slot::EMPTY).is_some() {
+                        entries -= value(slot);
+                    }
+                    at = other_at;
                 }
             }
             if winner.is_some() && self.swap_place(at, slot, |_| Slot::EMPTY).is_some() {

@@ -165,7 +165,6 @@ fn a_key_is_found_while_its_segment_is_reclaimed() {
 }
 
 #[test]
-#[ignore = "known gap: of two slots of a key the older is emptied, wherever it is"]
 fn a_key_is_found_while_it_is_inserted_twice() {
     INSERT_AND_READ_BACK.check();
 }
