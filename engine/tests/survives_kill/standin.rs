@@ -151,6 +151,9 @@ impl StandIn {
     }
 }
 
+/// No key or value here is longer.
+const LEN_MAX: usize = 16 << 20;
+
 impl State {
     /// Takes in what was written; how many bytes of it are whole records.
     fn replay(&mut self, bytes: &[u8], flaw: Flaw) -> usize {
@@ -161,8 +164,9 @@ impl State {
                 u64::from_le_bytes(header[8 * n..8 * n + 8].try_into().unwrap_or_default())
             };
             let (kind, version, deadline) = (word(0), word(1), word(2));
-            let len = |n| usize::try_from(word(n)).unwrap_or(usize::MAX >> 2);
-            let (key_len, value_len) = (len(3), len(4));
+            // A stand-in that goes on behind a torn record reads lengths from anywhere.
+            let len = |n| usize::try_from(word(n)).ok().filter(|len| *len <= LEN_MAX);
+            let (Some(key_len), Some(value_len)) = (len(3), len(4)) else { break };
             let start = at + HEADER_LEN;
             let Some(key) = bytes.get(start..start + key_len) else { break };
             let start = start + key_len;
