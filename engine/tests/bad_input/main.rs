@@ -8,6 +8,7 @@
 
 mod damage;
 mod full;
+mod growth;
 mod places;
 mod sample;
 

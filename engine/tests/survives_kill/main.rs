@@ -193,10 +193,13 @@ fn lives_of_a_directory(
                 .map_err(|error| format!("life {life}: reopening failed: {error}"))?;
             tally.slowest_open = tally.slowest_open.max(begin.elapsed());
             if let Some(damage) = opened.damage {
-                return Err(format!("life {life}: verify found {damage}"));
+                let how = opened.engine.stats().recovery;
+                return Err(format!("life {life}, {how:?}: verify found {damage}"));
             }
-            let (found, gone) = compare(&job, &mut ledger, &*opened.engine)
-                .map_err(|what| format!("life {life}, opened again {again}: {what}"))?;
+            let (found, gone) = compare(&job, &mut ledger, &*opened.engine).map_err(|what| {
+                let how = opened.engine.stats().recovery;
+                format!("life {life}, opened again {again}, {how:?}: {what}")
+            })?;
             ledger.settle();
             tally.found += if again { 0 } else { found };
             tally.gone += gone;
