@@ -2,8 +2,9 @@
 //!
 //! For each key there is what the last operation that returned left behind. The one that was
 //! under way when the process died may have happened or not; so may a clear that was under
-//! way, or that overlapped. Nothing else is allowed: what is older is a lost write, or a dead
-//! one that came back.
+//! way, or that overlapped. A put that was under way and did not show may still show later,
+//! when an index is built anew, until the key is written again: its caller was never told.
+//! Nothing else is allowed: what is older is a lost write, or a dead one that came back.
 
 use std::collections::BTreeMap;
 
@@ -42,6 +43,8 @@ struct Fact {
     left: Present,
     when: Span,
     under_way: Option<Present>,
+    /// A put that was under way when an earlier life ended, and did not show so far.
+    late: Option<Put>,
     /// Highest version that the key was ever seen or said to have.
     version: u64,
 }
@@ -79,11 +82,11 @@ impl Ledger {
                 }
                 let put =
                     Put { number, deadline_ms: deadline_ms(job, ttl_ms), version: Some(version) };
-                self.known.insert(key, Fact { left: Some(put), when, under_way: None, version });
+                self.known.insert(key, Fact { left: Some(put), when, version, ..Fact::NEVER });
             }
             Op::Remove(key) => {
                 let version = self.known.get(&key).map_or(0, |fact| fact.version);
-                self.known.insert(key, Fact { left: None, when, under_way: None, version });
+                self.known.insert(key, Fact { left: None, when, version, ..Fact::NEVER });
             }
             Op::Clear => self.clears.push(when),
             Op::Get(_) | Op::Sync => {}
@@ -136,7 +139,9 @@ impl Ledger {
         };
         let version = fact.version.max(found.map_or(0, |found| found.version));
         let left = left.map(|put| Put { version: found.map(|found| found.version), ..put });
-        self.known.insert(key, Fact { left, when: Span::BEFORE, under_way: None, version });
+        let late = fact.under_way.flatten().or(fact.late);
+        let late = late.filter(|late| found.is_none_or(|found| found.number != late.number));
+        self.known.insert(key, Fact { left, late, version, ..Fact::NEVER });
         Ok(allowed[0].is_some() && found.is_none())
     }
 
@@ -149,8 +154,9 @@ impl Ledger {
     /// Everything that may be there now.
     fn allowed(&self, job: &Job, fact: &Fact) -> Vec<Present> {
         let mut left = fact.left;
+        let mut late = fact.late;
         if self.clears.iter().any(|clear| clear.called > fact.when.returned) {
-            left = None;
+            (left, late) = (None, None);
         }
         let mut allowed = vec![left];
         let overlaps = self.clears.iter().any(|clear| clear.returned > fact.when.called);
@@ -158,6 +164,7 @@ impl Ledger {
             allowed.push(None);
         }
         allowed.extend(fact.under_way);
+        allowed.extend(late.map(Some));
         for present in &mut allowed {
             present.take_if(|put| put.deadline_ms <= job.now_ms());
         }
@@ -166,7 +173,8 @@ impl Ledger {
 }
 
 impl Fact {
-    const NEVER: Self = Self { left: None, when: Span::BEFORE, under_way: None, version: 0 };
+    const NEVER: Self =
+        Self { left: None, when: Span::BEFORE, under_way: None, late: None, version: 0 };
 }
 
 impl Span {
