@@ -10,7 +10,7 @@ use crossbeam_epoch::Guard;
 use larder_format::{CodecId, ExternalRef, Flags, Kind, Slot, SlotState};
 
 use super::counters::Count;
-use super::growth::Step;
+use super::growth::Ground;
 use super::index::{Blocked, Published, Verdict};
 use super::lanes::Held;
 use super::segment::{NewRecord, Record, Segment, file_name, room_for};
@@ -231,8 +231,7 @@ impl Store {
         guard: &Guard,
     ) -> Result<Published> {
         let published = loop {
-            let (slots, step) = self.index.for_writing(&*self.storage, hash, guard);
-            self.note_step(step);
+            let slots = self.index.for_writing(self.ground(), hash, guard);
             match slots.publish(hash, slot, seq, |slot| self.judge(slot, key, guard)) {
                 Ok(published) => break published,
                 // The page has moved since: the next look finds where.
@@ -254,8 +253,7 @@ impl Store {
         if half_full && !self.index.is_growing(guard) && self.grow(guard)? {
             return Ok(());
         }
-        let (generation, step) = self.index.for_writing(&*self.storage, hash, guard);
-        self.note_step(step);
+        let generation = self.index.for_writing(self.ground(), hash, guard);
         let Some((at, coldest)) = generation.coldest(hash) else { return Ok(()) };
         // Relaxed: a hint; the swap below publishes it with AcqRel.
         self.file.dropped().store(1, Ordering::Relaxed);
@@ -277,24 +275,16 @@ impl Store {
     /// Starts the next index generation. A disk without room for it is no reason to fail: the
     /// index then stays as it is, and gives up slots.
     fn grow(&self, guard: &Guard) -> Result<bool> {
-        match self.index.grow(&*self.storage, guard) {
-            Ok(Step::Same) => Ok(false),
-            Ok(step) => {
-                self.note_step(step);
-                Ok(true)
-            }
+        match self.index.grow(self.ground(), guard) {
+            Ok(grown) => Ok(grown),
             Err(Error::StorageFull { .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Tells later openings which index files count.
-    pub(super) fn note_step(&self, step: Step) {
-        if let Step::Changed(new, old) = step {
-            let word = u64::from(new) | u64::from(old) << 32;
-            // Release: who reads the word finds the files; both have their names by now.
-            self.file.generations().store(word, Ordering::Release);
-        }
+    /// What the index needs of the store to grow.
+    pub(super) fn ground(&self) -> Ground<'_> {
+        Ground { storage: &*self.storage, generations: self.file.generations() }
     }
 
     /// Dooms the external file of a value that was replaced.

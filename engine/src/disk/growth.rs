@@ -29,7 +29,7 @@ use super::moving::{has_moved, move_page};
 use super::storage::{File, Storage, give_birth};
 use super::usage::Usage;
 use crate::error::{Error, Result};
-use crate::sync::Ordering;
+use crate::sync::{AtomicU64, Ordering};
 
 /// The name of a generation's file.
 pub(crate) fn file_name(generation: u32) -> String {
@@ -135,13 +135,20 @@ struct Mover {
     next_page: usize,
 }
 
-/// What changed about the generations, to be told to other openings of the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// Nothing.
-    Same,
-    /// These are in use now: new, and old or 0.
-    Changed(u32, u32),
+/// What growing needs of the store.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ground<'a> {
+    pub(crate) storage: &'a dyn Storage,
+    /// The word that tells later openings which generations count.
+    pub(crate) generations: &'a AtomicU64,
+}
+
+impl Ground<'_> {
+    /// Tells which generations count: the new one, and the old one or 0.
+    fn note(&self, new: u32, old: u32) {
+        // Release: who reads the word finds the files.
+        self.generations.store(u64::from(new) | u64::from(old) << 32, Ordering::Release);
+    }
 }
 
 impl Index {
@@ -172,17 +179,16 @@ impl Index {
     /// The generation to change a key in. Moves the key's page, if need be.
     pub(crate) fn for_writing<'g>(
         &self,
-        storage: &dyn Storage,
+        ground: Ground<'_>,
         hash: u64,
         guard: &'g Guard,
-    ) -> (&'g Generation<Map>, Step) {
+    ) -> &'g Generation<Map> {
         let pair = self.load(guard);
-        let mut step = Step::Same;
         if let Some(old) = &pair.old {
             let page = old.slots.geometry().page(hash);
-            step = self.advance(storage, (!pair.new.has_moved(page)).then_some(page), guard);
+            self.advance(ground, (!pair.new.has_moved(page)).then_some(page), guard);
         }
-        (&pair.new.slots, step)
+        &pair.new.slots
     }
 
     fn load<'g>(&self, guard: &'g Guard) -> &'g Pair {
@@ -198,40 +204,43 @@ impl Index {
 
     /// Starts a new generation, twice as large, unless one is being moved already or the
     /// tags are used up.
-    pub(crate) fn grow(&self, storage: &dyn Storage, guard: &Guard) -> Result<Step> {
+    pub(crate) fn grow(&self, ground: Ground<'_>, guard: &Guard) -> Result<bool> {
         let mut mover = self.mover.lock();
         if mover.old.is_some() {
-            return Ok(Step::Same);
+            return Ok(false);
         }
         let header = mover.new.header;
-        let Some(geometry) = header.geometry.doubled() else { return Ok(Step::Same) };
+        let Some(geometry) = header.geometry.doubled() else { return Ok(false) };
         let generation = header.generation.wrapping_add(1).max(1);
-        let new = IndexFile::create(storage, IndexHeader { generation, geometry, ..header })?;
+        let new =
+            IndexFile::create(ground.storage, IndexHeader { generation, geometry, ..header })?;
         new.set_epoch(mover.new.epoch());
         let new = Arc::new(new);
         self.usage.add(new.len());
         let old = Some(std::mem::replace(&mut mover.new, Arc::clone(&new)));
         mover.old.clone_from(&old);
         mover.next_page = 0;
+        // First, so that no writer is in a generation that a later opening does not know of.
+        ground.note(generation, header.generation);
         self.pair.replace(Some(Pair { new, old }), guard);
-        Ok(Step::Changed(generation, header.generation))
+        Ok(true)
     }
 
     /// Moves `page`, or the next one that is due; ends the growth after the last one.
-    fn advance(&self, storage: &dyn Storage, page: Option<usize>, guard: &Guard) -> Step {
+    fn advance(&self, ground: Ground<'_>, page: Option<usize>, guard: &Guard) {
         let mut mover = match page {
             Some(_) => self.mover.lock(),
             // Nobody needs it now: whoever has the lock moves on anyway.
             None => match self.mover.try_lock() {
                 Some(mover) => mover,
-                None => return Step::Same,
+                None => return,
             },
         };
-        let Some(old) = mover.old.clone() else { return Step::Same };
+        let Some(old) = mover.old.clone() else { return };
         let pages = old.slots.geometry().pages();
         if let Some(page) = page {
             mover.new.take_page(&old, page);
-            return Step::Same;
+            return;
         }
         while mover.next_page < pages && mover.new.has_moved(mover.next_page) {
             mover.next_page += 1;
@@ -239,15 +248,16 @@ impl Index {
         if mover.next_page < pages {
             mover.new.take_page(&old, mover.next_page);
             mover.next_page += 1;
-            return Step::Same;
+            return;
         }
         // Every page is moved: nobody looks into the old generation any more.
         mover.old = None;
         self.pair.replace(Some(Pair { new: Arc::clone(&mover.new), old: None }), guard);
+        // Before the file goes, so that no later opening looks for it.
+        ground.note(mover.new.number(), 0);
         // What cannot be unlinked now is swept by the next opening.
-        let _ = storage.remove(&file_name(old.number()));
+        let _ = ground.storage.remove(&file_name(old.number()));
         self.usage.sub(old.len());
-        Step::Changed(mover.new.number(), 0)
     }
 
     /// Makes the index durable as it stands, so that it can be trusted after a clean end.

@@ -266,7 +266,7 @@ fn open_index(
     storage: &dyn Storage,
     file: &StoreFile,
 ) -> Result<Option<(IndexFile, Option<IndexFile>)>> {
-    // Acquire: pairs with the Release in `note_step`.
+    // Acquire: pairs with the Release in `Ground::note`.
     let word = file.generations().load(Ordering::Acquire);
     let [new, old] = [word & 0xFFFF_FFFF, word >> 32].map(|n| u32::try_from(n).unwrap_or(0));
     let uuid = &file.superblock().uuid;

@@ -267,8 +267,7 @@ impl Store {
         guard: &Guard,
     ) -> Option<Slot> {
         loop {
-            let (slots, step) = self.index.for_writing(&*self.storage, hash, guard);
-            self.note_step(step);
+            let slots = self.index.for_writing(self.ground(), hash, guard);
             let found = slots.find(hash, |slot| {
                 let here = slot.same_place(place) && slot.state() == place.state();
                 if here { Verdict::Same { seq: 1, found: () } } else { Verdict::Other }
