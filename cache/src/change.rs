@@ -34,7 +34,7 @@ use crate::sync::{AtomicBool, MutexGuard, Ordering};
 struct Change<'a, I> {
     key: &'a Key,
     incoming: I,
-    put: Put,
+    put: Put<'static>,
     expires_at_ms: u64,
     weight: u64,
 }
@@ -339,10 +339,10 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
 }
 
 /// What the store is to be told, so that both tiers have the same deadline.
-pub(crate) fn exact(expires_at_ms: u64, codec: CodecId, durability: Durability) -> Put {
+pub(crate) fn exact(expires_at_ms: u64, codec: CodecId, durability: Durability) -> Put<'static> {
     let ttl = match expires_at_ms {
         NEVER => Ttl::Never,
         ms => UNIX_EPOCH.checked_add(Duration::from_millis(ms)).map_or(Ttl::Never, Ttl::At),
     };
-    Put { ttl, durability, codec }
+    Put { ttl, durability, codec, tags: &[] }
 }

@@ -42,7 +42,7 @@ pub trait Engine: Send + Sync + fmt::Debug {
 
     /// Stores `value` under `key`, replacing value, expiry and codec. A value that is refused
     /// leaves the old one as it was.
-    fn put(&self, key: &[u8], value: &[u8], options: &Put) -> Result<Outcome>;
+    fn put(&self, key: &[u8], value: &[u8], options: &Put<'_>) -> Result<Outcome>;
 
     /// Removes `key`. Whether it had a live value.
     fn remove(&self, key: &[u8]) -> Result<bool>;
@@ -87,6 +87,11 @@ pub enum Outcome {
     },
     /// Not stored; the old value, if any, is as it was.
     Rejected(Rejection),
+    /// Not stored, as the key is not as it was expected to be.
+    Conflict {
+        /// The version of its live value; `None` if it has none.
+        version: Option<u64>,
+    },
 }
 
 impl Outcome {
@@ -121,13 +126,113 @@ pub enum Rejection {
 /// assert_eq!(put.durability, Durability::None);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Put {
+pub struct Put<'a> {
     /// When the value expires.
     pub ttl: Ttl,
     /// What the value must survive.
     pub durability: Durability,
     /// The codec that made the bytes, stored beside them.
     pub codec: CodecId,
+    /// Tags that the value can be invalidated by, at most 15, where the engine can do that.
+    pub tags: &'a [&'a [u8]],
+}
+
+/// What a key has to be like for a conditional change to take place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// It has no live value.
+    Absent,
+    /// Its live value has this version.
+    Version(u64),
+}
+
+impl Expected {
+    /// Whether a key whose live value has this version is as expected.
+    #[must_use]
+    pub fn is_met_by(self, version: Option<u64>) -> bool {
+        match self {
+            Self::Absent => version.is_none(),
+            Self::Version(expected) => version == Some(expected),
+        }
+    }
+}
+
+/// Changes of one key that read it and write it at one moment.
+///
+/// # Errors
+/// As of [`Engine`]; a conditional change that does not take place leaves the key as it was.
+#[expect(clippy::missing_errors_doc, reason = "said once, on the trait")]
+pub trait Atomic: Engine {
+    /// Stores `value` if the key is as expected; otherwise [`Outcome::Conflict`] says how it is.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let disk = larder_engine::Disk::builder(dir.path().join("store")).open()?;
+    /// use larder_engine::{Atomic, Engine, Expected, Outcome, Put};
+    ///
+    /// let put = Put::default();
+    /// let Outcome::Admitted { version } = disk.put(b"key", b"old", &put)? else { panic!() };
+    /// let expected = Expected::Version(version);
+    /// assert!(disk.put_if(b"key", b"new", &put, expected)?.is_admitted());
+    /// assert!(!disk.put_if(b"key", b"newer", &put, expected)?.is_admitted());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn put_if(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        options: &Put<'_>,
+        expected: Expected,
+    ) -> Result<Outcome>;
+
+    /// Stores `value` if the key has no live value. Of several that try at once, one succeeds.
+    fn add(&self, key: &[u8], value: &[u8], options: &Put<'_>) -> Result<Outcome> {
+        self.put_if(key, value, options, Expected::Absent)
+    }
+
+    /// Removes the key and returns the live value that it had.
+    fn take(&self, key: &[u8]) -> Result<Option<Value>>;
+
+    /// Gives the live value another expiry. Whether there was one. A deadline that has passed
+    /// removes it.
+    fn touch(&self, key: &[u8], ttl: Ttl) -> Result<bool>;
+
+    /// Adds `by` to the number under the key and returns the sum. A number is 8 bytes, an
+    /// `i64` in little-endian order; it keeps its expiry and tags. Where the key has no live
+    /// value, the sum starts from `initial`, with the expiry in `options`; without `initial`
+    /// nothing is stored, and the answer is `None`.
+    ///
+    /// # Errors
+    /// [`Error::NotANumber`](crate::Error::NotANumber) if the value is not 8 bytes,
+    /// [`Error::Overflow`](crate::Error::Overflow) if the sum does not fit.
+    fn add_to(
+        &self,
+        key: &[u8],
+        by: i64,
+        initial: Option<i64>,
+        options: &Put<'_>,
+    ) -> Result<Option<i64>>;
+
+    /// The live value of the key; if there is none, what `make` returns is stored and
+    /// returned, unless another thread was first: then its value is. `make` runs without any
+    /// lock, and may use the engine.
+    fn get_or_add(
+        &self,
+        key: &[u8],
+        options: &Put<'_>,
+        make: &mut dyn FnMut() -> Vec<u8>,
+    ) -> Result<Value> {
+        loop {
+            if let Some(value) = self.get(key)? {
+                return Ok(value);
+            }
+            let made = make();
+            match self.add(key, &made, options)? {
+                Outcome::Admitted { .. } | Outcome::Rejected(_) => return Ok(made.into()),
+                Outcome::Conflict { .. } => {}
+            }
+        }
+    }
 }
 
 /// When a value expires. It is live while `now < deadline`.

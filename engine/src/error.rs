@@ -80,6 +80,31 @@ pub enum Error {
         /// Most bytes allowed.
         max: usize,
     },
+    /// More tags than a value can carry.
+    #[error("{count} tags are too many: a value can carry {max}")]
+    TooManyTags {
+        /// How many were given.
+        count: usize,
+        /// Most that are allowed.
+        max: usize,
+    },
+    /// A value that is to be added to is no number.
+    #[error("the value is {len} bytes and no number: a number is 8, an i64 in little-endian order")]
+    NotANumber {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// A sum does not fit an i64.
+    #[error("{value} + {by} does not fit an i64: the value was left as it was")]
+    Overflow {
+        /// The value stored.
+        value: i64,
+        /// What was to be added.
+        by: i64,
+    },
+    /// A key finds no place in the index, which cannot grow any more.
+    #[error("the index is full: remove some keys, or give the store a larger budget")]
+    IndexFull,
     /// A write-back to this file failed earlier. What was written to it since the last sync
     /// may be lost when the machine stops; it stays readable until then.
     #[error(

@@ -19,6 +19,8 @@
     allow(dead_code, unused_imports, reason = "models use a part, and the store is not there")
 )]
 
+#[cfg(not(loom))]
+mod batch;
 pub mod clock;
 #[cfg(all(feature = "conformance", not(loom)))]
 pub mod conformance;
@@ -47,11 +49,13 @@ mod disk {
     pub(crate) mod moving;
 }
 
+#[cfg(not(loom))]
+pub use batch::{BatchOutcome, WriteBatch};
 pub use clock::{Clock, ManualClock, SystemClock};
 #[cfg(not(loom))]
 pub use disk::{Disk, DiskBuilder, Finding, VerifyReport};
 #[cfg(not(loom))]
-pub use engine::{Durability, Engine, Outcome, Put, Rejection, Ttl};
+pub use engine::{Atomic, Durability, Engine, Expected, Outcome, Put, Rejection, Ttl};
 pub use error::{Error, Result};
 pub use larder_format::CodecId;
 pub use stats::{Health, Recovery, Stats};

@@ -8,10 +8,21 @@ pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
 
+#[cfg(loom)]
+pub(crate) use loom::hint::spin_loop;
+#[cfg(not(loom))]
+pub(crate) use std::hint::spin_loop;
+
 /// Words that live somewhere: in a mapped file, or on the heap under a model checker.
 pub(crate) trait Words {
+    /// `count` words from `at` bytes on, a multiple of 8.
+    fn words(&self, at: usize, count: usize) -> &[AtomicU64];
+
     /// The word at `at` bytes, a multiple of 8.
-    fn word(&self, at: usize) -> &AtomicU64;
+    #[inline]
+    fn word(&self, at: usize) -> &AtomicU64 {
+        &self.words(at, 1)[0]
+    }
 }
 
 /// An ordering that a protocol rests on.

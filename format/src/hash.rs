@@ -46,6 +46,17 @@ pub fn crc_from(state: u32, bytes: &[u8]) -> u32 {
     hasher.finalize()
 }
 
+/// 32 bits of a number: different ones for numbers that differ in the low 32 bits only, and
+/// for small numbers not just a few bits apart.
+#[must_use]
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the high half is folded in")]
+pub const fn spread(number: u64) -> u32 {
+    // The multiplier is 2^32 divided by the golden ratio, made odd (Knuth, The Art of
+    // Computer Programming 3, 6.4).
+    ((number ^ number >> 32) as u32).wrapping_mul(0x9E37_79B1)
+}
+
 /// What the checksums of one file are seeded with: the store's uuid and the file's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Salt(u32);
@@ -58,10 +69,13 @@ impl Salt {
     }
 
     /// Checksum of a structure's bytes behind its checksum field, at `offset` of the file.
+    ///
+    /// The place goes into the state that the checksum starts from: for bytes of one length,
+    /// different states give different checksums.
     #[must_use]
     #[inline]
     pub fn crc(self, offset: u64, bytes: &[u8]) -> u32 {
-        crc_from(crc_from(self.0, &offset.to_le_bytes()), bytes)
+        crc_from(self.0 ^ spread(offset), bytes)
     }
 }
 

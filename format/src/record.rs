@@ -2,19 +2,18 @@
 //!
 //! ```text
 //! | header 32 | expiry 8? | tags 8 × n | key | zeros to alignment | value | chunk CRCs? | zeros to 16 |
-//! |<---- header CRC covers -------------->|<-- payload CRC covers key and value (or chunk CRCs) -->|
+//! |<---- header CRC covers -------------->|<-- payload CRC covers, see `payload_crc` -->|
 //! ```
 //!
 //! # Invariants
 //! 1. The header CRC is seeded with store, segment and offset: a record is valid in one place.
-//! 2. The payload CRC is seeded with the sequence number, not with the place: a record that
-//!    moves keeps it.
+//! 2. The payload CRC is seeded with the sequence number, not with the place.
 //! 3. `kind` is never zero: preallocated space is no record.
 //! 4. Newest sequence wins; at equal sequence a tombstone wins over a value.
 
 use crate::bytes::{Reader, check_crc};
 use crate::error::FormatError;
-use crate::hash::{Salt, crc_from};
+use crate::hash::{Salt, crc_from, spread};
 use crate::layout::{
     CHUNK, KEY_LEN_MAX, RECORD_EXTENSION_MAX, RECORD_HEADER_LEN, RECORD_MAGIC, SEGMENT_LEN_MAX,
     TAGS_MAX, UNIT,
@@ -138,7 +137,7 @@ pub struct RecordHeader {
     pub seq: u64,
     /// Bytes of value as stored, without chunk checksums.
     pub value_len: u32,
-    /// Checksum of key and value, or of key and chunk checksums; see [`payload_crc`].
+    /// Checksum of key and value, or of key and chunk checksums; see [`payload_crc`](fn@payload_crc).
     pub payload_crc: u32,
     /// Bytes of key.
     pub key_len: u16,
@@ -388,19 +387,22 @@ const fn round_up(at: usize, log2: u8) -> usize {
     at.saturating_add(mask) & !mask
 }
 
-/// Checksum of a record's payload: of the key and, up to [`CHUNK`] bytes, of the value;
-/// above, of the encoded chunk checksums in its place. Seeded with the sequence number.
+/// Checksum of a record's payload, seeded with the sequence number. Up to [`CHUNK`] bytes of
+/// value, `payload` is everything from the first byte of the key to the last of the value, the
+/// zeros between them included; above, it is the key, and the encoded chunk checksums follow
+/// as `chunks`.
 #[must_use]
 #[inline]
-pub fn payload_crc(seq: u64, key: &[u8], value_or_chunks: &[u8]) -> u32 {
-    crc_from(crc_from(crc_from(0, &seq.to_le_bytes()), key), value_or_chunks)
+pub fn payload_crc(seq: u64, payload: &[u8], chunks: &[u8]) -> u32 {
+    let crc = crc_from(spread(seq), payload);
+    if chunks.is_empty() { crc } else { crc_from(crc, chunks) }
 }
 
 /// Checksum of chunk `number` of a value, counted from 0.
 #[must_use]
 #[inline]
 pub fn chunk_crc(seq: u64, number: u64, chunk: &[u8]) -> u32 {
-    crc_from(crc_from(crc_from(0, &seq.to_le_bytes()), &number.to_le_bytes()), chunk)
+    crc_from(spread(seq) ^ spread(number.wrapping_add(1)), chunk)
 }
 
 const _: () = assert!(UNIT == 1 << 4);

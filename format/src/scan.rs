@@ -129,6 +129,10 @@ impl FusedIterator for Scan<'_> {}
 #[must_use]
 pub fn payload_is_intact(bytes: &[u8], offset: usize, header: &RecordHeader) -> bool {
     let extent = header.extent(offset);
+    if !header.is_chunked() {
+        let payload = bytes.get(extent.key_at..extent.chunks_at);
+        return payload.is_some_and(|all| payload_crc(header.seq, all, &[]) == header.payload_crc);
+    }
     let key_end = extent.key_at.saturating_add(usize::from(header.key_len));
     let table_end = extent.chunks_at.saturating_add(header.chunk_count().saturating_mul(4));
     let (Some(key), Some(value), Some(table)) = (
@@ -138,9 +142,6 @@ pub fn payload_is_intact(bytes: &[u8], offset: usize, header: &RecordHeader) -> 
     ) else {
         return false;
     };
-    if !header.is_chunked() {
-        return payload_crc(header.seq, key, value) == header.payload_crc;
-    }
     let (sums, _) = table.as_chunks::<4>();
     // The table first: with a torn one there is no point in reading the value.
     payload_crc(header.seq, key, table) == header.payload_crc
@@ -184,16 +185,18 @@ mod tests {
         let value_len = u32::try_from(value.len()).unwrap();
         let table = encode_chunk_table(SEQ, value);
         let mut header = RecordHeader::new(Kind::Value, SEQ, key_len, value_len);
-        header.payload_crc =
-            payload_crc(SEQ, key, if header.is_chunked() { &table } else { value });
         let extent = header.extent(offset);
         let mut put = |at: usize, part: &[u8]| {
             bytes.get_mut(at..at + part.len()).unwrap().copy_from_slice(part);
         };
-        put(offset, header.encode(salt(), offset as u64, &[]).as_bytes());
         put(extent.key_at, key);
         put(extent.value_at, value);
         put(extent.chunks_at, &table);
+        let payload =
+            if header.is_chunked() { key } else { &bytes[extent.key_at..extent.chunks_at] };
+        header.payload_crc = payload_crc(SEQ, payload, &table);
+        let encoded = header.encode(salt(), offset as u64, &[]);
+        bytes[offset..offset + encoded.as_bytes().len()].copy_from_slice(encoded.as_bytes());
         extent.end
     }
 

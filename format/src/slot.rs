@@ -17,10 +17,15 @@
 //! | empty | 00, whole word 0 | – |
 //! | value | 01 | hits, saturating at 3 |
 //! | tombstone | 10 | 0 |
-//! | frozen | 11 | what it was: 0 empty, 1 value, 2 tombstone |
+//! | tentative | 10 | 1 |
+//! | pending | 10 | 2 |
+//! | frozen | 11 | what it was: 0 empty or tentative, 1 value, 2 tombstone, 3 pending |
 //!
-//! A frozen slot belongs to a generation that is being moved out of. It is still read, and
-//! never written again.
+//! A *tentative* slot is being inserted and does not count yet: readers pass over it, and
+//! whoever inserts the same key may empty it. A *pending* slot belongs to a batch: it counts,
+//! value or tombstone as its record says, once that record is committed, and then hides an
+//! older slot of its key. A *frozen* slot belongs to a generation that is being moved out of.
+//! It is still read, and never written again.
 
 use crate::layout::{BUCKET_SLOTS, PAGE_BUCKETS, SPLITS_MAX, UNIT};
 
@@ -44,6 +49,10 @@ pub enum SlotState {
     Value = 1,
     /// A key with this tag may have been removed by the record there.
     Tombstone = 2,
+    /// A key with this tag is being inserted; nothing counts yet.
+    Tentative = 6,
+    /// What the record there says of a key with this tag counts once the record is committed.
+    Pending = 10,
 }
 
 /// One word of the index.
@@ -105,14 +114,15 @@ impl Slot {
     #[must_use]
     #[inline]
     pub const fn freq(self) -> u8 {
-        if self.is_frozen() { 0 } else { (self.0 >> FREQ_SHIFT & 3) as u8 }
+        if self.0 & 3 == 1 { (self.0 >> FREQ_SHIFT & 3) as u8 } else { 0 }
     }
 
-    /// The same slot with another hit count, capped. Frozen slots stay as they are.
+    /// The same slot with another hit count, capped. Only a value that is not frozen has one:
+    /// all others stay as they are.
     #[must_use]
     #[inline]
     pub const fn with_freq(self, freq: u8) -> Self {
-        if self.is_frozen() {
+        if self.0 & 3 != 1 {
             return self;
         }
         let freq = if freq > Self::FREQ_MAX { Self::FREQ_MAX } else { freq };
@@ -123,11 +133,22 @@ impl Slot {
     #[must_use]
     #[inline]
     pub const fn state(self) -> SlotState {
-        let bits = if self.is_frozen() { self.0 >> FREQ_SHIFT } else { self.0 };
-        match bits & 3 {
-            1 => SlotState::Value,
-            2 => SlotState::Tombstone,
+        match self.0 & 0xF {
+            0b0001 | 0b0101 | 0b1001 | 0b1101 | 0b0111 => SlotState::Value,
+            0b0010 | 0b1011 => SlotState::Tombstone,
+            0b0110 => SlotState::Tentative,
+            0b1010 | 0b1111 => SlotState::Pending,
             _ => SlotState::Empty,
+        }
+    }
+
+    /// The same place in another state, without hits.
+    #[must_use]
+    #[inline]
+    pub const fn with_state(self, state: SlotState) -> Self {
+        match state {
+            SlotState::Empty => Self::EMPTY,
+            state => Self(self.0 & !0xF | state as u64),
         }
     }
 
@@ -138,22 +159,25 @@ impl Slot {
         self.0 & 3 == 3
     }
 
-    /// The frozen form of this slot.
+    /// The frozen form of this slot. What was tentative is given up: its writer finds the slot
+    /// frozen, and begins again in the next generation.
     #[must_use]
     #[inline]
     pub const fn freeze(self) -> Self {
-        let state = self.state() as u64;
-        Self(self.0 & !0xF | state << FREQ_SHIFT | 3)
+        let was = match self.state() {
+            SlotState::Empty | SlotState::Tentative => 0,
+            SlotState::Value => 1,
+            SlotState::Tombstone => 2,
+            SlotState::Pending => 3,
+        };
+        Self(self.0 & !0xF | was << FREQ_SHIFT | 3)
     }
 
     /// The slot to put into the next generation for a frozen one: the same place, no hits.
     #[must_use]
     #[inline]
     pub const fn thaw(self) -> Self {
-        match self.state() {
-            SlotState::Empty => Self::EMPTY,
-            state => Self(self.0 & !0xF | state as u64),
-        }
+        self.with_state(self.state())
     }
 
     /// Whether both point to the same record, whatever their hits.

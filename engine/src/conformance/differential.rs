@@ -26,7 +26,7 @@ const LEAST_HITS: usize = 50;
 /// One operation.
 #[derive(Clone)]
 enum Op {
-    Put { key: Vec<u8>, seed: u64, len: usize, options: Put },
+    Put { key: Vec<u8>, seed: u64, len: usize, options: Put<'static> },
     Get(Vec<u8>),
     Hold(Vec<u8>),
     Remove(Vec<u8>),
@@ -328,7 +328,7 @@ fn draw_len(random: &mut Random, large: bool) -> usize {
     }
 }
 
-fn draw_options(random: &mut Random, expiring: usize) -> Put {
+fn draw_options(random: &mut Random, expiring: usize) -> Put<'static> {
     let ms = |random: &mut Random| Duration::from_millis(random.below(80) as u64);
     let ttl = match random.below(10) {
         _ if !random.chance(expiring) => Ttl::Default,
@@ -339,7 +339,7 @@ fn draw_options(random: &mut Random, expiring: usize) -> Put {
     };
     let durability = if random.chance(2) { Durability::Sync } else { Durability::None };
     let codec = CodecId { id: random.next_u64().to_le_bytes()[0], version: 1 };
-    Put { ttl, durability, codec }
+    Put { ttl, durability, codec, tags: &[] }
 }
 
 impl fmt::Debug for Op {

@@ -21,11 +21,11 @@ pub(super) const ALL: &[(&str, Behaviour)] = &[
     ("a_dead_key_can_be_put_again", a_dead_key_can_be_put_again),
 ];
 
-const fn after_ms(ms: u64) -> Put {
+const fn after_ms(ms: u64) -> Put<'static> {
     Put { ttl: Ttl::After(Duration::from_millis(ms)), ..LASTING }
 }
 
-fn at_ms(ms: u64) -> Put {
+fn at_ms(ms: u64) -> Put<'static> {
     Put { ttl: Ttl::At(UNIX_EPOCH + Duration::from_millis(ms)), ..LASTING }
 }
 

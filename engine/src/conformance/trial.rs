@@ -13,8 +13,12 @@ use crate::value::Value;
 pub(super) const START_MS: u64 = 1_700_000_000_000;
 
 /// Options of a value that outlasts every trial, whatever the engine's default.
-pub(super) const LASTING: Put =
-    Put { ttl: Ttl::Never, durability: crate::Durability::None, codec: crate::CodecId::RAW };
+pub(super) const LASTING: Put<'static> = Put {
+    ttl: Ttl::Never,
+    durability: crate::Durability::None,
+    codec: crate::CodecId::RAW,
+    tags: &[],
+};
 
 /// How an engine ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +98,9 @@ impl Trial {
                 show(key),
                 value.len()
             ))),
+            Outcome::Conflict { .. } => {
+                Err(Stop::Broken(format!("put {} met a conflict: it has no condition", show(key))))
+            }
         }
     }
 

@@ -1,8 +1,17 @@
-//! Changing a key: put and remove.
+//! Changing a key: the one way in which records are written and published.
 //!
-//! A change appends a record to a lane's segment and publishes its slot, both under the lane's
-//! lock (see the invariants of `lanes.rs`). Whoever publishes also makes the place for it: the
-//! index doubles when it is loaded, and gives up the coldest slot when it cannot.
+//! A change looks at what the key has, lets the caller decide, appends a record to a lane's
+//! segment and publishes its slot over what it saw, all under the lane's lock (see the
+//! invariants of `lanes.rs`). If the key has changed meanwhile, it begins again: a change takes
+//! place at one moment, between what it saw and what it left behind.
+//!
+//! # Invariants
+//! 1. A sequence number is drawn after the look at the key, so that it is above that of what
+//!    the change replaces.
+//! 2. A record that was appended and not published is older than what its key ends up with. A
+//!    change that gives up after such a record sees to that: it writes what the key has again,
+//!    or a tombstone. Otherwise a rebuild would take the lost record for the newest.
+//! 3. A record without the flag *replaced* was published while its key had no slot.
 
 use std::sync::Arc;
 
@@ -11,192 +20,190 @@ use larder_format::{CodecId, ExternalRef, Flags, Kind, Slot, SlotState};
 
 use super::counters::Count;
 use super::growth::Ground;
-use super::index::{Blocked, Published, Verdict};
+use super::index::{Blocked, Found, Published, Survey, Verdict};
 use super::lanes::Held;
 use super::segment::{NewRecord, Record, Segment, file_name, room_for};
 use super::store::Store;
-use crate::clock::{NEVER, is_live};
-use crate::engine::{Durability, Outcome, Put, Rejection};
+use crate::clock::NEVER;
 use crate::error::{Error, Result};
 use crate::sync::Ordering;
 
-/// A change to a key, before it has a sequence number.
+/// A key to be changed, and the bytes that it may be given.
 #[derive(Debug, Clone, Copy)]
-struct Change<'a> {
-    kind: Kind,
-    flags: Flags,
-    hash: u64,
-    key: &'a [u8],
-    value: &'a [u8],
-    codec: CodecId,
-    expires_at_ms: u64,
-    now_ms: u64,
+pub(super) struct Change<'a> {
+    pub(super) hash: u64,
+    pub(super) key: &'a [u8],
+    pub(super) value: &'a [u8],
+    /// Hashes of the tags that go with the value.
+    pub(super) tags: &'a [u64],
+    pub(super) now_ms: u64,
 }
 
-/// What a change did.
+/// What a key is to have.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Draft {
+    pub(super) content: Content,
+    pub(super) flags: Flags,
+    pub(super) codec: CodecId,
+    pub(super) expires_at_ms: u64,
+}
+
+/// Where the bytes of a draft come from.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Content {
+    /// From the change, with its tags.
+    Given,
+    /// From what the key has, with its tags.
+    Kept,
+    /// These, with the tags of what the key has.
+    Number([u8; 8]),
+    /// There are none: the key is removed.
+    Nothing,
+}
+
+impl Draft {
+    /// Removes the key.
+    pub(super) const REMOVAL: Self = Self {
+        content: Content::Nothing,
+        flags: Flags::NONE,
+        codec: CodecId::RAW,
+        expires_at_ms: NEVER,
+    };
+
+    /// What the key has, with another deadline.
+    pub(super) const fn kept(record: &Record<'_>, expires_at_ms: u64) -> Self {
+        let header = &record.header;
+        let flags = header.flags.without(Flags::REPLACED).without(Flags::MOVED);
+        let flags = flags.without(Flags::BATCHED).without(Flags::EXPIRES);
+        Self { content: Content::Kept, flags, codec: header.codec, expires_at_ms }
+    }
+}
+
+/// What the caller makes of what a key has.
 #[derive(Debug)]
-struct Changed {
-    seq: u64,
-    segment: Arc<Segment>,
-    /// Whether the key had a live value before.
-    was_live: bool,
-    /// What the key has instead, if that was newer.
-    winner: Option<SlotState>,
+pub(super) enum Decision<R> {
+    /// It is to have this instead.
+    Write(Draft, R),
+    /// It stays as it is.
+    Leave(R),
+}
+
+/// What a change wrote.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) seq: u64,
+    pub(super) segment: Arc<Segment>,
 }
 
 impl Store {
-    pub(crate) fn put(&self, key: &[u8], value: &[u8], options: &Put) -> Result<Outcome> {
-        self.check_open()?;
-        let hash = self.hash(key)?;
-        let now_ms = self.clock.now_ms();
-        let expires_at_ms = options.ttl.deadline_ms(now_ms, self.ttl);
-        let mut change = Change {
-            kind: Kind::Value,
-            flags: Flags::NONE,
-            hash,
-            key,
-            value,
-            codec: options.codec,
-            expires_at_ms,
-            now_ms,
-        };
-        if !is_live(expires_at_ms, now_ms) {
-            // Dead on arrival: what counts is that the old value goes.
-            change = Change { kind: Kind::Tombstone, value: &[], expires_at_ms: NEVER, ..change };
-        }
-        let weight = (key.len() as u64).saturating_add(value.len() as u64);
-        let limit = self.largest_value();
-        if weight > limit {
-            self.counters.add(Count::Rejected, 1);
-            return Ok(Outcome::Rejected(Rejection::TooLarge { weight, limit }));
-        }
-        let encoded;
-        let durable = options.durability == Durability::Sync;
-        if change.kind == Kind::Value && value.len() >= self.file.superblock().external_min as usize
-        {
-            let named = self.put_external(&change, durable)?;
-            encoded = named.encode();
-            change = Change { value: &encoded, flags: Flags::EXTERNAL, ..change };
-        }
-        let changed = self.change(&change)?;
-        if durable {
-            changed.segment.sync(&*self.storage).inspect_err(|_| self.note_suspect())?;
-        }
-        self.counters.add(Count::Inserts, 1);
-        self.counters.add(Count::PutBytes, weight);
-        Ok(Outcome::Admitted { version: changed.seq })
-    }
-
-    fn put_external(&self, change: &Change<'_>, durable: bool) -> Result<ExternalRef> {
-        let (key, value) = (change.key, change.value);
-        self.make_space_for(value.len() as u64, change.now_ms)?;
-        // Relaxed: only distinctness counts.
-        let id = self.file.next_external().fetch_add(1, Ordering::Relaxed);
-        let seq = self.file.next_seq().fetch_add(1, Ordering::Relaxed);
-        let guard = &crossbeam_epoch::pin();
-        let identity = (id, seq, change.hash);
-        let named = self.externals.put(&*self.storage, identity, key, value, durable, guard)?;
-        self.counters.add(Count::WrittenBytes, value.len() as u64);
-        Ok(named)
-    }
-
-    /// Most bytes of key and value that the store takes: what is left of the budget when all
-    /// lanes have a segment and everything else is evicted.
-    fn largest_value(&self) -> u64 {
-        let fixed = u64::from(self.file.superblock().segment_len) * 2 + (256 << 10);
-        self.budget.saturating_sub(fixed)
-    }
-
-    pub(crate) fn remove(&self, key: &[u8]) -> Result<bool> {
-        self.check_open()?;
-        let hash = self.hash(key)?;
-        let known = self.lookup(hash, key, &crossbeam_epoch::pin()).is_some();
-        // Relaxed: a hint that is set before any record can be unknown because of it.
-        if !known && self.file.dropped().load(Ordering::Relaxed) == 0 {
-            return Ok(false);
-        }
-        let change = Change {
-            kind: Kind::Tombstone,
-            flags: Flags::NONE,
-            hash,
-            key,
-            value: &[],
-            codec: CodecId::RAW,
-            expires_at_ms: NEVER,
-            now_ms: self.clock.now_ms(),
-        };
-        let changed = self.change(&change)?;
-        if changed.was_live {
-            self.counters.add(Count::Removes, 1);
-        }
-        Ok(changed.was_live)
-    }
-
-    /// Changes a key. A put that is late for a newer put was replaced at once, and that is
-    /// that. One that is late for a newer removal may not be lost, as that removal may have
-    /// said that there was nothing; and a removal that is late for a newer put has to remove
-    /// it: both are done again, as newest.
-    fn change(&self, change: &Change<'_>) -> Result<Changed> {
-        loop {
-            let changed = self.change_once(change)?;
-            let own =
-                if change.kind == Kind::Value { SlotState::Value } else { SlotState::Tombstone };
-            if changed.winner.is_none_or(|winner| winner == own) {
-                return Ok(changed);
-            }
-        }
-    }
-
-    /// Appends and publishes a record (see the invariants of `lanes.rs`).
-    fn change_once(&self, change: &Change<'_>) -> Result<Changed> {
+    /// Changes a key as `decide` says, which is asked with the record that the key has, value
+    /// or tombstone, and asked again if that changes before the change takes place.
+    pub(super) fn update<R>(
+        &self,
+        change: &Change<'_>,
+        mut decide: impl FnMut(Option<&Found<Record<'_>>>, &Guard) -> Result<Decision<R>>,
+    ) -> Result<(R, Option<Written>)> {
         let mut lane = self.lanes.acquire();
-        self.make_room(&mut lane, room_for(change.key.len(), change.value.len()), change.now_ms)?;
-        let guard = &crossbeam_epoch::pin();
-        let (seq, in_flight) = lane.enter(self.file.next_seq());
-        let before = self.lookup(change.hash, change.key, guard);
-        let flags = match before {
-            Some(_) => change.flags.with(Flags::REPLACED),
-            None => change.flags,
-        };
-        let record = NewRecord {
-            kind: change.kind,
-            flags,
-            seq,
-            key_hash: change.hash,
-            key: change.key,
-            value: change.value,
-            codec: change.codec,
-            expires_at_ms: change.expires_at_ms,
-            written_at_ms: change.now_ms,
-        };
-        let (offset, segment) = self.append(&mut lane, &record)?;
-        let state =
-            if change.kind == Kind::Value { SlotState::Value } else { SlotState::Tombstone };
-        let slot = Slot::new(change.hash, segment.id(), offset, state);
-        let published = self.publish(change.hash, change.key, slot, seq, guard)?;
-        drop(in_flight);
-        if published.winner.is_none()
-            && state == SlotState::Tombstone
-            && self.lanes.none_before(seq)
-        {
-            // Nobody is left who could still publish an older value: the slot can go at once.
-            let slots = self.index.for_reading(change.hash, guard);
-            slots.swap_place(published.at, slot, |_| Slot::EMPTY);
-        }
-        // What was replaced may be newer than what was looked up before. It is looked at while
-        // the lane is held: a clear has to wait, and takes nothing away from under this.
-        let was_live = published.replaced.is_some_and(|old| {
-            old.state() == SlotState::Value
-                && match self.judge(old, change.key, guard) {
-                    Verdict::Same { found, .. } => self.is_live_at(&found, || change.now_ms),
-                    Verdict::Gone | Verdict::Other => false,
+        let mut room = room_for(change.key.len(), change.value.len());
+        let mut lost: Option<u64> = None;
+        loop {
+            self.make_room(&mut lane, room, change.now_ms)?;
+            let guard = &crossbeam_epoch::pin();
+            let survey = self.survey(change.hash, change.key, guard)?;
+            let current = survey.current.as_ref();
+            let (draft, result) = match decide(current, guard)? {
+                Decision::Write(draft, result) => (draft, result),
+                Decision::Leave(result) => {
+                    let is_newest = |lost| current.is_some_and(|current| current.seq > lost);
+                    if lost.is_none_or(is_newest) {
+                        return Ok((result, None));
+                    }
+                    // Invariant 2.
+                    let again = match current {
+                        Some(Found { state: SlotState::Value, found, .. }) => {
+                            Draft::kept(found, found.header.expires_at_ms)
+                        }
+                        _ => Draft::REMOVAL,
+                    };
+                    (again, result)
                 }
-        });
-        drop(lane);
-        if let Some(old) = published.replaced {
-            self.forget_external(old, change.hash, change.key, guard);
+            };
+            let kept = current.map(|current| &current.found);
+            if let (Content::Kept, Some(record)) = (draft.content, kept) {
+                let needed = room_for(change.key.len(), record.value().len());
+                if needed > room {
+                    room = needed;
+                    continue;
+                }
+            }
+            let (seq, in_flight) = lane.enter(self.file.next_seq());
+            let (offset, segment) = self.append_draft(&mut lane, change, &draft, kept, seq)?;
+            let state = match draft.content {
+                Content::Nothing => SlotState::Tombstone,
+                _ => SlotState::Value,
+            };
+            let slot = Slot::new(change.hash, segment.id(), offset, state);
+            let judge = |slot| self.judge(slot, change.key, guard);
+            let slots = self.index.for_writing(self.ground(), change.hash, guard);
+            let published = match slots.publish(change.hash, slot, seq, &survey, judge) {
+                Ok(published) => published,
+                Err(_) => {
+                    lost = Some(seq);
+                    continue;
+                }
+            };
+            drop(in_flight);
+            if state == SlotState::Tombstone && self.lanes.none_before(seq) {
+                // Nobody is left who could still publish an older value: the slot can go.
+                let slots = self.index.for_reading(change.hash, guard);
+                slots.swap_place(published.at, slot, |_| Slot::EMPTY);
+            }
+            if let Some(record) = kept
+                && !matches!(draft.content, Content::Kept)
+            {
+                self.doom_external(record);
+            }
+            self.note_published(&published, guard)?;
+            return Ok((result, Some(Written { seq, segment })));
         }
-        Ok(Changed { seq, segment, was_live, winner: published.winner })
+    }
+
+    fn append_draft(
+        &self,
+        lane: &mut Held<'_>,
+        change: &Change<'_>,
+        draft: &Draft,
+        current: Option<&Record<'_>>,
+        seq: u64,
+    ) -> Result<(usize, Arc<Segment>)> {
+        let kept_tags: Vec<u64> = match (draft.content, current) {
+            (Content::Kept | Content::Number(_), Some(record)) => record.tags().collect(),
+            _ => Vec::new(),
+        };
+        let (value, tags): (&[u8], &[u64]) = match (&draft.content, current) {
+            (Content::Given, _) => (change.value, change.tags),
+            (Content::Kept, Some(record)) => (record.value(), &kept_tags),
+            (Content::Number(bytes), _) => (bytes, &kept_tags),
+            (Content::Kept, None) | (Content::Nothing, _) => (&[], &[]),
+        };
+        let kind =
+            if matches!(draft.content, Content::Nothing) { Kind::Tombstone } else { Kind::Value };
+        let flags = if current.is_some() { draft.flags.with(Flags::REPLACED) } else { draft.flags };
+        self.append(
+            lane,
+            &NewRecord {
+                kind,
+                flags,
+                seq,
+                key_hash: change.hash,
+                tags,
+                key: change.key,
+                value,
+                codec: draft.codec,
+                expires_at_ms: draft.expires_at_ms,
+                written_at_ms: change.now_ms,
+            },
+        )
     }
 
     /// Appends a record to a lane that has room for it.
@@ -206,12 +213,13 @@ impl Store {
         record: &NewRecord<'_>,
     ) -> Result<(usize, Arc<Segment>)> {
         let Some(writer) = lane.writer.as_mut() else { return Err(Error::Closed) };
-        let segment = Arc::clone(writer.segment());
         let room = writer.room();
-        let offset = writer.append(record).map_err(|error| {
+        let appended = writer.append(record);
+        self.counters.add(Count::WrittenBytes, (room - writer.room()) as u64);
+        let segment = Arc::clone(writer.segment());
+        let offset = appended.map_err(|error| {
             Error::io("append to", &self.storage.path(&file_name(segment.id())), error)
         })?;
-        self.counters.add(Count::WrittenBytes, (room - writer.room()) as u64);
         if record.flags.has(Flags::EXTERNAL)
             && let Ok(named) = ExternalRef::decode(record.value)
         {
@@ -221,40 +229,87 @@ impl Store {
         Ok((offset, segment))
     }
 
-    /// Publishes a slot in the index, making a place for it if need be.
-    pub(super) fn publish(
+    /// Looks at a key as a writer does. There is a place for it then.
+    pub(super) fn survey<'g>(
         &self,
         hash: u64,
         key: &[u8],
+        guard: &'g Guard,
+    ) -> Result<Survey<Record<'g>>> {
+        self.survey_with(hash, |slot| self.judge(slot, key, guard), guard)
+    }
+
+    fn survey_with<T>(
+        &self,
+        hash: u64,
+        mut judge: impl FnMut(Slot) -> Verdict<T>,
+        guard: &Guard,
+    ) -> Result<Survey<T>> {
+        loop {
+            let slots = self.index.for_writing(self.ground(), hash, guard);
+            let (survey, entries) = slots.survey(hash, &mut judge);
+            self.add_entries(entries);
+            match survey {
+                Ok(survey) if survey.has_place() => return Ok(survey),
+                Ok(_) => self.make_place(hash, guard)?,
+                // The page has moved since: the next look finds where.
+                Err(_) => self.index.thaw_strays(hash),
+            }
+        }
+    }
+
+    /// Publishes a record that nobody decides about: of a rebuild, or an invalidation. One that
+    /// is not newer than what is there is left out.
+    pub(super) fn publish_record<T>(
+        &self,
+        hash: u64,
         slot: Slot,
         seq: u64,
+        judge: impl Fn(Slot) -> Verdict<T>,
         guard: &Guard,
-    ) -> Result<Published> {
-        let published = loop {
-            let slots = self.index.for_writing(self.ground(), hash, guard);
-            match slots.publish(hash, slot, seq, |slot| self.judge(slot, key, guard)) {
-                Ok(published) => break published,
-                // The page has moved since: the next look finds where.
-                Err(Blocked::Frozen) => self.index.thaw_strays(hash),
-                Err(Blocked::Full) => self.make_place(hash, guard)?,
+    ) -> Result<()> {
+        loop {
+            let survey = self.survey_with(hash, &judge, guard)?;
+            if let Some(current) = &survey.current {
+                // At equal sequence a tombstone wins over a value; else both are copies.
+                let wins = slot.state() == SlotState::Tombstone && current.state != slot.state();
+                if current.seq > seq || current.seq == seq && !wins {
+                    return Ok(());
+                }
             }
-        };
-        self.add_entries(published.entries);
-        if published.entries > 0 {
-            self.grow_if_loaded(guard)?;
+            let slots = self.index.for_writing(self.ground(), hash, guard);
+            match slots.publish(hash, slot, seq, &survey, &judge) {
+                Ok(published) => return self.note_published(&published, guard),
+                Err(Blocked::Frozen | Blocked::Full | Blocked::Changed) => {}
+            }
         }
-        Ok(published)
+    }
+
+    pub(super) fn note_published(&self, published: &Published, guard: &Guard) -> Result<()> {
+        self.add_entries(published.entries);
+        if published.replaced.is_none() { self.grow_if_loaded(guard) } else { Ok(()) }
     }
 
     /// All 16 candidate slots of a key are taken: grow, or give up the coldest.
-    fn make_place(&self, hash: u64, guard: &Guard) -> Result<()> {
+    pub(super) fn make_place(&self, hash: u64, guard: &Guard) -> Result<()> {
         let slots = self.index.slot_count(guard);
         let half_full = self.entries() * 2 > slots;
         if half_full && !self.index.is_growing(guard) && self.grow(guard)? {
             return Ok(());
         }
         let generation = self.index.for_writing(self.ground(), hash, guard);
-        let Some((at, coldest)) = generation.coldest(hash) else { return Ok(()) };
+        let may_go = |slot: Slot| match slot.state() {
+            SlotState::Value => true,
+            // What is pending without a batch under way is left of one that was cut off, unless
+            // its record counts. Relaxed: whoever makes a place holds a lane, and a batch all.
+            SlotState::Pending => {
+                !self.batching.load(Ordering::Relaxed) && self.kind_at(slot, guard).is_none()
+            }
+            _ => self.kind_at(slot, guard) != Some(Kind::TagInvalidation),
+        };
+        let Some((at, coldest)) = generation.coldest(hash, may_go) else {
+            return if self.grow(guard)? { Ok(()) } else { Err(Error::IndexFull) };
+        };
         // Relaxed: a hint; the swap below publishes it with AcqRel.
         self.file.dropped().store(1, Ordering::Relaxed);
         if generation.swap(at, coldest, Slot::EMPTY) && coldest.state() == SlotState::Value {
@@ -264,7 +319,13 @@ impl Store {
         Ok(())
     }
 
-    fn grow_if_loaded(&self, guard: &Guard) -> Result<()> {
+    /// The kind of the record that a slot leads to; `None` if there is none that counts.
+    fn kind_at(&self, slot: Slot, guard: &Guard) -> Option<Kind> {
+        let segment = self.table.get(slot.segment(), guard)?;
+        segment.record(slot.offset()).ok().map(|record| record.header.kind)
+    }
+
+    pub(super) fn grow_if_loaded(&self, guard: &Guard) -> Result<()> {
         let slots = self.index.slot_count(guard);
         if self.entries() * 4 > slots * 3 && !self.index.is_growing(guard) {
             self.grow(guard)?;
@@ -288,11 +349,9 @@ impl Store {
     }
 
     /// Dooms the external file of a value that was replaced.
-    fn forget_external(&self, old: Slot, hash: u64, key: &[u8], guard: &Guard) {
-        let Verdict::Same { found, .. } = self.judge(old, key, guard) else { return };
-        if found.header.flags.has(Flags::EXTERNAL)
-            && let Ok(named) = ExternalRef::decode(found.value())
-            && !self.is_named(&found, named.id, hash, guard)
+    pub(super) fn doom_external(&self, old: &Record<'_>) {
+        if old.header.flags.has(Flags::EXTERNAL)
+            && let Ok(named) = ExternalRef::decode(old.value())
         {
             self.doomed.lock().push(named.id);
         }
@@ -301,7 +360,7 @@ impl Store {
     /// Whether the live record of a dead one's key names the same external file: it is a copy.
     fn is_named(&self, record: &Record<'_>, id: u64, hash: u64, guard: &Guard) -> bool {
         self.lookup(hash, record.key(), guard).is_some_and(|found| {
-            found.slot.state() == SlotState::Value
+            found.state == SlotState::Value
                 && found.found.header.flags.has(Flags::EXTERNAL)
                 && ExternalRef::decode(found.found.value()).is_ok_and(|named| named.id == id)
         })

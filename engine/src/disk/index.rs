@@ -1,22 +1,29 @@
-//! One generation of the index: slots that say where each key's record may lie.
+//! One generation of the index: slots that say where each key's record lies.
 //!
 //! A key has 16 candidate slots: two buckets of one page. A lookup loads them, and asks the
-//! caller about each whose tag fits; the caller reads the record there. The newest record of
-//! the key counts. Slot bits and placement: `larder_format::slot`.
+//! caller about each whose tag fits; the caller reads the record there. Slot bits and
+//! placement: `larder_format::slot`.
+//!
+//! A writer first makes a [`Survey`] of the key's candidates, then appends its record, and
+//! publishes the slot on the strength of the survey: over the key's slot, or in a free place.
+//! What has changed since the survey makes the publication fail, and the writer looks again.
 //!
 //! # Invariants
-//! 1. A record is committed before its slot is published.
+//! 1. A record is committed before its slot is published; a pending slot counts only once its
+//!    record is.
 //! 2. Slots change by compare-and-swap only, so that no change is lost.
 //! 3. A slot of a key never moves to another place within a generation; it is overwritten,
 //!    emptied or frozen. A lookup that passes over it once has seen it.
-//! 4. Two slots may speak of one key for a moment, when two writers insert it at once. The
-//!    newer counts, and both writers look again after inserting: the older gives up its slot,
-//!    or the newer takes it over and gives up its own.
-//! 5. A frozen slot never changes again; its page is being moved to the next generation.
+//! 4. A key has at most one slot that is a value or a tombstone. A new one is tentative while
+//!    its writer looks whether another is inserting the same key: of two, one gives up.
+//! 5. Beside that, a key may have a pending slot, newer than the other once it counts. Whoever
+//!    changes the key settles it first: it takes the place of the other.
+//! 6. A frozen slot never changes again; its page is being moved to the next generation.
 //!
 //! # Orderings
-//! Publishing is Release, loading Acquire; they pair on the slot. Inserting and looking again
-//! are separated by a SeqCst fence: of two writers at least one sees the other (4).
+//! Publishing is Release, loading Acquire; they pair on the slot. Inserting a tentative slot
+//! and looking for others are separated by a SeqCst fence: of two writers that insert one key
+//! at least one sees the other (4).
 //!
 //! Not here: where generations come from and go to (`growth.rs`), records (`segment.rs`).
 
@@ -28,7 +35,7 @@ use larder_format::{Geometry, Slot, SlotState};
 
 #[cfg(loom)]
 use crate::models::{BUCKET_SLOTS, PAGE_BUCKETS};
-use crate::sync::{AtomicU64, Ordering, Site, Words, fence};
+use crate::sync::{AtomicU64, Ordering, Site, Words, fence, spin_loop};
 
 /// What the record says that a slot points to.
 #[derive(Debug)]
@@ -37,16 +44,18 @@ pub(crate) enum Verdict<T> {
     Same {
         /// Its sequence number.
         seq: u64,
+        /// Whether it is a value or a tombstone.
+        state: SlotState,
         /// Whatever the caller wants to have of it.
         found: T,
     },
-    /// It is another key's, or damaged.
+    /// It is another key's, not committed, or damaged.
     Other,
     /// It is gone with its segment: the slot is free.
     Gone,
 }
 
-/// The newest record of a key.
+/// The record of a key that counts.
 #[derive(Debug)]
 pub(crate) struct Found<T> {
     /// The slot as it was loaded.
@@ -55,8 +64,31 @@ pub(crate) struct Found<T> {
     pub(crate) at: usize,
     /// The record's sequence number.
     pub(crate) seq: u64,
+    /// Whether it is a value or a tombstone.
+    pub(crate) state: SlotState,
     /// What the caller made of the record.
     pub(crate) found: T,
+}
+
+/// What a writer knows of a key's candidate slots.
+#[derive(Debug)]
+pub(crate) struct Survey<T> {
+    /// The record that counts.
+    pub(crate) current: Option<Found<T>>,
+    /// Where a slot could be inserted, and what stands there.
+    free: Option<(usize, Slot)>,
+}
+
+impl<T> Survey<T> {
+    /// Whether a slot of the key can be published.
+    pub(crate) const fn has_place(&self) -> bool {
+        self.current.is_some() || self.free.is_some()
+    }
+
+    /// Whether a slot can be published beside the one that the key has.
+    pub(crate) const fn has_free_place(&self) -> bool {
+        self.free.is_some()
+    }
 }
 
 /// What became of a publication.
@@ -64,22 +96,21 @@ pub(crate) struct Found<T> {
 pub(crate) struct Published {
     /// Where the slot is, in bytes from the start of the file.
     pub(crate) at: usize,
-    /// `None` if the slot is in the index; else the state of the newer slot of the key that
-    /// was there.
-    pub(crate) winner: Option<SlotState>,
-    /// The slot that it took the place of.
+    /// The slot that it took the place of, if the key had one.
     pub(crate) replaced: Option<Slot>,
     /// By how much the number of value slots changed.
     pub(crate) entries: i64,
 }
 
-/// Why nothing could be published.
+/// Why nothing could be surveyed or published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Blocked {
     /// The page has moved on to the next generation.
     Frozen,
     /// All candidate slots are taken by other keys.
     Full,
+    /// The survey is no longer true.
+    Changed,
 }
 
 /// The slots of one generation.
@@ -92,8 +123,8 @@ pub(crate) struct Generation<W> {
 /// Slots of a page.
 pub(crate) const PAGE_SLOTS: usize = PAGE_BUCKETS * BUCKET_SLOTS;
 
-/// Candidate slots of a key.
-const CANDIDATES: usize = 2 * BUCKET_SLOTS;
+/// How often a writer looks at another's tentative slot before it takes the other for dead.
+const PATIENCE: usize = if cfg!(loom) { 1 } else { 256 };
 
 impl<W: Words> Generation<W> {
     /// Over words that hold the pages of `geometry` from [`INDEX_DATA`] on.
@@ -116,22 +147,28 @@ impl<W: Words> Generation<W> {
         INDEX_DATA + page * PAGE + number * 8
     }
 
-    /// Where the candidate slots of a hash are.
+    /// The two candidate buckets of a hash: where each begins, and its words.
     #[inline]
-    fn candidates(&self, hash: u64) -> [usize; CANDIDATES] {
+    fn candidates(&self, hash: u64) -> [(usize, &[AtomicU64]); 2] {
         let page = self.geometry.page(hash);
-        let [first, second] =
-            buckets(hash).map(|bucket| Self::slot_at(page, bucket * BUCKET_SLOTS));
-        std::array::from_fn(|i| {
-            if i < BUCKET_SLOTS { first + i * 8 } else { second + (i - BUCKET_SLOTS) * 8 }
+        buckets(hash).map(|bucket| {
+            let at = Self::slot_at(page, bucket * BUCKET_SLOTS);
+            (at, self.words.words(at, BUCKET_SLOTS))
+        })
+    }
+
+    /// The candidate slots of a hash as they are now, each with where it is.
+    #[inline]
+    fn slots(&self, hash: u64) -> impl Iterator<Item = (usize, Slot)> {
+        let both = self.candidates(hash).into_iter();
+        both.flat_map(|(first, words)| {
+            words.iter().enumerate().map(move |(i, word)| (first + i * 8, load(word)))
         })
     }
 
     #[inline]
     pub(crate) fn load(&self, at: usize) -> Slot {
-        // Acquire: pairs with the Release of whoever published the slot; the record that it
-        // points to is complete (invariant 1).
-        Slot::from_bits(self.word(at).load(Site::SlotLoad.is(Ordering::Acquire)))
+        load(self.word(at))
     }
 
     /// Changes a slot, unless it changed meanwhile.
@@ -163,34 +200,47 @@ impl<W: Words> Generation<W> {
         }
     }
 
-    /// The newest record of a key. `judge` is asked about every slot whose tag fits.
+    /// The record of a key that counts. `judge` is asked about every slot whose tag fits.
     #[inline]
     pub(crate) fn find<T>(
         &self,
         hash: u64,
         mut judge: impl FnMut(Slot) -> Verdict<T>,
     ) -> Option<Found<T>> {
-        let tag = Slot::from_bits(hash).tag();
-        let mut newest: Option<Found<T>> = None;
-        for at in self.candidates(hash) {
-            let slot = self.load(at);
-            if slot.tag() != tag || slot.state() == SlotState::Empty {
-                continue;
+        loop {
+            let mut newest: Option<Found<T>> = None;
+            for (first, words) in self.candidates(hash) {
+                for (i, word) in words.iter().enumerate() {
+                    let slot = load(word);
+                    if !has_tag(slot, hash) || !may_count(slot) {
+                        continue;
+                    }
+                    if let Verdict::Same { seq, state, found } = judge(slot)
+                        && newest.as_ref().is_none_or(|newest| newest.seq < seq)
+                    {
+                        newest = Some(Found { slot, at: first + i * 8, seq, state, found });
+                    }
+                }
             }
-            if let Verdict::Same { seq, found } = judge(slot)
-                && newest.as_ref().is_none_or(|newest| newest.seq < seq)
-            {
-                newest = Some(Found { slot, at, seq, found });
+            // A batch that was settled behind our back has changed the slot that we passed
+            // first, and emptied the one that would have told us (invariant 5).
+            match &newest {
+                Some(found) if !is_same(self.load(found.at), found.slot) => {}
+                _ => return newest,
             }
         }
-        newest
+    }
+
+    /// The slot that points to a place, whatever stands there.
+    pub(crate) fn slot_of(&self, hash: u64, place: Slot) -> Option<(usize, Slot)> {
+        self.slots(hash).find(|(_, slot)| slot.same_place(place) && may_count(*slot))
     }
 
     /// Counts a hit in a slot, unless it is saturated or has changed.
     #[inline]
     pub(crate) fn touch(&self, at: usize, slot: Slot) {
-        if slot.freq() < Slot::FREQ_MAX && !slot.is_frozen() {
-            let touched = slot.with_freq(slot.freq() + 1);
+        let touched = slot.with_freq(slot.freq().saturating_add(1));
+        if touched != slot {
             // Relaxed would do for the count, but the word also carries the place, and later
             // readers must still pair with its publisher: a read-modify-write continues the
             // publisher's release sequence. A lost hit is no harm.
@@ -199,124 +249,195 @@ impl<W: Words> Generation<W> {
         }
     }
 
-    /// Puts `slot`, for the record `seq` of a key, in the place of the key's older record, or
-    /// into a free place.
+    /// Looks at a key's candidates as a writer does: settles what is pending, and clears what
+    /// is left of writers that died. The second is by how much the number of value slots
+    /// changed.
+    pub(crate) fn survey<T>(
+        &self,
+        hash: u64,
+        mut judge: impl FnMut(Slot) -> Verdict<T>,
+    ) -> (Result<Survey<T>, Blocked>, i64) {
+        let mut entries = 0;
+        'again: loop {
+            let mut current: Option<Found<T>> = None;
+            let mut pending: Option<Found<T>> = None;
+            let mut free: [Option<(usize, Slot)>; 2] = [None; 2];
+            let mut free_count = [0; 2];
+            for (half, (first, words)) in self.candidates(hash).into_iter().enumerate() {
+                for (i, word) in words.iter().enumerate() {
+                    let (at, slot) = (first + i * 8, load(word));
+                    if slot.is_frozen() {
+                        return (Err(Blocked::Frozen), entries);
+                    }
+                    if slot.state() == SlotState::Empty {
+                        free[half].get_or_insert((at, slot));
+                        free_count[half] += 1;
+                        continue;
+                    }
+                    if !has_tag(slot, hash) {
+                        continue;
+                    }
+                    match judge(slot) {
+                        Verdict::Same { seq, state, found } => {
+                            let found = Found { slot, at, seq, state, found };
+                            match slot.state() {
+                                SlotState::Tentative => {
+                                    self.await_or_clear(at, slot);
+                                    continue 'again;
+                                }
+                                SlotState::Pending => pending = Some(found),
+                                _ => current = Some(found),
+                            }
+                        }
+                        Verdict::Gone => {
+                            if self.swap(at, slot, Slot::EMPTY) {
+                                entries -= value(slot);
+                            }
+                            continue 'again;
+                        }
+                        Verdict::Other => {}
+                    }
+                }
+            }
+            if let Some(pending) = pending {
+                entries += self.settle(&pending, current.as_ref());
+                continue;
+            }
+            // The emptier bucket: that is what makes two choices fill evenly.
+            let free = free[usize::from(free_count[1] > free_count[0])];
+            return (Ok(Survey { current, free }), entries);
+        }
+    }
+
+    /// Gives a tentative slot a little time, and then empties it: its writer may be dead. One
+    /// that is alive finds it gone, and begins again.
+    fn await_or_clear(&self, at: usize, slot: Slot) {
+        for _ in 0..PATIENCE {
+            if self.load(at) != slot {
+                return;
+            }
+            spin_loop();
+        }
+        self.swap(at, slot, Slot::EMPTY);
+    }
+
+    /// Makes a pending slot whose record is committed the one slot of its key. Returns by how
+    /// much the number of value slots changed.
+    fn settle<T>(&self, pending: &Found<T>, current: Option<&Found<T>>) -> i64 {
+        let new = pending.slot.with_state(pending.state);
+        match current {
+            Some(newer) if newer.seq > pending.seq => {
+                self.swap(pending.at, pending.slot, Slot::EMPTY);
+                0
+            }
+            Some(older) => {
+                let ours = |old: Slot| new.with_freq(kept_freq(old, new));
+                // First the older: a reader may pass the pending slot when it is empty, and
+                // sees by the older one's change that it has to look again.
+                let Some(old) = self.swap_place(older.at, older.slot, ours) else { return 0 };
+                self.swap(pending.at, pending.slot, Slot::EMPTY);
+                value(new) - value(old)
+            }
+            None if self.swap(pending.at, pending.slot, new) => value(new),
+            None => 0,
+        }
+    }
+
+    /// Publishes `slot`, for a record that is newer than the survey's current one: over that
+    /// one's slot, or else in a free place.
     pub(crate) fn publish<T>(
         &self,
         hash: u64,
         slot: Slot,
         seq: u64,
-        mut judge: impl FnMut(Slot) -> Verdict<T>,
+        survey: &Survey<T>,
+        judge: impl FnMut(Slot) -> Verdict<T>,
     ) -> Result<Published, Blocked> {
-        let value = |slot: Slot| i64::from(slot.state() == SlotState::Value);
-        'again: loop {
-            let mut free: [Option<(usize, Slot)>; 2] = [None; 2];
-            let mut free_count = [0; 2];
-            let mut same: [Option<(usize, Slot, u64)>; CANDIDATES] = [None; CANDIDATES];
-            let mut newest: Option<(usize, Slot, u64)> = None;
-            for (i, at) in self.candidates(hash).into_iter().enumerate() {
-                let now = self.load(at);
-                if now.is_frozen() {
-                    return Err(Blocked::Frozen);
-                }
-                let half = i / BUCKET_SLOTS;
-                let mut free_here = now.state() == SlotState::Empty;
-                if !free_here && now.tag() == slot.tag() {
-                    match judge(now) {
-                        Verdict::Same { seq: theirs, .. } => {
-                            if theirs > seq {
-                                return Ok(Published {
-                                    at,
-                                    winner: Some(now.state()),
-                                    replaced: None,
-                                    entries: 0,
-                                });
-                            }
-                            same[i] = Some((at, now, theirs));
-                            if newest.is_none_or(|(_, _, seen)| seen < theirs) {
-                                newest = same[i];
-                            }
-                        }
-                        Verdict::Gone => free_here = true,
-                        Verdict::Other => {}
-                    }
-                }
-                if free_here {
-                    free[half].get_or_insert((at, now));
-                    free_count[half] += 1;
-                }
-            }
-            if let Some((at, old, _)) = newest {
-                // Hits are kept: the key is as popular as it was.
-                if !self.swap(at, old, slot.with_freq(kept_freq(old, slot))) {
-                    continue 'again;
-                }
-                let mut entries = value(slot) - value(old);
-                for (older_at, older, _) in same.into_iter().flatten() {
-                    if older_at != at && self.swap(older_at, older, Slot::EMPTY) {
-                        entries -= value(older);
-                    }
-                }
-                return Ok(Published { at, winner: None, replaced: Some(old), entries });
-            }
-            // The emptier bucket: that is what makes two choices fill evenly.
-            let half = usize::from(free_count[1] > free_count[0]);
-            let Some((at, old)) = free[half] else { return Err(Blocked::Full) };
-            if !self.swap(at, old, slot) {
-                continue 'again;
-            }
-            let mut entries = value(slot) - value(old);
-            // SeqCst: two writers that insert one key in two places both insert, fence and
-            // look; at least one sees the other's slot.
-            fence(Site::InsertFence.is(Ordering::SeqCst));
-            let mut winner = None;
-            let mut replaced = None;
-            let mut at = at;
-            for other_at in self.candidates(hash) {
-                let other = self.load(other_at);
-                if other_at == at || other.tag() != slot.tag() || other.state() == SlotState::Empty
-                {
-                    continue;
-                }
-                let Verdict::Same { seq: theirs, .. } = judge(other) else { continue };
-                if theirs > seq {
-                    winner = Some(other.state());
-                    continue;
-                }
-                // Over to the older slot's place: a reader that passed by our first place before
-                // we came still finds the key there.
-                let ours = |old: Slot| slot.with_freq(kept_freq(old, slot));
-                if self.swap_place(other_at, other, ours).is_some() {
-                    entries += value(slot) - value(other);
-                    replaced = Some(other);
-                    if self.swap_place(at, slot, |_| Slot::EMPTY).is_some() {
-                        entries -= value(slot);
-                    }
-                    at = other_at;
-                }
-            }
-            if winner.is_some() && self.swap_place(at, slot, |_| Slot::EMPTY).is_some() {
-                entries -= value(slot);
-            }
-            return Ok(Published { at, winner, replaced, entries });
+        let Some(current) = &survey.current else {
+            return self.insert(hash, slot, seq, survey, judge);
+        };
+        // Hits are kept: the key is as popular as it was.
+        let ours = |old: Slot| slot.with_freq(kept_freq(old, slot));
+        let replaced = self.swap_place(current.at, current.slot, ours).ok_or(Blocked::Changed)?;
+        let entries = value(slot) - value(replaced);
+        Ok(Published { at: current.at, replaced: Some(replaced), entries })
+    }
+
+    /// Inserts the slot of a key that has none (invariant 4).
+    fn insert<T>(
+        &self,
+        hash: u64,
+        slot: Slot,
+        seq: u64,
+        survey: &Survey<T>,
+        judge: impl FnMut(Slot) -> Verdict<T>,
+    ) -> Result<Published, Blocked> {
+        let (at, old) = survey.free.ok_or(Blocked::Full)?;
+        let tentative = slot.with_state(SlotState::Tentative);
+        if !self.swap(at, old, tentative) {
+            return Err(Blocked::Changed);
         }
+        // SeqCst: two writers that insert one key in two places both insert, fence and look;
+        // at least one sees the other's slot.
+        fence(Site::InsertFence.is(Ordering::SeqCst));
+        if !self.is_alone(hash, at, seq, judge) {
+            // It may be gone already: the other one took us for dead, or the page moves.
+            self.swap(at, tentative, Slot::EMPTY);
+            return Err(Blocked::Changed);
+        }
+        if !self.swap(at, tentative, slot) {
+            return Err(Blocked::Changed);
+        }
+        Ok(Published { at, replaced: None, entries: value(slot) })
+    }
+
+    /// Whether no other slot speaks of the key for which a tentative one stands at `own`. Of
+    /// two tentative slots the one with the lower sequence stays.
+    fn is_alone<T>(
+        &self,
+        hash: u64,
+        own: usize,
+        seq: u64,
+        mut judge: impl FnMut(Slot) -> Verdict<T>,
+    ) -> bool {
+        for (at, slot) in self.slots(hash) {
+            if at == own || !has_tag(slot, hash) || slot.state() == SlotState::Empty {
+                continue;
+            }
+            let Verdict::Same { seq: theirs, .. } = judge(slot) else { continue };
+            let gives_way = slot.state() == SlotState::Tentative && seq < theirs;
+            if !gives_way || !self.swap(at, slot, Slot::EMPTY) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Inserts a pending slot in a free place.
+    pub(crate) fn insert_pending<T>(&self, slot: Slot, survey: &Survey<T>) -> Result<(), Blocked> {
+        let (at, old) = survey.free.ok_or(Blocked::Full)?;
+        let pending = slot.with_state(SlotState::Pending);
+        if self.swap(at, old, pending) { Ok(()) } else { Err(Blocked::Changed) }
     }
 
     /// The candidate of a key that may best be given up for another: a tombstone, or else the
-    /// value with the fewest hits.
-    pub(crate) fn coldest(&self, hash: u64) -> Option<(usize, Slot)> {
-        let slots = self.candidates(hash).map(|at| (at, self.load(at)));
-        slots
-            .into_iter()
-            .filter(|(_, slot)| !slot.is_frozen() && slot.state() != SlotState::Empty)
+    /// value with the fewest hits. `None` if none of them `may_go`.
+    pub(crate) fn coldest(
+        &self,
+        hash: u64,
+        may_go: impl Fn(Slot) -> bool,
+    ) -> Option<(usize, Slot)> {
+        self.slots(hash)
+            .filter(|(_, slot)| {
+                !slot.is_frozen() && slot.state() != SlotState::Empty && may_go(*slot)
+            })
             .min_by_key(|(_, slot)| (slot.state() == SlotState::Value, slot.freq()))
     }
 
     /// Thaws the candidate slots of a key. Only for a generation that nobody moves out of:
     /// there they look frozen because the file is damaged.
     pub(crate) fn thaw(&self, hash: u64) {
-        for at in self.candidates(hash) {
-            let slot = self.load(at);
+        for (at, slot) in self.slots(hash) {
             if slot.is_frozen() {
                 self.swap(at, slot, slot.thaw());
             }
@@ -325,9 +446,39 @@ impl<W: Words> Generation<W> {
 
     /// Number of slots of a page, frozen or not, that hold a value.
     pub(crate) fn count_values(&self, page: usize) -> u64 {
-        let slots = (0..PAGE_SLOTS).map(|i| self.load(Self::slot_at(page, i)));
-        slots.filter(|slot| slot.state() == SlotState::Value).count() as u64
+        let words = self.words.words(Self::slot_at(page, 0), PAGE_SLOTS);
+        words.iter().filter(|word| load(word).state() == SlotState::Value).count() as u64
     }
+}
+
+#[inline]
+fn load(word: &AtomicU64) -> Slot {
+    // Acquire: pairs with the Release of whoever published the slot; the record that it points
+    // to is complete (invariant 1).
+    Slot::from_bits(word.load(Site::SlotLoad.is(Ordering::Acquire)))
+}
+
+/// Whether a slot has the tag of a hash.
+#[inline]
+const fn has_tag(slot: Slot, hash: u64) -> bool {
+    slot.tag() == Slot::from_bits(hash).tag()
+}
+
+/// Whether a slot may say something to a reader.
+#[inline]
+const fn may_count(slot: Slot) -> bool {
+    !matches!(slot.state(), SlotState::Empty | SlotState::Tentative)
+}
+
+/// Whether two loads of a slot saw the same, but for hits and freezing.
+#[inline]
+fn is_same(now: Slot, before: Slot) -> bool {
+    now.same_place(before) && now.state() == before.state()
+}
+
+/// 1 for a slot that holds a value.
+const fn value(slot: Slot) -> i64 {
+    matches!(slot.state(), SlotState::Value) as i64
 }
 
 /// The newest record of a key, in the generation that `slots` says is the one to read.

@@ -7,9 +7,10 @@
 use std::sync::Arc;
 use std::vec;
 
+use crossbeam_epoch::Guard;
 use larder_format::{FooterEntry, Kind, SlotState};
 
-use super::segment::Segment;
+use super::segment::{Record, Segment};
 use super::store::Store;
 use crate::error::Result;
 use crate::value::Value;
@@ -42,28 +43,48 @@ impl Store {
 }
 
 impl Iter<'_> {
-    /// The entry's key and value, if it is live and this is where it is to be yielded.
-    fn resolve(
+    /// What `look` makes of an entry's record, if it is live and this is where it is to be
+    /// yielded.
+    fn resolve<R>(
         &self,
         segment: &Arc<Segment>,
         entry: &FooterEntry,
-    ) -> Result<Option<(Vec<u8>, Value)>> {
+        look: impl FnOnce(&Record<'_>, &Guard) -> R,
+    ) -> Option<R> {
         let guard = &crossbeam_epoch::pin();
-        let Ok(record) = segment.record(entry.offset()) else { return Ok(None) };
-        let Some(found) = self.store.lookup(entry.key_hash, record.key(), guard) else {
-            return Ok(None);
-        };
+        let record = segment.record(entry.offset()).ok()?;
+        let found = self.store.lookup(entry.key_hash, record.key(), guard)?;
         let there = &found.found;
         let same_place = there.segment.id() == segment.id() && there.offset == record.offset;
         let moved_on = found.seq == record.header.seq && there.segment.id() >= self.begun_before;
-        if found.slot.state() != SlotState::Value
-            || !(same_place || moved_on)
-            || !self.store.is_live_at(there, || self.store.clock.now_ms())
-        {
-            return Ok(None);
+        let is_live = found.state == SlotState::Value
+            && (same_place || moved_on)
+            && self.store.is_live_at(there, || self.store.clock.now_ms(), guard);
+        is_live.then(|| look(there, guard))
+    }
+
+    /// The entry's key and value.
+    fn read(
+        &self,
+        segment: &Arc<Segment>,
+        entry: &FooterEntry,
+    ) -> Option<Result<(Vec<u8>, Value)>> {
+        let item = self.resolve(segment, entry, |record, guard| {
+            let value = self.store.value(record, guard)?;
+            Ok(value.map(|value| (record.key().to_vec(), value)))
+        })?;
+        item.transpose()
+    }
+
+    /// Shows the record of every live entry, unread.
+    pub(super) fn for_each_live(self, mut look: impl FnMut(&Record<'_>)) {
+        for (segment, count) in self.segments.as_slice() {
+            for entry in segment.entries().rev().take(*count) {
+                if entry.kind == Kind::Value {
+                    self.resolve(segment, &entry, |record, _| look(record));
+                }
+            }
         }
-        let value = self.store.value(there, guard)?;
-        Ok(value.map(|value| (record.key().to_vec(), value)))
     }
 }
 
@@ -77,7 +98,7 @@ impl Iterator for Iter<'_> {
                     if entry.kind != Kind::Value {
                         continue;
                     }
-                    if let Some(item) = self.resolve(&segment, &entry).transpose() {
+                    if let Some(item) = self.read(&segment, &entry) {
                         self.current = Some((segment, entries));
                         return Some(item);
                     }

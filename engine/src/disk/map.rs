@@ -99,13 +99,14 @@ impl Map {
 
 impl Words for Map {
     #[inline]
-    fn word(&self, at: usize) -> &AtomicU64 {
-        assert!(at.is_multiple_of(8) && at < self.len && self.len - at >= 8, "no word at {at}");
-        let word = self.base.as_ptr().wrapping_add(at).cast();
+    fn words(&self, at: usize, count: usize) -> &[AtomicU64] {
+        let fits = at <= self.len && count <= (self.len - at) / 8;
+        assert!(at.is_multiple_of(8) && fits, "no {count} words at {at}");
+        let first = self.base.as_ptr().wrapping_add(at).cast::<AtomicU64>();
         // SAFETY: in the map and aligned: `at` is a multiple of 8 (both just checked) and the
         // base is aligned at least that much (pages, or the contract of `of_raw`). Words are
         // only reached here (invariant 3), so all accesses are atomic.
-        unsafe { AtomicU64::from_ptr(word) }
+        unsafe { std::slice::from_raw_parts(first, count) }
     }
 }
 

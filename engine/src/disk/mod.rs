@@ -19,6 +19,7 @@
 //! in files that a model checker can compile by themselves: `index.rs`, `moving.rs`,
 //! `in_flight.rs`, `committed.rs` and `cell.rs`.
 
+mod batch;
 mod builder;
 mod cell;
 mod change;
@@ -37,6 +38,7 @@ mod lanes;
 mod map;
 mod moving;
 mod open;
+mod ops;
 mod rebuild;
 mod reclaim;
 mod segment;
@@ -44,6 +46,7 @@ mod session;
 mod storage;
 mod store;
 mod table;
+mod tags;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -55,7 +58,8 @@ pub use builder::DiskBuilder;
 pub(crate) use map::View;
 pub use verify::{Finding, VerifyReport};
 
-use crate::engine::{Engine, Outcome, Put};
+use crate::batch::{BatchOutcome, WriteBatch};
+use crate::engine::{Atomic, Durability, Engine, Expected, Outcome, Put, Ttl};
 use crate::error::Result;
 use crate::stats::Stats;
 use crate::value::Value;
@@ -109,6 +113,82 @@ impl Disk {
     }
 }
 
+impl Disk {
+    /// Makes the changes of a batch, all or none. At one moment all of them become visible; a
+    /// kill or a loss of power leaves all or none.
+    ///
+    /// All of a batch lies in one segment, values of [`external
+    /// size`](DiskBuilder::segment_len) or more apart. While it is written, other writers wait;
+    /// readers do not.
+    ///
+    /// # Errors
+    /// As of [`Engine`]; [`Error::IndexFull`](crate::Error::IndexFull) if there is no place for
+    /// its keys. After an error none of it took place, unless syncing was what failed.
+    pub fn write(&self, batch: &WriteBatch, durability: Durability) -> Result<BatchOutcome> {
+        self.store.write(batch, durability)
+    }
+
+    /// Invalidates everything that was put under `tag` before, in time independent of how much
+    /// that is. Like a removal it survives a kill, and the loss of power after a
+    /// [`sync`](Engine::sync).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let disk = larder_engine::Disk::builder(dir.path().join("store")).open()?;
+    /// use larder_engine::{Engine, Put};
+    ///
+    /// let put = Put { tags: &[b"user:7"], ..Put::default() };
+    /// let _ = disk.put(b"page", b"Hello", &put)?;
+    /// disk.invalidate_tag(b"user:7")?;
+    /// assert!(disk.get(b"page")?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As of [`Engine`].
+    pub fn invalidate_tag(&self, tag: &[u8]) -> Result<()> {
+        self.store.invalidate_tag(tag)
+    }
+
+    /// The keys that are live under `tag`, in no order. Looks at every entry of the store.
+    ///
+    /// # Errors
+    /// As of [`Engine`].
+    pub fn keys_by_tag(&self, tag: &[u8]) -> Result<Vec<Vec<u8>>> {
+        self.store.keys_by_tag(tag)
+    }
+}
+
+impl Atomic for Disk {
+    fn put_if(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        options: &Put<'_>,
+        expected: Expected,
+    ) -> Result<Outcome> {
+        self.store.put_if(key, value, options, Some(expected))
+    }
+
+    fn take(&self, key: &[u8]) -> Result<Option<Value>> {
+        self.store.take(key)
+    }
+
+    fn touch(&self, key: &[u8], ttl: Ttl) -> Result<bool> {
+        self.store.touch(key, ttl)
+    }
+
+    fn add_to(
+        &self,
+        key: &[u8],
+        by: i64,
+        initial: Option<i64>,
+        options: &Put<'_>,
+    ) -> Result<Option<i64>> {
+        self.store.add_to(key, by, initial, options)
+    }
+}
+
 impl Engine for Disk {
     fn name(&self) -> &'static str {
         "disk"
@@ -122,7 +202,7 @@ impl Engine for Disk {
         self.store.version(key)
     }
 
-    fn put(&self, key: &[u8], value: &[u8], options: &Put) -> Result<Outcome> {
+    fn put(&self, key: &[u8], value: &[u8], options: &Put<'_>) -> Result<Outcome> {
         self.store.put(key, value, options)
     }
 

@@ -107,6 +107,7 @@ impl Store {
             table,
             live: Mutex::new(found.live),
             lanes: Lanes::new(options.writers),
+            batching: AtomicBool::new(false),
             reclaiming: Mutex::new(()),
             externals,
             doomed: Mutex::new(Vec::new()),
@@ -169,7 +170,9 @@ impl Store {
                 segment.set_state(SegmentState::Sealed);
                 continue;
             };
-            if let Some(writer) = self.lanes.resume(lane, writer) {
+            // A batch that was cut off: its pending slots point to what comes next there.
+            let next_lane = if segment.has_cut_off_batch() { usize::MAX } else { lane };
+            if let Some(writer) = self.lanes.resume(next_lane, writer) {
                 let _ = writer.seal(self.file.next_segment().load(Ordering::Relaxed));
             }
         }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use larder_format::layout::SEGMENT_DATA;
 use larder_format::record::{Kind, RecordHeader};
 use larder_format::scan::{Scan, Scanned, payload_is_intact};
-use larder_format::{Flags, FooterEntry, SegmentState, Slot, SlotState};
+use larder_format::{Batch, Flags, FooterEntry, SegmentState, Slot, SlotState};
 
 use super::counters::Count;
 use super::external;
@@ -53,7 +53,7 @@ impl Store {
     fn offer(&self, segment: &Arc<Segment>, entry: &FooterEntry, seq: u64) -> Result<()> {
         let state = match entry.kind {
             Kind::Value => SlotState::Value,
-            Kind::Tombstone => SlotState::Tombstone,
+            Kind::Tombstone | Kind::TagInvalidation => SlotState::Tombstone,
             _ => return Ok(()),
         };
         let Ok(record) = segment.record(entry.offset()) else {
@@ -61,8 +61,14 @@ impl Store {
             return Ok(());
         };
         let guard = &crossbeam_epoch::pin();
-        let slot = Slot::new(entry.key_hash, segment.id(), entry.offset(), state);
-        self.publish(entry.key_hash, record.key(), slot, seq, guard).map(drop)
+        let hash = entry.key_hash;
+        let slot = Slot::new(hash, segment.id(), entry.offset(), state);
+        if entry.kind == Kind::TagInvalidation {
+            let judge = |slot| self.judge_tag(slot, hash, guard);
+            return self.publish_record(hash, slot, seq, judge, guard);
+        }
+        let judge = |slot| self.judge(slot, record.key(), guard);
+        self.publish_record(hash, slot, seq, judge, guard)
     }
 
     /// Finds the records of a segment that says nothing reliable about itself, and writes it
@@ -73,17 +79,22 @@ impl Store {
         let mut bytes = vec![0; len];
         segment.region().read_uncommitted(&mut bytes, 0).map_err(io)?;
         let salt = segment.salt();
-        let mut entries = Vec::new();
+        let mut found = Collected::default();
         let mut tail = SEGMENT_DATA;
         for scanned in Scan::new(&bytes, salt, SEGMENT_DATA, len) {
-            let Scanned::Record { offset, header } = scanned else { continue };
+            let Scanned::Record { offset, header } = scanned else {
+                found.end_batch();
+                continue;
+            };
+            tail = tail.max(header.extent(offset).end);
             if !payload_is_intact(&bytes, offset, &header) {
                 self.counters.add(Count::Corrupt, 1);
+                found.end_batch();
                 continue;
             }
-            tail = tail.max(header.extent(offset).end);
-            entries.push((self.entry_of(&bytes, offset, &header), header.seq));
+            found.add(&bytes, offset, &header, self.entry_of(&bytes, offset, &header));
         }
+        let entries = found.entries;
         segment.region().distrust();
         let plain: Vec<_> = entries.iter().map(|(entry, _)| *entry).collect();
         match Writer::new(Arc::clone(segment)) {
@@ -132,6 +143,50 @@ impl Store {
             larder_format::ExternalRef::decode(found.found.value())
                 .is_ok_and(|named| named.id == id)
         })
+    }
+}
+
+/// Records that count, found one after the other.
+#[derive(Debug, Default)]
+struct Collected {
+    entries: Vec<(FooterEntry, u64)>,
+    /// The batch that was begun last, and what came of it so far.
+    batch: Option<(Batch, Vec<(u64, usize)>, Vec<(FooterEntry, u64)>)>,
+}
+
+impl Collected {
+    fn add(&mut self, bytes: &[u8], offset: usize, header: &RecordHeader, entry: FooterEntry) {
+        let extent = header.extent(offset);
+        let value = bytes.get(extent.value_at..extent.chunks_at).unwrap_or_default();
+        match header.kind {
+            Kind::BatchBegin => {
+                self.batch = Batch::decode(value).ok().map(|batch| (batch, vec![], vec![]));
+            }
+            Kind::BatchCommit => {
+                if let (Some((begun, lens, entries)), Ok(ended)) =
+                    (self.batch.take(), Batch::decode(value))
+                    && begun == ended
+                    && Batch::of(lens) == Some(ended)
+                {
+                    self.entries.extend(entries);
+                }
+            }
+            _ if header.flags.has(Flags::BATCHED) => {
+                if let Some((_, lens, entries)) = &mut self.batch {
+                    lens.push((header.seq, extent.end - offset));
+                    entries.push((entry, header.seq));
+                }
+            }
+            _ => {
+                self.end_batch();
+                self.entries.push((entry, header.seq));
+            }
+        }
+    }
+
+    /// What follows is no part of the batch that was begun: it was cut off.
+    fn end_batch(&mut self) {
+        self.batch = None;
     }
 }
 

@@ -22,7 +22,6 @@ use larder_format::{
 };
 
 use super::counters::Count;
-use super::index::Verdict;
 use super::lanes::Held;
 use super::segment::{NewRecord, Record, Segment, Writer, room_for};
 use super::store::Store;
@@ -193,6 +192,12 @@ impl Store {
             if number % PIN_EVERY == PIN_EVERY - 1 {
                 guard.repin();
             }
+            if entry.kind == Kind::TagInvalidation {
+                if !self.pass_on(segment, &entry, lane.as_deref_mut(), &guard)? {
+                    return Ok(false);
+                }
+                continue;
+            }
             let kept =
                 self.keep_or_drop(segment, &entry, &mut allowance, lane.as_deref_mut(), &guard)?;
             if !kept {
@@ -231,7 +236,7 @@ impl Store {
         let Some(slot) = self.find_place(hash, place, guard) else { return Ok(false) };
         if let (Some(lane), true) = (lane, slot.freq() > 0 && state == SlotState::Value)
             && let Ok(record) = segment.record(entry.offset())
-            && self.is_live_at(&record, || self.clock.now_ms())
+            && self.is_live_at(&record, || self.clock.now_ms(), guard)
             && record.is_intact()
             && record.len() <= *allowance
             && let Some(offset) = self.move_record(lane, hash, &record)?
@@ -253,6 +258,37 @@ impl Store {
         Ok(false)
     }
 
+    /// Moves the invalidation of a tag for as long as a segment is live that was begun before
+    /// it; then it goes. Whether there was room for it.
+    fn pass_on(
+        &self,
+        segment: &Arc<Segment>,
+        entry: &FooterEntry,
+        lane: Option<&mut Held<'_>>,
+        guard: &Guard,
+    ) -> Result<bool> {
+        let hash = entry.key_hash;
+        let place = Slot::new(hash, segment.id(), entry.offset(), SlotState::Tombstone);
+        if self.find_place(hash, place, guard).is_none() {
+            return Ok(true);
+        }
+        let Ok(record) = segment.record(entry.offset()) else { return Ok(true) };
+        let is_needed =
+            self.live.lock().values().any(|other| {
+                other.id() != segment.id() && other.header().base_seq < record.header.seq
+            });
+        if !is_needed {
+            self.replace_place(hash, place, |_| Slot::EMPTY, guard);
+            return Ok(true);
+        }
+        let Some(lane) = lane else { return Ok(false) };
+        let Some(offset) = self.move_record(lane, hash, &record)? else { return Ok(false) };
+        let target = lane.writer.as_ref().map_or(0, |writer| writer.segment().id());
+        let moved = Slot::new(hash, target, offset, SlotState::Tombstone);
+        self.replace_place(hash, place, |_| moved, guard);
+        Ok(true)
+    }
+
     /// The slot that points to a place.
     fn find_place(&self, hash: u64, place: Slot, guard: &Guard) -> Option<Slot> {
         self.replace_place(hash, place, |slot| slot, guard)
@@ -268,11 +304,12 @@ impl Store {
     ) -> Option<Slot> {
         loop {
             let slots = self.index.for_writing(self.ground(), hash, guard);
-            let found = slots.find(hash, |slot| {
-                let here = slot.same_place(place) && slot.state() == place.state();
-                if here { Verdict::Same { seq: 1, found: () } } else { Verdict::Other }
-            })?;
-            if let Some(old) = slots.swap_place(found.at, found.slot, &new) {
+            let (at, slot) = slots.slot_of(hash, place)?;
+            if slot.state() == SlotState::Pending {
+                // A batch that was committed by a process that died: it takes its place first.
+                // What cannot be settled now stays as it is.
+                self.settle(place, guard).ok()?;
+            } else if let Some(old) = slots.swap_place(at, slot, &new) {
                 return Some(old);
             }
             // Its page has moved to the next generation, or it was replaced: look again.
@@ -292,11 +329,13 @@ impl Store {
         if lane.writer.as_ref().is_none_or(|writer| writer.room() < needed) {
             return Ok(None);
         }
+        let tags: Vec<u64> = record.tags().collect();
         let copy = NewRecord {
             kind: header.kind,
-            flags: header.flags.with(Flags::MOVED).without(Flags::EXPIRES),
+            flags: header.flags.with(Flags::MOVED).without(Flags::EXPIRES).without(Flags::BATCHED),
             seq: header.seq,
             key_hash: hash,
+            tags: &tags,
             key: record.key(),
             value: record.value(),
             codec: header.codec,
@@ -397,6 +436,7 @@ impl Store {
             flags: Flags::MOVED,
             seq,
             key_hash: entry.key_hash,
+            tags: &[],
             key: record.key(),
             value: &[],
             codec: CodecId::RAW,

@@ -278,6 +278,16 @@ impl Segment {
         Ok(())
     }
 
+    /// Whether a batch was begun above what is committed.
+    pub(crate) fn has_cut_off_batch(&self) -> bool {
+        use larder_format::layout::{BATCH_LEN, RECORD_HEADER_LEN};
+        let mut bytes = [0; RECORD_HEADER_LEN + BATCH_LEN];
+        let at = self.region.committed().tail();
+        self.region.read_uncommitted(&mut bytes, at).is_ok()
+            && RecordHeader::decode(&bytes, self.salt, at as u64)
+                .is_ok_and(|header| header.kind == Kind::BatchBegin)
+    }
+
     /// A view of a committed range.
     pub(crate) fn view(self: &Arc<Self>, range: Range<usize>) -> View {
         View::new(Arc::clone(self) as Arc<dyn Owner>, range)
@@ -335,6 +345,12 @@ impl<'a> Record<'a> {
         self.extent.value_at..self.extent.chunks_at
     }
 
+    /// Hashes of its tags.
+    pub(crate) fn tags(&self) -> impl Iterator<Item = u64> + 'a {
+        let (tags, _) = self.slice(self.extent.tags_at, self.extent.key_at).as_chunks::<8>();
+        tags.iter().map(|tag| u64::from_le_bytes(*tag))
+    }
+
     /// When it was written, in ms since 1970.
     pub(crate) fn written_at_ms(&self) -> u64 {
         self.segment.header.created_ms.saturating_add(self.header.written_ms.into())
@@ -350,7 +366,8 @@ impl<'a> Record<'a> {
     pub(crate) fn is_intact(&self) -> bool {
         let header = &self.header;
         if !header.is_chunked() {
-            return payload_crc(header.seq, self.key(), self.value()) == header.payload_crc;
+            let payload = self.slice(self.extent.key_at, self.extent.chunks_at);
+            return payload_crc(header.seq, payload, &[]) == header.payload_crc;
         }
         let table =
             self.slice(self.extent.chunks_at, self.extent.chunks_at + header.chunk_count() * 4);
@@ -397,6 +414,8 @@ pub(crate) struct NewRecord<'a> {
     pub(crate) flags: Flags,
     pub(crate) seq: u64,
     pub(crate) key_hash: u64,
+    /// Hashes of its tags, at most 15.
+    pub(crate) tags: &'a [u64],
     pub(crate) key: &'a [u8],
     pub(crate) value: &'a [u8],
     pub(crate) codec: CodecId,
@@ -408,7 +427,7 @@ pub(crate) struct NewRecord<'a> {
 pub(crate) const fn room_for(key_len: usize, value_len: usize) -> usize {
     let chunks = if value_len > CHUNK { value_len.div_ceil(CHUNK) * 4 } else { 0 };
     larder_format::layout::RECORD_HEADER_LEN
-        + 8
+        + larder_format::layout::RECORD_EXTENSION_MAX
         + key_len
         + value_len
         + chunks
@@ -416,18 +435,27 @@ pub(crate) const fn room_for(key_len: usize, value_len: usize) -> usize {
         + ENTRY_LEN
 }
 
+/// Most bytes of value that are put together with their header before they are written; larger
+/// ones are written from where they are.
+const TOGETHER_MAX: usize = 256 << 10;
+
 /// Appends to one segment.
 #[derive(Debug)]
 pub(crate) struct Writer {
     segment: Arc<Segment>,
     appender: Appender,
+    /// How much counts once what is staged is committed.
+    staged: Committed,
+    /// Where a record is put together.
+    record: Vec<u8>,
 }
 
 impl Writer {
     /// Over a segment that has no writer; `None` if it has one or its file was cut short.
     pub(crate) fn new(segment: Arc<Segment>) -> Option<Self> {
         let appender = segment.region.appender()?;
-        Some(Self { segment, appender })
+        let staged = appender.committed();
+        Some(Self { segment, appender, staged, record: Vec::new() })
     }
 
     pub(crate) const fn segment(&self) -> &Arc<Segment> {
@@ -436,57 +464,99 @@ impl Writer {
 
     /// Bytes that records and their entries can still take.
     pub(crate) fn room(&self) -> usize {
-        let committed = self.appender.committed();
-        let footer = committed.entries as usize * ENTRY_LEN + TRAILER_LEN;
-        self.segment.len() - committed.tail() - footer
+        let footer = self.staged.entries as usize * ENTRY_LEN + TRAILER_LEN;
+        self.segment.len() - self.staged.tail() - footer
     }
 
     /// Appends and commits a record; returns where it starts. The caller has made sure that
     /// there is [`room`](Self::room).
     pub(crate) fn append(&mut self, new: &NewRecord<'_>) -> io::Result<usize> {
+        let offset = match self.stage(new) {
+            Ok(offset) => offset,
+            Err(error) => {
+                self.unstage();
+                return Err(error);
+            }
+        };
+        self.commit();
+        Ok(offset)
+    }
+
+    /// Forgets what is staged.
+    pub(crate) const fn unstage(&mut self) {
+        self.staged = self.appender.committed();
+    }
+
+    /// Makes all that is staged count, at once.
+    pub(crate) fn commit(&mut self) {
+        self.appender.commit(self.staged);
+    }
+
+    /// Appends a record that does not count yet; returns where it starts.
+    pub(crate) fn stage(&mut self, new: &NewRecord<'_>) -> io::Result<usize> {
         let too_long = |_| io::Error::from(io::ErrorKind::InvalidInput);
-        let key_len = u16::try_from(new.key.len()).map_err(too_long)?;
-        let value_len = u32::try_from(new.value.len()).map_err(too_long)?;
         let segment_header = &self.segment.header;
         let written = new.written_at_ms.saturating_sub(segment_header.created_ms);
+        let key_len = u16::try_from(new.key.len()).map_err(too_long)?;
+        let value_len = u32::try_from(new.value.len()).map_err(too_long)?;
         let mut header = RecordHeader {
             flags: new.flags,
             codec: new.codec,
             expires_at_ms: new.expires_at_ms,
+            tag_count: u8::try_from(new.tags.len()).map_err(too_long)?,
             written_ms: u32::try_from(written).unwrap_or(u32::MAX),
             ..RecordHeader::new(new.kind, new.seq, key_len, value_len)
         };
-        let table =
-            if header.is_chunked() { encode_chunk_table(new.seq, new.value) } else { Vec::new() };
-        let summed = if header.is_chunked() { &table } else { new.value };
-        header.payload_crc = payload_crc(new.seq, new.key, summed);
-
-        let committed = self.appender.committed();
-        let offset = committed.tail();
+        let offset = self.staged.tail();
         let extent = header.extent(offset);
-        let entry_at = entry_at(self.segment.len(), committed.entries as usize);
+        let entry_at = entry_at(self.segment.len(), self.staged.entries as usize);
         if extent.end > entry_at {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let offset_units = committed.tail_units;
+        let table =
+            if header.is_chunked() { encode_chunk_table(new.seq, new.value) } else { Vec::new() };
+
+        // Key, zeros and value stand in a row, as they are summed.
+        let [key_from, value_from] = [extent.key_at - offset, extent.value_at - offset];
+        let record = &mut self.record;
+        record.clear();
+        record.resize(key_from, 0);
+        record.extend_from_slice(new.key);
+        let summed = |record: &[u8], rest: &[u8]| payload_crc(new.seq, &record[key_from..], rest);
+        let together = new.value.len() <= TOGETHER_MAX;
+        if header.is_chunked() {
+            header.payload_crc = summed(record, &table);
+        }
+        record.resize(value_from, 0);
+        if together {
+            record.extend_from_slice(new.value);
+        }
+        if !header.is_chunked() {
+            header.payload_crc = summed(record, &[]);
+        }
+        let encoded = header.encode(self.segment.salt, offset as u64, new.tags);
+        record[..key_from].copy_from_slice(encoded.as_bytes());
+        self.appender.write(offset, record)?;
+        if !together {
+            self.appender.write(extent.value_at, new.value)?;
+        }
+        if !table.is_empty() {
+            self.appender.write(extent.chunks_at, &table)?;
+        }
+
         let moved = new.flags.has(Flags::MOVED);
         let delta = new.seq.checked_sub(segment_header.base_seq).filter(|_| !moved);
         let entry = FooterEntry {
             key_hash: new.key_hash,
-            offset_units,
+            offset_units: self.staged.tail_units,
             kind: new.kind,
             replaced: new.flags.has(Flags::REPLACED),
             external: new.flags.has(Flags::EXTERNAL),
             seq_delta: delta.and_then(|delta| u32::try_from(delta).ok()).filter(|d| *d != u32::MAX),
         };
-        self.appender.write(extent.key_at, new.key)?;
-        self.appender.write(extent.value_at, new.value)?;
-        self.appender.write(extent.chunks_at, &table)?;
-        let encoded = header.encode(self.segment.salt, offset as u64, &[]);
-        self.appender.write(offset, encoded.as_bytes())?;
         self.appender.write_footer(entry_at, &entry.encode());
         let tail_units = u32::try_from(extent.end / UNIT).map_err(too_long)?;
-        self.appender.commit(Committed { tail_units, entries: committed.entries + 1 });
+        self.staged = Committed { tail_units, entries: self.staged.entries + 1 };
         Ok(offset)
     }
 
@@ -502,7 +572,8 @@ impl Writer {
         }
         let tail_units = u32::try_from(tail / UNIT).unwrap_or(u32::MAX);
         let entries = u32::try_from(entries.len()).unwrap_or(u32::MAX);
-        self.appender.commit(Committed { tail_units, entries });
+        self.staged = Committed { tail_units, entries };
+        self.commit();
     }
 
     /// Ends the segment: nothing is ever appended again.

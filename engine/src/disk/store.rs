@@ -58,6 +58,8 @@ pub(crate) struct Store {
     /// Every live segment by id. Locked last, and never for long.
     pub(super) live: Mutex<BTreeMap<u64, Arc<Segment>>>,
     pub(super) lanes: Lanes,
+    /// Whether a batch is being written. Changed by whoever holds all lanes.
+    pub(super) batching: AtomicBool,
     /// Held to give a segment its id and to reclaim.
     pub(super) reclaiming: Mutex<()>,
     pub(super) externals: Externals,
@@ -96,13 +98,17 @@ impl Store {
     ) -> Verdict<Record<'g>> {
         let Some(segment) = self.table.get(slot.segment(), guard) else { return Verdict::Gone };
         let Ok(record) = segment.record(slot.offset()) else { return Verdict::Other };
-        let fits = match record.header.kind {
-            Kind::Value => slot.state() == SlotState::Value,
-            Kind::Tombstone => slot.state() == SlotState::Tombstone,
-            _ => false,
+        let state = match record.header.kind {
+            Kind::Value => SlotState::Value,
+            Kind::Tombstone => SlotState::Tombstone,
+            _ => return Verdict::Other,
+        };
+        let fits = match slot.state() {
+            SlotState::Tentative | SlotState::Pending => true,
+            said => said == state,
         };
         if fits && record.key() == key {
-            Verdict::Same { seq: record.header.seq, found: record }
+            Verdict::Same { seq: record.header.seq, state, found: record }
         } else {
             Verdict::Other
         }
@@ -120,8 +126,18 @@ impl Store {
         index::lookup(slots, hash, |slot| self.judge(slot, key, guard))
     }
 
-    /// Whether a record's value may be served at this time.
-    pub(super) fn is_live_at(&self, record: &Record<'_>, now_ms: impl FnOnce() -> u64) -> bool {
+    /// Whether a record's value may be served at this time: not expired, and no tag of it
+    /// invalidated since.
+    #[inline]
+    pub(super) fn is_live_at(
+        &self,
+        record: &Record<'_>,
+        now_ms: impl FnOnce() -> u64,
+        guard: &Guard,
+    ) -> bool {
+        if record.header.tag_count > 0 && !self.has_valid_tags(record, guard) {
+            return false;
+        }
         let deadline = record.header.expires_at_ms;
         if deadline == NEVER {
             return true;
@@ -133,16 +149,19 @@ impl Store {
     /// The live value of a key, its slot and record, or `None` with what was missed counted.
     fn live<'g>(&self, hash: u64, key: &[u8], guard: &'g Guard) -> Option<Found<Record<'g>>> {
         let found = self.lookup(hash, key, guard)?;
-        if found.slot.state() != SlotState::Value {
+        if found.state != SlotState::Value {
             return None;
         }
-        if self.is_live_at(&found.found, || self.clock.now_ms()) {
+        if self.is_live_at(&found.found, || self.clock.now_ms(), guard) {
             return Some(found);
         }
-        // The deadline stands in the record: whoever rebuilds the index sees it as well, so
-        // the slot can go without a tombstone.
+        // The deadline stands in the record, and the invalidation in the log: whoever rebuilds
+        // the index sees them as well, so the slot can go without a tombstone. One that is
+        // pending stays: it hides another.
         let slots = self.index.for_reading(hash, guard);
-        if slots.swap_place(found.at, found.slot, |_| Slot::EMPTY).is_some() {
+        if found.slot.state() == SlotState::Value
+            && slots.swap_place(found.at, found.slot, |_| Slot::EMPTY).is_some()
+        {
             self.add_entries(-1);
             self.counters.add(Count::Expired, 1);
         }

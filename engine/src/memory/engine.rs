@@ -94,7 +94,7 @@ impl Engine for Memory {
         Ok(self.tier.peek_with(key, |value| value.meta().version))
     }
 
-    fn put(&self, key: &[u8], value: &[u8], options: &Put) -> Result<Outcome> {
+    fn put(&self, key: &[u8], value: &[u8], options: &Put<'_>) -> Result<Outcome> {
         self.open()?;
         if key.len() > KEY_LEN_MAX {
             return Err(Error::KeyTooLong { len: key.len(), max: KEY_LEN_MAX });

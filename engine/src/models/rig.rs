@@ -78,9 +78,10 @@ pub(super) struct Pages {
 pub(super) const MOVED_AT: usize = 3 * PAGE;
 
 impl Words for Pages {
-    fn word(&self, at: usize) -> &AtomicU64 {
+    fn words(&self, at: usize, count: usize) -> &[AtomicU64] {
         self.turn.take();
-        &self.words[(at / PAGE - 1) * PAGE_SLOTS + at % PAGE / 8]
+        let first = (at / PAGE - 1) * PAGE_SLOTS + at % PAGE / 8;
+        &self.words[first..first + count]
     }
 }
 

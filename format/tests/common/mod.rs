@@ -120,15 +120,16 @@ impl SegmentWriter {
             ..header
         };
         let table = encode_chunk_table(header.seq, value);
-        let covered = if header.is_chunked() { &table } else { value };
-        header.payload_crc = payload_crc(header.seq, key, covered);
         let offset = self.committed.tail();
         let extent = header.extent(offset);
-        let encoded = header.encode(self.salt(), offset as u64, &tags);
-        put(&mut self.bytes, offset, encoded.as_bytes());
         put(&mut self.bytes, extent.key_at, key);
         put(&mut self.bytes, extent.value_at, value);
         put(&mut self.bytes, extent.chunks_at, &table);
+        let payload =
+            if header.is_chunked() { key } else { &self.bytes[extent.key_at..extent.chunks_at] };
+        header.payload_crc = payload_crc(header.seq, payload, &table);
+        let encoded = header.encode(self.salt(), offset as u64, &tags);
+        put(&mut self.bytes, offset, encoded.as_bytes());
         let entry = FooterEntry {
             key_hash: hasher.hash(key),
             offset_units: (offset / UNIT).try_into().unwrap(),
