@@ -10,6 +10,7 @@
 //! How to run them: `docs/testing.md`.
 
 mod append;
+mod batches;
 #[cfg(crossbeam_loom)]
 mod cell;
 mod growth;
@@ -70,7 +71,7 @@ const WEAKENINGS: &[(Site, Ordering, Model)] = &[
     (Site::SlotSwap, Acquire, removal::REMOVE_AND_LOOKUP),
     (Site::InsertFence, AcqRel, slots::INSERT_AND_INSERT_NEWER),
     (Site::InsertFence, AcqRel, slots::INSERT_AND_INSERT_OLDER),
-    (Site::InsertFence, AcqRel, removal::REMOVE_AND_INSERT),
+    (Site::InsertFence, AcqRel, slots::ADD_AND_ADD),
     (Site::EnterFence, Acquire, removal::REMOVE_AND_UPDATE),
     (Site::EnterFence, Acquire, removal::REMOVE_AND_INSERT),
     (Site::LookFence, Release, removal::REMOVE_AND_UPDATE),
@@ -82,6 +83,8 @@ const WEAKENINGS: &[(Site, Ordering, Model)] = &[
     (Site::MovedSet, Relaxed, growth::MOVE_AND_UPDATE),
     (Site::MovedSet, Relaxed, growth::MOVE_AND_LATE_UPDATE),
     (Site::MovedSet, Relaxed, growth::RECLAIM_AND_MOVE),
+    (Site::SlotSwap, Acquire, batches::WRITE_AND_LOOKUP),
+    (Site::CommittedStore, Relaxed, batches::WRITE_AND_LOOKUP),
     (Site::CommittedLoad, Relaxed, append::COMMIT_AND_READ),
     (Site::CommittedStore, Relaxed, append::COMMIT_AND_READ),
     (Site::AppendTake, Release, append::HAND_OVER),

@@ -27,34 +27,34 @@ impl Shared {
     }
 
     /// Puts a value of the key; returns its number.
-    fn put(&self) -> u64 {
-        let (seq, in_flight) = self.writers[0].enter(&self.next_seq);
-        self.store.put(Key::A, seq);
-        drop(in_flight);
-        seq
+    fn put(&self, writer: usize) -> u64 {
+        let drawn = (&self.writers[writer], &self.next_seq);
+        let put = self.store.log.update(&self.store.slots, SlotState::Value, drawn, |_| true);
+        put.expect("puts are unconditional").0
     }
 
-    /// Removes the key; returns the tombstone's number.
-    fn remove(&self) -> u64 {
-        let (seq, in_flight) = self.writers[1].enter(&self.next_seq);
-        let slot = self.store.log.append(Key::A, seq, SlotState::Tombstone);
-        let published = self.store.log.publish(&self.store.slots, Key::A, seq, slot);
-        let published = published.expect("not moved and not full");
+    /// Removes the key, if it is there; returns the tombstone's number.
+    fn remove(&self) -> Option<u64> {
+        let drawn = (&self.writers[1], &self.next_seq);
+        let is_there = |version: Option<u64>| version.is_some();
+        let (slots, log) = (&self.store.slots, &self.store.log);
+        let (seq, slot, outcome, in_flight) =
+            log.update(slots, SlotState::Tombstone, drawn, is_there)?;
         drop(in_flight);
-        if published.winner.is_none() && none_before(self.writers.iter(), seq) {
-            self.store.slots.swap_place(published.at, slot, |_| Slot::EMPTY);
+        if none_before(self.writers.iter(), seq) {
+            slots.swap_place(outcome.at, slot, |_| Slot::EMPTY);
         }
-        seq
+        Some(seq)
     }
 
     /// Removes, looks, and lets another thread put meanwhile.
-    fn run(self: Arc<Self>, mut prepare: impl FnMut(&Store)) {
+    fn run(self: Arc<Self>, prepare: impl FnOnce(&Self)) {
         let putter = {
             let shared = Arc::clone(&self);
-            thread::spawn(move || shared.put())
+            thread::spawn(move || shared.put(0))
         };
-        prepare(&self.store);
-        let removed = self.remove();
+        prepare(&self);
+        let removed = self.remove().expect("the key is there");
         let seen = self.store.version(Key::A);
         assert!(seen == 0 || seen > removed, "{seen} was removed by {removed}");
         let put = putter.join().unwrap();
@@ -67,13 +67,13 @@ impl Shared {
 /// counts, even though the tombstone's slot may go at once.
 pub(super) const REMOVE_AND_UPDATE: Model = Model::new(4, || Shared::with(Key::A).run(|_| ()));
 
-/// A key without a slot is removed while another writer inserts it, in another place. The
-/// newer of the two counts, and whoever was told that the key is removed never sees the older
-/// again.
-pub(super) const REMOVE_AND_INSERT: Model = Model::new(4, || {
-    Shared::with(Key::B).run(|store| {
-        let (at, slot, _) = store.find(Key::B).unwrap();
-        store.evict((at, slot));
+/// A key without a slot is put and removed while another writer inserts it, in another place.
+/// Whoever was told that the key is removed never sees an older value again.
+pub(super) const REMOVE_AND_INSERT: Model = Model::new(2, || {
+    Shared::with(Key::B).run(|shared| {
+        let (at, slot, _) = shared.store.find(Key::B).unwrap();
+        shared.store.evict((at, slot));
+        shared.put(1);
     });
 });
 

@@ -6,7 +6,8 @@ use larder_format::layout::{PAGE, UNIT};
 use larder_format::{Geometry, Slot, SlotState};
 use loom::cell::UnsafeCell;
 
-use crate::disk::index::{Blocked, Generation, PAGE_SLOTS, Published, Verdict};
+use crate::disk::in_flight::{InFlight, WriterWord};
+use crate::disk::index::{Blocked, Generation, PAGE_SLOTS, Verdict};
 use crate::sync::{AtomicBool, AtomicU64, Ordering, Site, Words};
 
 /// A place that is read and written plainly. Whoever looks at it without being ordered after
@@ -110,7 +111,7 @@ struct Place {
 
 /// Places for records: each has that of its sequence number, unless it asks for another.
 #[derive(Debug)]
-pub(super) struct Log([Place; 5]);
+pub(super) struct Log([Place; 9]);
 
 impl Log {
     pub(super) fn new() -> Self {
@@ -131,12 +132,14 @@ impl Log {
     }
 
     /// What the record behind a slot says about a key.
-    fn judge(&self, key: Key, slot: Slot) -> Verdict<()> {
+    pub(super) fn judge(&self, key: Key, slot: Slot) -> Verdict<()> {
         let place = &self.0[slot.offset() / UNIT];
         place.bytes.read();
         let record = place.record.get().expect("written before its slot was published");
-        if record.key == key && record.state == slot.state() {
-            Verdict::Same { seq: record.seq, found: () }
+        let fits = matches!(slot.state(), SlotState::Tentative | SlotState::Pending)
+            || record.state == slot.state();
+        if record.key == key && fits {
+            Verdict::Same { seq: record.seq, state: record.state, found: () }
         } else {
             Verdict::Other
         }
@@ -149,20 +152,75 @@ impl Log {
         key: Key,
         seq: u64,
         state: SlotState,
-    ) -> Published {
+    ) -> Outcome {
         let slot = self.append(key, seq, state);
         self.publish(slots, key, seq, slot).expect("not moved and not full")
     }
 
-    /// Publishes a record that was written.
+    /// Publishes a record that was written, unless the key has a newer one.
     pub(super) fn publish(
         &self,
         slots: &Generation<Pages>,
         key: Key,
         seq: u64,
         slot: Slot,
-    ) -> Result<Published, Blocked> {
-        slots.publish(key.hash, slot, seq, |slot| self.judge(key, slot))
+    ) -> Result<Outcome, Blocked> {
+        let judge = |slot| self.judge(key, slot);
+        let mut entries = 0;
+        loop {
+            let (survey, change) = slots.survey(key.hash, judge);
+            entries += change;
+            let survey = survey?;
+            if survey.current.as_ref().is_some_and(|current| current.seq > seq) {
+                return Ok(Outcome { is_lost: true, entries, ..Outcome::default() });
+            }
+            match slots.publish(key.hash, slot, seq, &survey, judge) {
+                Ok(published) => {
+                    let entries = entries + published.entries;
+                    let replaced = published.replaced.is_some();
+                    return Ok(Outcome {
+                        at: published.at,
+                        replaced,
+                        entries,
+                        ..Outcome::default()
+                    });
+                }
+                Err(Blocked::Changed) => {}
+                Err(blocked) => return Err(blocked),
+            }
+        }
+    }
+
+    /// Changes a key as the store does: looks, draws a number, appends, publishes, and begins
+    /// again when the key has changed. `None` if `decide` says so of the current number.
+    pub(super) fn update<'a>(
+        &self,
+        slots: &Generation<Pages>,
+        state: SlotState,
+        (writer, next_seq): (&'a WriterWord, &AtomicU64),
+        decide: impl Fn(Option<u64>) -> bool,
+    ) -> Option<(u64, Slot, Outcome, InFlight<'a>)> {
+        let key = Key::A;
+        let judge = |slot| self.judge(key, slot);
+        let mut entries = 0;
+        loop {
+            let (survey, change) = slots.survey(key.hash, judge);
+            entries += change;
+            let survey = survey.expect("not moved");
+            let current = survey.current.as_ref();
+            let version = current.filter(|it| it.state == SlotState::Value).map(|it| it.seq);
+            if !decide(version) {
+                return None;
+            }
+            let (seq, in_flight) = writer.enter(next_seq);
+            let slot = self.append(key, seq, state);
+            if let Ok(published) = slots.publish(key.hash, slot, seq, &survey, judge) {
+                let entries = entries + published.entries;
+                let replaced = published.replaced.is_some();
+                let outcome = Outcome { at: published.at, replaced, entries, is_lost: false };
+                return Some((seq, slot, outcome, in_flight));
+            }
+        }
     }
 
     /// The newest record of a key, by its slot: where it is, the slot, the sequence number.
@@ -178,6 +236,19 @@ impl Log {
             _ => 0,
         }
     }
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Outcome {
+    /// The key had a newer one.
+    pub(super) is_lost: bool,
+    /// Where its slot is.
+    pub(super) at: usize,
+    /// Whether it took the place of another.
+    pub(super) replaced: bool,
+    /// By how much the number of value slots changed.
+    pub(super) entries: i64,
 }
 
 /// Whether the segment of one record was reclaimed. Stands for the table of segments, whose
@@ -225,7 +296,7 @@ impl Store {
         Self { log: Log::new(), slots: generation(0, &Arc::new(Turn::new())) }
     }
 
-    pub(super) fn put(&self, key: Key, seq: u64) -> Published {
+    pub(super) fn put(&self, key: Key, seq: u64) -> Outcome {
         self.log.put(&self.slots, key, seq, SlotState::Value)
     }
 

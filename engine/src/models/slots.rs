@@ -7,7 +7,9 @@ use loom::thread;
 
 use super::Model;
 use super::rig::{Key, Reclaimed, Store};
+use crate::disk::in_flight::WriterWord;
 use crate::disk::index::lookup;
+use crate::sync::AtomicU64;
 
 /// A reader meets two publications of a key. What it finds it sees whole, and what it finds
 /// later is not older.
@@ -37,8 +39,8 @@ pub(super) const UPDATE_AND_UPDATE: Model = Model::new(4, || {
     let newer = store.put(Key::A, 3);
     let older = other.join().unwrap();
     entries += newer.entries + older.entries;
-    assert_eq!(newer.winner, None);
-    assert_eq!(older.winner.is_none(), older.replaced.is_some());
+    assert!(!newer.is_lost);
+    assert_ne!(older.is_lost, older.replaced);
     assert_eq!((store.version(Key::A), store.values(), entries), (3, 1, 1));
 });
 
@@ -57,7 +59,7 @@ fn insert_twice(first: u64, second: u64) {
     let theirs = other.join().unwrap();
     entries += mine.entries + theirs.entries;
     let newer = if first > second { theirs } else { mine };
-    assert_eq!(newer.winner, None, "the newer is taken for lost");
+    assert!(!newer.is_lost, "the newer is taken for lost");
     assert_eq!(store.version(Key::A), first.max(second));
     assert_eq!((store.values(), entries), (1, 1));
 }
@@ -67,6 +69,29 @@ pub(super) const INSERT_AND_INSERT_NEWER: Model = Model::new(4, || insert_twice(
 
 /// As [`insert_twice`], the evictor being the older.
 pub(super) const INSERT_AND_INSERT_OLDER: Model = Model::new(4, || insert_twice(3, 2));
+
+/// Two writers add a key that is absent, in two places: one succeeds.
+pub(super) const ADD_AND_ADD: Model = Model::new(3, || {
+    let store = Arc::new(Store::new());
+    store.put(Key::B, 1);
+    let (at, slot, _) = store.find(Key::B).unwrap();
+    let shared = Arc::new((AtomicU64::new(2), [WriterWord::new(), WriterWord::new()]));
+    let add = |store: &Store, shared: &(AtomicU64, [WriterWord; 2]), number: usize| {
+        let drawn = (&shared.1[number], &shared.0);
+        let added = store.log.update(&store.slots, SlotState::Value, drawn, |now| now.is_none());
+        added.map(|(seq, ..)| seq)
+    };
+    let other = {
+        let (store, shared) = (Arc::clone(&store), Arc::clone(&shared));
+        thread::spawn(move || add(&store, &shared, 0))
+    };
+    store.evict((at, slot));
+    let mine = add(&store, &shared, 1);
+    let theirs = other.join().unwrap();
+    assert!(mine.is_some() != theirs.is_some(), "{mine:?} and {theirs:?} were added");
+    assert_eq!(store.version(Key::A), mine.or(theirs).unwrap());
+    assert_eq!(store.values(), 1);
+});
 
 /// A reader counts hits while the key is updated and its old record evicted. A hit never
 /// brings a record back, nor hides the one behind the slot from those who find it.
@@ -88,7 +113,7 @@ pub(super) const EVICT_AND_TOUCH: Model = Model::new(3, || {
         }
     }
     let (evicted, written) = (evictor.join().unwrap(), writer.join().unwrap());
-    assert_ne!(evicted, written.replaced.is_some(), "evicted or replaced");
+    assert_ne!(evicted, written.replaced, "evicted or replaced");
     let (_, slot, seq) = store.find(Key::A).unwrap();
     assert_eq!((seq, store.values()), (2, 1));
     assert!(slot.freq() <= 2);
@@ -183,6 +208,11 @@ fn of_two_updates_the_newer_stays() {
 fn of_two_inserts_the_newer_stays() {
     INSERT_AND_INSERT_NEWER.check();
     INSERT_AND_INSERT_OLDER.check();
+}
+
+#[test]
+fn of_two_additions_one_succeeds() {
+    ADD_AND_ADD.check();
 }
 
 #[test]
