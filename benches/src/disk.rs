@@ -92,7 +92,7 @@ pub fn run(options: &Options, groups: &mut Vec<Group>) -> Result<()> {
         return Err(format!("no such engine: there are {}", known.join(", ")).into());
     }
     for &(value_len, count) in &options.counts {
-        let plan = Plan { count, value_len };
+        let plan = Plan::new(count, value_len);
         let bench = Bench { options, plan, order: shuffled(count) };
         for workload in Workload::WRITES {
             if asked(&options.only, workload.name()) {
