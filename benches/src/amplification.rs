@@ -36,7 +36,7 @@ pub struct Options {
     pub requests: u64,
     /// How often the trace is run through.
     pub passes: u32,
-    /// Budgets, in percent of the bytes of all objects.
+    /// Budgets, in percent of the bytes of all objects; none is below larder's least, 1 MiB.
     pub percents: Vec<u32>,
     /// Repeats of each measurement.
     pub repeats: usize,

@@ -215,7 +215,7 @@ pub(crate) struct AllArgs {
     pub(crate) engines: Vec<String>,
     #[command(flatten)]
     pub(crate) place: Place,
-    /// Repeats of each measurement; storage and memory are measured once.
+    /// Repeats of each measurement; waits, storage and memory are measured once.
     #[arg(long, default_value_t = 3, value_parser = value_parser!(u16).range(1..))]
     pub(crate) repeats: u16,
     /// Counts, in percent of those that take some 12 minutes.

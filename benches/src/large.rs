@@ -13,7 +13,7 @@ use crate::timed::{Took, on_threads, share};
 
 const VALUE_LEN: usize = 1 << 20;
 
-/// Runs puts, gets, and gets that look at each byte, over so many records.
+/// Runs puts, first gets, gets, and gets that look at each byte, over so many records.
 ///
 /// # Errors
 /// Whatever an engine says, or a wrong answer of one.
@@ -31,10 +31,18 @@ pub fn run(setup: &Setup, count: u64, groups: &mut Vec<Group>) -> Result<()> {
         if engine.name == REFERENCE.name { "reference: no store" } else { "" }.to_owned()
     };
 
-    let samples = setup.rounds("large put", |_, engine| put(&setup, &plan, engine))?;
+    let ends = Sum::of_all(&plan);
+    let samples =
+        setup.rounds("large put", |_, engine| put(&setup, &plan, &order, ends, engine))?;
+    let (puts, firsts): (Vec<Vec<_>>, Vec<Vec<_>>) =
+        samples.into_iter().map(|samples| samples.into_iter().unzip()).unzip();
     let titled =
         title("put", "put, each a write of its own, no sync", "fresh store, in page cache");
-    setup.speeds(titled, count, &samples, note, groups);
+    setup.speeds(titled, count, &puts, note, groups);
+    let regime = "after the puts, in page cache; checksums that are verified only once count";
+    let titled =
+        title("get-first", "first get of each value, of which both ends are looked at", regime);
+    setup.speeds(titled, count, &firsts, note, groups);
 
     let stores = setup.engines.iter().map(|engine| {
         Loaded::checked(engine.open, &plan, &setup.dir, &order)
@@ -42,15 +50,8 @@ pub fn run(setup: &Setup, count: u64, groups: &mut Vec<Group>) -> Result<()> {
     });
     let stores: Vec<Loaded> = stores.collect::<Result<_>>()?;
     let regime = "settled store, page cache warm";
-    let ends = Sum::of_all(&plan);
-    let samples = setup.rounds("large get", |at, _| {
-        let (took, sums) = on_threads(setup.threads, |thread| {
-            let order = &order[share(order.len(), thread, setup.threads)];
-            sum_of(order, 0, |key, look| stores[at].store.get(key, look))
-        })?;
-        ends.expect(sums)?;
-        Ok(took)
-    })?;
+    let samples =
+        setup.rounds("large get", |at, _| get(&*stores[at].store, &order, setup.threads, ends))?;
     let titled = title("get", "get, random hits, of which both ends are looked at", regime);
     setup.speeds(titled, count, &samples, note, groups);
 
@@ -64,13 +65,30 @@ pub fn run(setup: &Setup, count: u64, groups: &mut Vec<Group>) -> Result<()> {
     Ok(())
 }
 
-fn put(setup: &Setup, plan: &Plan, engine: &DiskEngine) -> Result<Took> {
+/// Fills a fresh store and reads it for the first time.
+fn put(
+    setup: &Setup,
+    plan: &Plan,
+    order: &[u64],
+    ends: Sum,
+    engine: &DiskEngine,
+) -> Result<(Took, Took)> {
     let loaded = Loaded::fresh(engine.open, plan, &setup.dir)?;
     let count = usize::try_from(plan.count)?;
     let (took, _) = on_threads(setup.threads, |thread| {
         put_each(&*loaded.store, plan, share(count, thread, setup.threads))
     })?;
+    let first = get(&*loaded.store, order, setup.threads, ends)?;
     check_three(&*loaded.store, plan)?;
+    Ok((took, first))
+}
+
+fn get(store: &dyn DiskRival, order: &[u64], threads: usize, expected: Sum) -> Result<Took> {
+    let (took, sums) = on_threads(threads, |thread| {
+        let order = &order[share(order.len(), thread, threads)];
+        sum_of(order, 0, |key, look| store.get(key, look))
+    })?;
+    expected.expect(sums)?;
     Ok(took)
 }
 

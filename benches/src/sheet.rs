@@ -83,7 +83,9 @@ impl Sheet {
             for (cell, ours) in row.cells.iter_mut().zip(&ours) {
                 if let (Some(cell), Some(ours)) = (cell, ours) {
                     let ratios = cell.samples.iter().zip(ours).map(|(theirs, ours)| theirs / ours);
-                    cell.larder_ratio = Some(Spread::of(ratios).median);
+                    let ratio = Spread::of(ratios).median;
+                    // Of nothing there is no multiple.
+                    cell.larder_ratio = ratio.is_finite().then_some(ratio);
                 }
             }
         }
