@@ -85,15 +85,15 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     reopen::run(&reopening, &mut report.reopen)
 }
 
-const COUNT: u32 = 150_000;
-const COUNT_16K: u32 = 3_000;
+const COUNT: u32 = 120_000;
+const COUNT_16K: u32 = 2_000;
 /// Workloads of 100 B that are run with two threads as well.
 const TWO_THREADS: [&str; 3] = ["put", "get-alone", "miss"];
 const MIX: u32 = 200_000;
 const LARGE: u32 = 200;
 const DURABLE: u32 = 500;
 const MEMORY: u32 = 4_000_000;
-const STALL: u32 = 500_000;
+const STALL: u32 = 400_000;
 /// So many that a segment more or less does not show.
-const SPACE: u32 = 500_000;
+const SPACE: u32 = 400_000;
 const TRACE: u32 = 3_000_000;

@@ -94,7 +94,7 @@ fn panels(report: &Value) -> Vec<Panel> {
     };
     let panel = |group: &Value| {
         let title =
-            format!("{}, {} thread(s)", group["title"].as_str().unwrap_or("?"), group["threads"]);
+            format!("{}, threads: {}", group["title"].as_str().unwrap_or("?"), group["threads"]);
         let bars: Vec<_> = list(&group["rows"]).iter().filter_map(bar).collect();
         (!bars.is_empty()).then_some(Panel { title, bars })
     };

@@ -6,7 +6,7 @@ use larder_rivals::disk::REFERENCE;
 
 use crate::machine::Machine;
 use crate::sheet::Sheet;
-use crate::timed::{Spread, Took};
+use crate::timed::{Spread, Took, threads};
 
 /// The engine that ratios are taken of.
 pub const OURS: &str = "larder";
@@ -131,8 +131,7 @@ impl Group {
 
     /// Prints the table.
     pub fn print(&self) {
-        let threads =
-            if self.threads == 1 { "1 thread" } else { &format!("{} threads", self.threads) };
+        let threads = threads(self.threads);
         println!("\n{}, {threads}, {} operations; {}", self.title, self.operations, self.regime);
         println!(
             "  {:<14} {:>10} {:>21} {:>9} {:>9}  larder is",

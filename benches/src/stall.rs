@@ -10,7 +10,7 @@ use crate::data::{is_value, key, mix, stamped};
 use crate::rounds::Setup;
 use crate::sheet::{Column, Line, Sheet};
 use crate::stores::{Loaded, size};
-use crate::timed::{on_threads, share};
+use crate::timed::{on_threads, share, threads};
 
 const VALUE_LEN: usize = 100;
 /// Bytes that larder takes for a record of this size, its slot included, more or less.
@@ -83,7 +83,7 @@ fn measure_all(
     };
     let mut sheet = Sheet {
         workload: format!("stall/{name}/{VALUE_LEN}"),
-        title: format!("{title}, {} threads", setup.threads),
+        title: format!("{title}, {}", threads(setup.threads)),
         regime,
         columns: COLUMNS.to_vec(),
         rows: setup.engines.iter().zip(found).map(row).collect(),

@@ -35,7 +35,8 @@ impl Larder {
         Ok(Self { disk, put: Put { durability, ..Put::default() } })
     }
 
-    /// Looks at the values of many keys: one by one, as the engine has no call for many.
+    /// Looks at the values of many keys: one by one, as the engine has no call for many. Once it
+    /// has, this is the place for it, and `many` in [`ENGINE`] the place that says so.
     fn many(&self, keys: &[[u8; 16]], look: &mut dyn FnMut(&[u8])) -> Result<u64> {
         keys.iter().try_fold(0, |found, key| Ok(found + u64::from(self.get(key, look)?)))
     }
