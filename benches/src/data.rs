@@ -6,10 +6,22 @@ use std::sync::LazyLock;
 /// costs a store no more than reading it.
 const POOL_LEN: usize = 256 << 10;
 
-static POOL: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let words = (0..POOL_LEN as u64 / 8).map(|at| mix(at ^ 0x5eed));
+/// Values that are longer than this are cut from a pool of their own.
+const SMALL_LEN_MAX: usize = POOL_LEN / 2;
+/// Longest value.
+pub const VALUE_LEN_MAX: usize = LARGE_POOL_LEN / 2;
+const LARGE_POOL_LEN: usize = 4 << 20;
+
+/// Bytes that a stamp takes, and where.
+const STAMP: std::ops::Range<usize> = 8..16;
+
+static POOL: LazyLock<Vec<u8>> = LazyLock::new(|| random(POOL_LEN, 0x5eed));
+static LARGE_POOL: LazyLock<Vec<u8>> = LazyLock::new(|| random(LARGE_POOL_LEN, 0x1_a59e));
+
+fn random(len: usize, seed: u64) -> Vec<u8> {
+    let words = (0..len as u64 / 8).map(|at| mix(at ^ seed));
     words.flat_map(u64::to_le_bytes).collect()
-});
+}
 
 /// Scatters a number over all 64 bits, one to one (the finalizer of SplitMix64).
 #[must_use]
@@ -31,11 +43,11 @@ pub fn key(record: u64) -> [u8; 16] {
     key
 }
 
-/// The value of a record: bytes that no compression makes shorter.
+/// The value of a record: bytes that no compression makes shorter, at most [`VALUE_LEN_MAX`].
 #[must_use]
 #[inline]
 pub fn value(record: u64, len: usize) -> &'static [u8] {
-    let pool = &*POOL;
+    let pool = if len > SMALL_LEN_MAX { &*LARGE_POOL } else { &*POOL };
     let room = (pool.len() - len) as u64;
     // The high bits of a product: a number below `room` without a division.
     let at = (u128::from(mix(record ^ 0x00da_7a00)) * u128::from(room)) >> 64;
@@ -50,6 +62,26 @@ pub fn ends(value: &[u8]) -> u64 {
     let first = value.first().copied().unwrap_or_default();
     let last = value.last().copied().unwrap_or_default();
     u64::from(first) + u64::from(last) * 0x100 + value.len() as u64 * 0x1_0000
+}
+
+/// Writes the value of a record to `buffer`, with eight bytes replaced: a new value each time,
+/// of which [`ends`] makes the same. Values of up to 16 B have no room for that.
+#[inline]
+pub fn stamped(record: u64, len: usize, stamp: u64, buffer: &mut Vec<u8>) {
+    buffer.clear();
+    buffer.extend_from_slice(value(record, len));
+    if len > STAMP.end {
+        buffer[STAMP].copy_from_slice(&stamp.to_le_bytes());
+    }
+}
+
+/// Whether these bytes are the value of a record, whatever its stamp.
+#[must_use]
+pub fn is_value(bytes: &[u8], record: u64, len: usize) -> bool {
+    let expected = value(record, len);
+    bytes.len() == len
+        && bytes[..STAMP.start.min(len)] == expected[..STAMP.start.min(len)]
+        && bytes[STAMP.end.min(len)..] == expected[STAMP.end.min(len)..]
 }
 
 /// The numbers below `count`, each once, in a random order.
@@ -86,12 +118,15 @@ impl Zipf {
     /// The keys of so many requests: scattered, so that a key does not tell its rank.
     #[must_use]
     pub fn keys(&self, count: u64, seed: u64) -> Vec<u64> {
-        let draw = |at: u64| {
+        self.ranks(count, seed).map(|rank| mix(rank as u64)).collect()
+    }
+
+    /// The ranks of so many requests.
+    pub fn ranks(&self, count: u64, seed: u64) -> impl Iterator<Item = usize> {
+        (0..count).map(move |at| {
             let chance = (mix(mix(seed) ^ at) >> 11) as f64 / (1_u64 << 53) as f64;
-            let rank = self.cumulated.partition_point(|cumulated| *cumulated <= chance);
-            mix(rank as u64)
-        };
-        (0..count).map(draw).collect()
+            self.cumulated.partition_point(|cumulated| *cumulated <= chance)
+        })
     }
 }
 
@@ -111,6 +146,17 @@ mod tests {
     fn values_differ_and_have_their_length() {
         assert_eq!(value(3, 16 << 10).len(), 16 << 10);
         assert_ne!(value(3, 100), value(4, 100));
+    }
+
+    #[test]
+    fn a_stamp_changes_the_value_but_not_what_readers_check() {
+        let mut buffer = Vec::new();
+        for len in [10, 17, 100, 1 << 20] {
+            stamped(5, len, 7, &mut buffer);
+            assert!(is_value(&buffer, 5, len) && !is_value(&buffer, 6, len), "{len}");
+            assert_eq!(ends(&buffer), ends(value(5, len)), "{len}");
+            assert_eq!(buffer == value(5, len), len < 17, "{len}");
+        }
     }
 
     #[test]

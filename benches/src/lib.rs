@@ -2,18 +2,34 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`disk`], [`memory`] | workloads over all engines, in interleaved repeats |
-//! | [`reopen`] | what opening takes after a close, a kill and a crash |
-//! | [`data`] | keys, values, orders |
-//! | [`timed`] | threads, medians |
-//! | [`report`], [`machine`] | tables and JSON |
+//! | [`disk`], [`mix`], [`large`], [`durable`] | speeds of stores |
+//! | [`memory`] | speeds of caches in memory |
+//! | [`space`], [`heap`], [`stall`], [`reopen`] | bytes, memory, waits, opening |
+//! | [`amplification`], [`trace`] | bytes written for bytes put, over a recorded trace |
+//! | [`all`] | everything, in some minutes |
+//! | [`data`], [`stores`] | keys, values, orders; stores that hold them |
+//! | [`rounds`], [`timed`] | interleaved repeats; threads, medians |
+//! | [`report`], [`sheet`], [`machine`], [`plot`] | tables, JSON, pictures |
 //!
 //! `docs/benchmarks.md` says how to run them, what they measure and what they found.
 
+pub mod all;
+pub mod amplification;
 pub mod data;
 pub mod disk;
+pub mod durable;
+pub mod heap;
+pub mod large;
 pub mod machine;
 pub mod memory;
+pub mod mix;
+pub mod plot;
 pub mod reopen;
 pub mod report;
+pub mod rounds;
+pub mod sheet;
+pub mod space;
+pub mod stall;
+pub mod stores;
 pub mod timed;
+pub mod trace;

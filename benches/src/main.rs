@@ -1,103 +1,20 @@
 //! `side-by-side`: larder and its rivals in one run.
 
-use std::path::{Path, PathBuf};
+mod args;
+
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::builder::PossibleValuesParser;
-use clap::{Args, Parser, Subcommand};
-use larder_benches::machine::Machine;
-use larder_benches::report::Report;
-use larder_benches::{disk, memory, reopen};
+use clap::Parser;
+use larder_benches::report::{Group, Report};
+use larder_benches::rounds::{Setup, named};
+use larder_benches::sheet::Sheet;
+use larder_benches::{
+    all, amplification, disk, durable, heap, large, memory, mix, plot, reopen, space, stall,
+};
 use larder_rivals::Result;
-use serde::Serialize;
 
-/// Measures larder and its rivals in one run, in interleaved repeats.
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Disk stores: put, load, get, miss, with values of 100 B and 16 KiB.
-    Disk(DiskArgs),
-    /// Caches in memory: hits, and a mix of hits and inserts.
-    Memory(MemoryArgs),
-    /// Opening larder again after a clean close, SIGKILL, and with nothing trusted.
-    Reopen(ReopenArgs),
-    /// Fills a store and waits to be killed; `reopen` starts this.
-    #[command(hide = true)]
-    Fill {
-        #[arg(long)]
-        dir: PathBuf,
-        #[arg(long)]
-        count: u64,
-    },
-}
-
-#[derive(Debug, Args)]
-struct Common {
-    /// Engines to run; all unless given.
-    #[arg(long, value_delimiter = ',')]
-    engines: Vec<String>,
-    /// Repeats of each measurement.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
-    repeats: u16,
-    /// Threads that work at once; several numbers are run one after the other.
-    #[arg(long, default_value = "1", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
-    threads: Vec<u16>,
-    /// Writes all figures to this file, `-` for the standard output.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-struct DiskArgs {
-    #[command(flatten)]
-    common: Common,
-    /// Workloads to run; all unless given.
-    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(disk::workloads()))]
-    only: Vec<String>,
-    /// Records with a value of 100 B; 0 leaves the size out.
-    #[arg(long, default_value_t = 1_000_000)]
-    count: u64,
-    /// Records with a value of 16 KiB; 0 leaves the size out.
-    #[arg(long, default_value_t = 20_000)]
-    count_16k: u64,
-    /// Where to make stores: a directory on the disk to be measured.
-    #[arg(long, default_value_os_t = std::env::temp_dir())]
-    dir: PathBuf,
-}
-
-#[derive(Debug, Args)]
-struct MemoryArgs {
-    #[command(flatten)]
-    common: Common,
-    /// Workloads to run; all unless given.
-    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(memory::workloads()))]
-    only: Vec<String>,
-    /// Requests of each repeat.
-    #[arg(long, default_value_t = 8_000_000)]
-    count: u64,
-}
-
-#[derive(Debug, Args)]
-struct ReopenArgs {
-    /// Numbers of entries.
-    #[arg(long, default_value = "10000,100000,1000000", value_delimiter = ',')]
-    count: Vec<u64>,
-    /// Repeats of each measurement.
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..))]
-    repeats: u16,
-    /// Where to make stores: a directory on the disk to be measured.
-    #[arg(long, default_value_os_t = std::env::temp_dir())]
-    dir: PathBuf,
-    /// Writes all figures to this file, `-` for the standard output.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-}
+use args::{AllArgs, AmplificationArgs, Cli, Command, Common, Place, ReopenArgs};
 
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
@@ -111,19 +28,32 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Disk(args) => side_by_side(&args.common, |threads, groups| {
+        Command::Disk(args) => {
             let counts = [(100, args.count), (16 << 10, args.count_16k)];
-            let options = disk::Options {
-                dir: args.dir.clone(),
-                only: args.only.clone(),
-                engines: args.common.engines.clone(),
-                counts: counts.into_iter().filter(|(_, count)| *count > 0).collect(),
-                repeats: args.common.repeats.into(),
-                threads,
-            };
-            disk::run(&options, groups)
+            let counts: Vec<_> = counts.into_iter().filter(|(_, count)| *count > 0).collect();
+            speeds(&args.common, &args.place, |setup, groups| {
+                disk::run(setup, &args.only, &counts, groups)
+            })
+        }
+        Command::Mix(args) => {
+            speeds(&args.common, &args.place, |setup, groups| mix::run(setup, args.count, groups))
+        }
+        Command::Large(args) => {
+            speeds(&args.common, &args.place, |setup, groups| large::run(setup, args.count, groups))
+        }
+        Command::Durable(args) => speeds(&args.common, &args.place, |setup, groups| {
+            durable::run(setup, args.count, groups)
         }),
-        Command::Memory(args) => side_by_side(&args.common, |threads, groups| {
+        Command::Stall(args) => figures(&args.common, &args.place, |setup, sheets| {
+            stall::run(setup, args.count, sheets)
+        }),
+        Command::Space(args) => figures(&args.common, &args.place, |setup, sheets| {
+            space::run(setup, args.count, sheets)
+        }),
+        Command::Heap(args) => {
+            figures(&args.common, &args.place, |setup, sheets| heap::run(setup, args.count, sheets))
+        }
+        Command::Memory(args) => with_report(&args.common, |threads, report| {
             let options = memory::Options {
                 only: args.only.clone(),
                 engines: args.common.engines.clone(),
@@ -131,32 +61,93 @@ fn run(command: Command) -> Result<()> {
                 repeats: args.common.repeats.into(),
                 threads,
             };
-            memory::run(&options, groups)
+            memory::run(&options, &mut report.groups)
         }),
-        Command::Reopen(args) => {
-            let ReopenArgs { count: counts, repeats, dir, json } = args;
-            let report = reopen::run(&reopen::Options { dir, counts, repeats: repeats.into() })?;
-            write(json.as_deref(), &report)
-        }
+        Command::Reopen(args) => run_reopen(args),
+        Command::Amplification(args) => run_amplification(args),
+        Command::All(args) => run_all(args),
+        Command::Plot { from, to } => plot::draw(&from, &to),
         Command::Fill { dir, count } => reopen::fill(&dir, count),
+        Command::DurableChild { engine, dir, count, threads } => {
+            durable::child(&engine, &dir, count, threads)
+        }
+        Command::HeapChild { engine, dir, count, phase } => {
+            heap::child(&engine, &dir, count, &phase)
+        }
     }
 }
 
-fn side_by_side(
+/// Runs something for each number of threads, and writes the report.
+fn with_report(
     common: &Common,
-    mut run: impl FnMut(usize, &mut Vec<larder_benches::report::Group>) -> Result<()>,
+    mut run: impl FnMut(usize, &mut Report) -> Result<()>,
 ) -> Result<()> {
-    let repeats = common.repeats.into();
-    let mut report = Report { machine: Machine::here(), repeats, groups: Vec::new() };
-    report.machine.print();
-    println!("medians of {repeats} interleaved repeats");
+    let mut report = Report::begin(common.repeats.into());
     for &threads in &common.threads {
-        run(threads.into(), &mut report.groups)?;
+        run(threads.into(), &mut report)?;
     }
     write(common.json.as_deref(), &report)
 }
 
-fn write(path: Option<&Path>, report: &impl Serialize) -> Result<()> {
+fn speeds(
+    common: &Common,
+    place: &Place,
+    run: impl Fn(&Setup, &mut Vec<Group>) -> Result<()>,
+) -> Result<()> {
+    with_report(common, |threads, report| run(&common.setup(place, threads)?, &mut report.groups))
+}
+
+fn figures(
+    common: &Common,
+    place: &Place,
+    run: impl Fn(&Setup, &mut Vec<Sheet>) -> Result<()>,
+) -> Result<()> {
+    with_report(common, |threads, report| run(&common.setup(place, threads)?, &mut report.sheets))
+}
+
+fn run_reopen(args: ReopenArgs) -> Result<()> {
+    let (dir, repeats) = (args.place.dir, args.repeats.into());
+    let setup = Setup { dir: dir.clone(), engines: named(&args.engines)?, repeats, threads: 1 };
+    let mut report = Report::begin(repeats);
+    let counts = args.count.clone();
+    reopen::run(&reopen::Options { dir, counts, repeats }, &mut report.reopen)?;
+    for count in args.count {
+        reopen::beside(&setup, count, &mut report.sheets)?;
+    }
+    write(args.json.as_deref(), &report)
+}
+
+fn run_amplification(args: AmplificationArgs) -> Result<()> {
+    let options = amplification::Options {
+        dir: args.place.dir,
+        trace: args.trace,
+        requests: args.count,
+        passes: args.passes,
+        percents: args.budget_percent,
+        repeats: args.repeats.into(),
+    };
+    let mut report = Report::begin(options.repeats);
+    amplification::run(&options, &mut report.sheets)?;
+    write(args.json.as_deref(), &report)
+}
+
+fn run_all(args: AllArgs) -> Result<()> {
+    let options = all::Options {
+        dir: args.place.dir,
+        engines: named(&args.engines)?,
+        repeats: args.repeats.into(),
+        percent: args.percent,
+        trace: args.trace,
+    };
+    let mut report = Report::begin(options.repeats);
+    let done = all::run(&options, &mut report);
+    // What was measured before something failed is worth keeping.
+    write(Some(&args.json), &report)?;
+    done?;
+    args.plot.map_or(Ok(()), |picture| plot::draw(&args.json, &picture))
+}
+
+fn write(path: Option<&Path>, report: &Report) -> Result<()> {
     let Some(path) = path else { return Ok(()) };
     let json = serde_json::to_string_pretty(report)?;
     if path == Path::new("-") {

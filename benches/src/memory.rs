@@ -7,6 +7,7 @@ use larder_rivals::{MemoryRival, Result};
 
 use crate::data::{Zipf, mix};
 use crate::report::{Group, Row};
+use crate::rounds::asked;
 use crate::timed::{Took, on_threads, share};
 
 /// Entries that caches may hold.
@@ -109,10 +110,6 @@ pub fn run(options: &Options, groups: &mut Vec<Group>) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn asked(names: &[String], name: &str) -> bool {
-    names.is_empty() || names.iter().any(|asked| asked == name)
 }
 
 fn rounds(

@@ -1,5 +1,5 @@
 //! Opening larder's disk store again: after a clean close, after SIGKILL, and with nothing
-//! trusted, as after a crash of the machine.
+//! trusted, as after a crash of the machine. The rivals beside it: after a clean close.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -7,11 +7,13 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use larder_engine::{Disk, Engine, Put, Recovery};
-use larder_rivals::Result;
+use larder_rivals::{DiskEngine, Plan, Result};
 use serde::Serialize;
 
 use crate::data::{key, value};
-use crate::machine::Machine;
+use crate::rounds::Setup;
+use crate::sheet::{Column, Line, Sheet};
+use crate::stores::{Loaded, check};
 use crate::timed::Spread;
 
 const VALUE_LEN: usize = 100;
@@ -31,17 +33,6 @@ pub struct Options {
     pub repeats: usize,
 }
 
-/// What reopening takes.
-#[derive(Debug, Serialize)]
-pub struct Report {
-    /// Where it ran.
-    pub machine: Machine,
-    /// Repeats of each measurement.
-    pub repeats: usize,
-    /// By number of entries.
-    pub rows: Vec<Row>,
-}
-
 /// What reopening takes at one number of entries.
 #[derive(Debug, Serialize)]
 pub struct Row {
@@ -57,14 +48,11 @@ pub struct Row {
     pub rebuilt_per_second: Spread,
 }
 
-/// Runs the measurements and prints the table.
+/// Runs the measurements of larder and prints the table.
 ///
 /// # Errors
 /// Whatever the store says, or a wrong answer of it.
-pub fn run(options: &Options) -> Result<Report> {
-    let mut report =
-        Report { machine: Machine::here(), repeats: options.repeats, rows: Vec::new() };
-    report.machine.print();
+pub fn run(options: &Options, rows: &mut Vec<Row>) -> Result<()> {
     println!("\nreopening larder, 16 B keys, 100 B values, page cache warm; median (min – max)");
     println!(
         "  {:>9}  {:>22}  {:>22}  {:>22}  {:>14}",
@@ -79,9 +67,50 @@ pub fn run(options: &Options) -> Result<Report> {
             shown(&row.rebuild_ms),
             row.rebuilt_per_second.median / 1e6
         );
-        report.rows.push(row);
+        rows.push(row);
     }
-    Ok(report)
+    Ok(())
+}
+
+const COLUMNS: [Column; 2] =
+    [Column { name: "open", unit: "ms" }, Column { name: "open, first get", unit: "ms" }];
+
+/// Measures what opening takes for all engines, after they were closed in this process.
+///
+/// # Errors
+/// Whatever an engine says, or a wrong answer of one.
+pub fn beside(setup: &Setup, count: u64, sheets: &mut Vec<Sheet>) -> Result<()> {
+    let plan = Plan::new(count, VALUE_LEN);
+    let dirs = setup.engines.iter().map(|engine| {
+        // Dropping the store closes it, and leaves the directory.
+        Loaded::full(engine.open, &plan, &setup.dir).map(|loaded| loaded.dir)
+    });
+    let dirs: Vec<_> = dirs.collect::<Result<_>>()?;
+    let samples = setup.rounds("reopen", |at, engine| {
+        let start = Instant::now();
+        let store = (engine.open)(dirs[at].path(), &plan)?;
+        let opened = start.elapsed();
+        check(&plan, 0, |look| store.get(&key(0), look))?;
+        let read = start.elapsed();
+        for record in (0..count).step_by(usize::try_from(count / 100)?.max(1)) {
+            check(&plan, record, |look| store.get(&key(record), look))?;
+        }
+        Ok([opened, read].map(|time| Some(time.as_secs_f64() * 1000.0)).to_vec())
+    })?;
+    let row = |(engine, figures): (&DiskEngine, &Vec<Vec<Option<f64>>>)| {
+        Line::new(engine.name, engine.settings, String::new(), figures)
+    };
+    let mut sheet = Sheet {
+        workload: format!("reopen/{count}"),
+        title: format!("reopening after a clean close, {count} records of 16 B + 100 B"),
+        regime: "page cache warm",
+        columns: COLUMNS.to_vec(),
+        rows: setup.engines.iter().zip(&samples).map(row).collect(),
+    };
+    sheet.compare();
+    sheet.print();
+    sheets.push(sheet);
+    Ok(())
 }
 
 fn shown(ms: &Spread) -> String {

@@ -2,8 +2,11 @@
 
 use serde::Serialize;
 
+use larder_rivals::disk::REFERENCE;
+
 use crate::machine::Machine;
-use crate::timed::{Spread, Took};
+use crate::sheet::Sheet;
+use crate::timed::{Spread, Took, threads};
 
 /// The engine that ratios are taken of.
 pub const OURS: &str = "larder";
@@ -15,8 +18,26 @@ pub struct Report {
     pub machine: Machine,
     /// Repeats of each measurement.
     pub repeats: usize,
-    /// The measurements.
+    /// The measurements of speed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<Group>,
+    /// The measurements of everything else.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sheets: Vec<Sheet>,
+    /// What reopening larder takes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reopen: Vec<crate::reopen::Row>,
+}
+
+impl Report {
+    /// An empty report of a run that begins now. Says so.
+    #[must_use]
+    pub fn begin(repeats: usize) -> Self {
+        let machine = Machine::here();
+        machine.print();
+        println!("medians of {repeats} interleaved repeats");
+        Self { machine, repeats, groups: Vec::new(), sheets: Vec::new(), reopen: Vec::new() }
+    }
 }
 
 /// One workload over all engines.
@@ -103,14 +124,14 @@ impl Group {
         }
     }
 
+    /// The rivals: all but larder, and what is no store.
     fn peers(&self) -> impl Iterator<Item = &Row> {
-        self.rows.iter().filter(|row| row.engine != OURS)
+        self.rows.iter().filter(|row| row.engine != OURS && row.engine != REFERENCE.name)
     }
 
     /// Prints the table.
     pub fn print(&self) {
-        let threads =
-            if self.threads == 1 { "1 thread" } else { &format!("{} threads", self.threads) };
+        let threads = threads(self.threads);
         println!("\n{}, {threads}, {} operations; {}", self.title, self.operations, self.regime);
         println!(
             "  {:<14} {:>10} {:>21} {:>9} {:>9}  larder is",

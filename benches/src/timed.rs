@@ -62,6 +62,12 @@ pub fn share(count: usize, thread: usize, threads: usize) -> std::ops::Range<usi
     count * thread / threads..count * (thread + 1) / threads
 }
 
+/// A number of threads, in words.
+#[must_use]
+pub fn threads(count: usize) -> String {
+    if count == 1 { "1 thread".to_owned() } else { format!("{count} threads") }
+}
+
 /// Median and extremes of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Spread {

@@ -9,6 +9,9 @@
 //!
 //! A batch is a `WriteBatch`. Reads go to the keyspace, as in its examples: a point read
 //! needs no snapshot.
+//!
+//! As durable, each put is followed by `persist(PersistMode::SyncAll)`, its documentation's way to
+//! make a write durable.
 
 use std::path::Path;
 
@@ -22,7 +25,10 @@ pub(super) const ENGINE: DiskEngine = DiskEngine {
     settings: "default durability; a cache that holds everything; blobs apart from 1 KiB",
     batches: true,
     transactions: false,
-    open: |dir, plan| Ok(Box::new(Fjall::open(dir, plan)?)),
+    many: "single gets",
+    evicts: false,
+    open: |dir, plan| Ok(Box::new(Fjall::open(dir, plan, false)?)),
+    durable: Some(|dir, plan| Ok(Box::new(Fjall::open(dir, plan, true)?))),
 };
 
 const BLOB_LEN_MIN: usize = 1 << 10;
@@ -30,22 +36,24 @@ const BLOB_LEN_MIN: usize = 1 << 10;
 struct Fjall {
     database: Database,
     records: Keyspace,
+    durable: bool,
 }
 
 impl Fjall {
-    fn open(dir: &Path, plan: &Plan) -> Result<Self> {
+    fn open(dir: &Path, plan: &Plan, durable: bool) -> Result<Self> {
         let cache = (2 * plan.payload()).max(256 << 20);
         let database = Database::builder(dir.join("fjall")).cache_size(cache).open()?;
         let blobs = (plan.value_len >= BLOB_LEN_MIN).then(KvSeparationOptions::default);
         let options = || KeyspaceCreateOptions::default().with_kv_separation(blobs);
         let records = database.keyspace("records", options)?;
-        Ok(Self { database, records })
+        Ok(Self { database, records, durable })
     }
 }
 
 impl DiskRival for Fjall {
     fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
-        Ok(self.records.insert(key, value)?)
+        self.records.insert(key, value)?;
+        if self.durable { self.sync() } else { Ok(()) }
     }
 
     fn put_batch(&self, records: &mut dyn Iterator<Item = ([u8; 16], &[u8])>) -> Result<()> {

@@ -1,12 +1,13 @@
 //! larder's disk store.
 //!
 //! Settings: the defaults, except that the budget is large enough to evict nothing: the default
-//! of 1 GiB, or three times the payload if that is more. A put survives the death of the
-//! process.
+//! of 1 GiB, or three times the bytes that will be written if that is more. A put survives the
+//! death of the process; opened as durable, where each put asks for `Durability::Sync`, the loss
+//! of power.
 
 use std::path::Path;
 
-use larder_engine::{Disk, Engine, Put};
+use larder_engine::{Disk, Durability, Engine, Put};
 
 use super::{DiskEngine, DiskReader, DiskRival, Plan};
 use crate::Result;
@@ -16,23 +17,34 @@ pub(super) const ENGINE: DiskEngine = DiskEngine {
     settings: "defaults; a budget that evicts nothing",
     batches: false,
     transactions: false,
-    open: |dir, plan| Ok(Box::new(Larder::open(dir, plan)?)),
+    many: "single gets",
+    evicts: true,
+    open: |dir, plan| Ok(Box::new(Larder::open(dir, plan, Durability::None)?)),
+    durable: Some(|dir, plan| Ok(Box::new(Larder::open(dir, plan, Durability::Sync)?))),
 };
 
 struct Larder {
     disk: Disk,
+    put: Put,
 }
 
 impl Larder {
-    fn open(dir: &Path, plan: &Plan) -> Result<Self> {
-        let budget = (3 * plan.payload()).max(1 << 30);
-        Ok(Self { disk: Disk::builder(dir.join("larder")).budget(budget).open()? })
+    fn open(dir: &Path, plan: &Plan, durability: Durability) -> Result<Self> {
+        let budget = plan.budget.unwrap_or_else(|| (3 * plan.written()).max(1 << 30));
+        let disk = Disk::builder(dir.join("larder")).budget(budget).open()?;
+        Ok(Self { disk, put: Put { durability, ..Put::default() } })
+    }
+
+    /// Looks at the values of many keys: one by one, as the engine has no call for many. Once it
+    /// has, this is the place for it, and `many` in [`ENGINE`] the place that says so.
+    fn many(&self, keys: &[[u8; 16]], look: &mut dyn FnMut(&[u8])) -> Result<u64> {
+        keys.iter().try_fold(0, |found, key| Ok(found + u64::from(self.get(key, look)?)))
     }
 }
 
 impl DiskRival for Larder {
     fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
-        let outcome = self.disk.put(key, value, &Put::default())?;
+        let outcome = self.disk.put(key, value, &self.put)?;
         if outcome.is_admitted() { Ok(()) } else { Err(format!("refused: {outcome:?}").into()) }
     }
 
@@ -46,6 +58,10 @@ impl DiskRival for Larder {
     fn get(&self, key: &[u8], look: &mut dyn FnMut(&[u8])) -> Result<bool> {
         let value = self.disk.get(key)?;
         Ok(value.inspect(|value| look(value)).is_some())
+    }
+
+    fn get_many(&self, keys: &[[u8; 16]], look: &mut dyn FnMut(&[u8])) -> Result<u64> {
+        self.many(keys, look)
     }
 
     fn reader(&self) -> Result<Box<dyn DiskReader + '_>> {

@@ -7,6 +7,8 @@
 //!
 //! `put` is a write transaction of its own, a batch is one write transaction. A reader opens the
 //! table once, in one read transaction.
+//!
+//! As durable: `Durability::Immediate`, the default. Compaction is `Database::compact`.
 
 use std::path::Path;
 
@@ -22,29 +24,33 @@ pub(super) const ENGINE: DiskEngine = DiskEngine {
     settings: "Durability::None; a cache that holds everything",
     batches: true,
     transactions: true,
-    open: |dir, plan| Ok(Box::new(Redb::open(dir, plan)?)),
+    many: "one transaction",
+    evicts: false,
+    open: |dir, plan| Ok(Box::new(Redb::open(dir, plan, Durability::None)?)),
+    durable: Some(|dir, plan| Ok(Box::new(Redb::open(dir, plan, Durability::Immediate)?))),
 };
 
 const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
 
 struct Redb {
     database: Database,
+    durability: Durability,
 }
 
 impl Redb {
-    fn open(dir: &Path, plan: &Plan) -> Result<Self> {
+    fn open(dir: &Path, plan: &Plan, durability: Durability) -> Result<Self> {
         let cache = usize::try_from((2 * plan.payload()).max(1 << 30))?;
         let database = Database::builder().set_cache_size(cache).create(dir.join("redb"))?;
         // Readers cannot open a table that was never written.
         let writing = database.begin_write()?;
         writing.open_table(RECORDS)?;
         writing.commit()?;
-        Ok(Self { database })
+        Ok(Self { database, durability })
     }
 
     fn begin_write(&self) -> Result<WriteTransaction> {
         let mut writing = self.database.begin_write()?;
-        writing.set_durability(Durability::None)?;
+        writing.set_durability(self.durability)?;
         Ok(writing)
     }
 }
@@ -83,6 +89,11 @@ impl DiskRival for Redb {
     /// A durable commit makes the ones before it durable.
     fn sync(&self) -> Result<()> {
         Ok(self.database.begin_write()?.commit()?)
+    }
+
+    fn compact(&mut self) -> Result<bool> {
+        self.database.compact()?;
+        Ok(true)
     }
 }
 
