@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The process sees the page cache: plain memory behind the files and their maps. A *cut* makes
-//! another storage that holds what the disk might hold at that moment (`world.rs`); the first
+//! another storage that holds what the disk might hold at that moment (`cut.rs`); the first
 //! one runs on, so that one run yields many cuts. Cuts fall before a call that changes
 //! something, which are numbered, or wherever a harness asks for one.
 //!
@@ -23,11 +23,15 @@
 //! 4. One thread at a time runs a store over it; contents are looked at without a lock.
 //!
 //! Not here: what goes wrong on purpose (`fault.rs`); the harnesses (`random_cuts.rs`,
-//! `short_sequences.rs`, `nested_cuts.rs`, `failing_calls.rs`, `full_disk.rs`).
+//! `short_sequences.rs`, `nested_cuts.rs`, `failing_calls.rs`, `full_disk.rs`), and what they
+//! found (`found.rs`).
 
+mod cut;
 mod failing_calls;
 mod fault;
+mod found;
 mod full_disk;
+mod inode;
 mod ledger;
 mod machine;
 mod nested_cuts;
@@ -47,8 +51,9 @@ use super::heap::HeapFile;
 use super::map::Map;
 use super::storage::{File, Guard, Storage};
 use crate::error::{Error, Result};
+use cut::Survives;
 use fault::Call;
-use world::{Survives, World};
+use world::World;
 
 /// A machine with one directory. Clones share it, as processes share a directory.
 #[derive(Debug, Clone)]

@@ -9,9 +9,9 @@ use larder_format::layout::STORE_FILE_LEN;
 use parking_lot::Mutex;
 
 use super::Sim;
+use super::cut::Cut;
 use super::ledger::{End, Ledger, key_of};
 use super::random::Random;
-use super::world::Cut;
 use crate::clock::ManualClock;
 use crate::disk::Disk;
 use crate::disk::builder::Options;

@@ -45,6 +45,7 @@ fn run_sequence(seed: u64, lie: Option<Lie>) -> Result<u64, String> {
         broken.open().map_err(|error| context(describe(&error)))?;
         let mut cuts = broken.take_cuts();
         if cuts.is_empty() {
+            broken.disk = None;
             break;
         }
         let cut = cuts.swap_remove(random.below(cuts.len()));

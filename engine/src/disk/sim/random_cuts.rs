@@ -11,10 +11,11 @@ use super::random::Random;
 const KEYS: usize = 20;
 
 /// What a run did.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Tally {
     sequences: u64,
     cuts: u64,
+    calls: u64,
 }
 
 /// A number that the environment gives.
@@ -89,6 +90,7 @@ fn run_sequence(seed: u64, kind: Kind, tally: &mut Tally) -> Result<(), String> 
     }
     machine.check_live().map_err(|what| format!("seed {seed}, at its end: {what}"))?;
     tally.sequences += 1;
+    tally.calls += machine.sim.with(|world| world.calls());
     Ok(())
 }
 
@@ -109,6 +111,16 @@ fn nothing_durable_is_lost_and_nothing_is_wrong() {
     let tally = run(number_from("LARDER_SEED").unwrap_or(1), cuts, Kind::default()).unwrap();
     let rate = tally.cuts * 1_000 / u64::try_from(started.elapsed().as_millis().max(1)).unwrap();
     println!("{tally:?}, {rate} cuts/s");
+}
+
+#[test]
+fn a_seed_repeats_its_run() {
+    for seed in 1..=6 {
+        let [mut first, mut second] = [Tally::default(); 2];
+        run_sequence(seed, Kind::default(), &mut first).unwrap();
+        run_sequence(seed, Kind::default(), &mut second).unwrap();
+        assert_eq!(first, second, "seed {seed}");
+    }
 }
 
 #[test]

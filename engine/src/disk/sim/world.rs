@@ -1,4 +1,4 @@
-//! The state of a simulated machine, and what a cut leaves of it.
+//! The state of a simulated machine.
 //!
 //! | | the process sees | the disk holds |
 //! |---|---|---|
@@ -13,92 +13,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
+use super::cut::Cut;
 use super::fault::{Call, Fault, Lie};
+use super::inode::Inode;
 use super::ledger::Ledger;
 use super::random::Random;
 use crate::disk::heap::HeapFile;
 use crate::disk::storage::File as _;
 
-/// A file, whatever its name.
-#[derive(Debug, Clone)]
-struct Inode {
-    len: usize,
-    /// What the process sees; made when the file is first opened, until then it is `disk`.
-    cache: Option<HeapFile>,
-    /// What the disk holds; `None` is zeros.
-    disk: Option<Arc<[u8]>>,
-    /// Whether the disk knows its length.
-    born: bool,
-    /// Sectors that a failed sync took for clean, with what they hold.
-    clean: BTreeMap<usize, Box<[u8]>>,
-    name: Option<String>,
-    disk_name: Option<String>,
-}
-
-impl Inode {
-    fn is_held(&self) -> bool {
-        self.cache.as_ref().is_some_and(|cache| cache.holders() > 1)
-    }
-
-    fn disk_bytes(&self, at: std::ops::Range<usize>) -> &[u8] {
-        const ZEROS: [u8; 4096] = [0; 4096];
-        match &self.disk {
-            Some(disk) => &disk[at],
-            None => &ZEROS[..at.len()],
-        }
-    }
-
-    /// What the process sees, if that may differ from what the disk holds.
-    fn contents(&self) -> Option<Vec<u8>> {
-        let cache = self.cache.as_ref()?;
-        let mut bytes = vec![0; self.len];
-        cache.read_at(&mut bytes, 0).unwrap();
-        Some(bytes)
-    }
-
-    /// Sectors of `bytes` that the disk does not hold, by their number.
-    fn dirty(&self, bytes: &[u8], sector: usize) -> Vec<usize> {
-        if self.disk.as_ref().is_some_and(|disk| disk[..] == *bytes) {
-            return Vec::new();
-        }
-        let sectors = bytes.chunks(sector).enumerate();
-        let differs = |&(number, now): &(usize, &[u8])| {
-            *now != *self.disk_bytes(number * sector..number * sector + now.len())
-        };
-        sectors.filter(differs).map(|(number, _)| number).collect()
-    }
-
-    /// Writes the sectors of `bytes` that `choose` picks to the disk.
-    fn write_back(&mut self, bytes: &[u8], sector: usize, mut choose: impl FnMut(usize) -> bool) {
-        let mut chosen = self.dirty(bytes, sector);
-        chosen.retain(|number| {
-            let at = number * sector;
-            let now = &bytes[at..(at + sector).min(bytes.len())];
-            let is_clean = self.clean.get(number).is_some_and(|clean| **clean == *now);
-            !is_clean && choose(*number)
-        });
-        if chosen.is_empty() {
-            return;
-        }
-        let mut disk = self.disk.as_ref().map_or_else(|| vec![0; self.len], |disk| disk.to_vec());
-        for number in chosen {
-            let at = number * sector..((number + 1) * sector).min(bytes.len());
-            disk[at.clone()].copy_from_slice(&bytes[at]);
-            self.clean.remove(&number);
-        }
-        self.disk = Some(disk.into());
-    }
-}
-
 /// A change to the names of a directory that is not known to be on the disk.
 #[derive(Debug, Clone)]
-struct Pending {
+pub(super) struct Pending {
     dir: String,
-    what: Entry,
+    pub(super) what: Entry,
 }
 
 #[derive(Debug, Clone)]
-enum Entry {
+pub(super) enum Entry {
     /// The file has this name from now on, or none.
     Name {
         inode: u64,
@@ -109,9 +40,9 @@ enum Entry {
 
 /// How a run's disk behaves: drawn once from the seed.
 #[derive(Debug, Clone, Copy)]
-struct Habits {
+pub(super) struct Habits {
     /// Bytes that are written as a whole.
-    sector: usize,
+    pub(super) sector: usize,
     /// Whether names reach the disk in the order of the changes.
     journal: bool,
     /// A call in how many is preceded by some write-back; 0 for never.
@@ -121,29 +52,29 @@ struct Habits {
 /// One machine.
 #[derive(Debug)]
 pub(super) struct World {
-    inodes: BTreeMap<u64, Inode>,
-    names: BTreeMap<String, u64>,
-    dirs: BTreeSet<String>,
-    disk_dirs: BTreeSet<String>,
-    pending: Vec<Pending>,
-    next_inode: u64,
-    locked: BTreeSet<String>,
-    boot: u8,
-    random: Random,
-    habits: Habits,
+    pub(super) inodes: BTreeMap<u64, Inode>,
+    pub(super) names: BTreeMap<String, u64>,
+    pub(super) dirs: BTreeSet<String>,
+    pub(super) disk_dirs: BTreeSet<String>,
+    pub(super) pending: Vec<Pending>,
+    pub(super) next_inode: u64,
+    pub(super) locked: BTreeSet<String>,
+    pub(super) boot: u8,
+    pub(super) random: Random,
+    pub(super) habits: Habits,
     /// Changing calls so far.
-    calls: u64,
+    pub(super) calls: u64,
     /// Calls of each kind so far.
-    counts: [u64; Call::COUNT],
-    fault: Option<(Fault, u64)>,
+    pub(super) counts: [u64; Call::COUNT],
+    pub(super) fault: Option<(Fault, u64)>,
     pub(super) lie: Option<Lie>,
     /// Bytes that all files may take.
     pub(super) quota: u64,
-    stale: Vec<u8>,
+    pub(super) stale: Vec<u8>,
     /// Segments that the store removed.
     pub(super) segments_removed: u64,
     /// Bytes that the lie `SpaceIsLost` keeps.
-    lost_space: u64,
+    pub(super) lost_space: u64,
     /// A changing call in how many is preceded by cuts that are kept; 0 for none.
     pub(super) cut_odds: usize,
     /// How many cuts are kept at one place: what the disk holds least, most, and at random.
@@ -153,25 +84,6 @@ pub(super) struct World {
     pub(super) cuts: Vec<Cut>,
     /// What is acknowledged by now, for the harness.
     pub(super) ledger: Arc<Ledger>,
-}
-
-/// How much of what was not synced survives a cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Survives {
-    Least,
-    Most,
-    Random,
-}
-
-/// What was left at some moment.
-#[derive(Debug)]
-pub(super) struct Cut {
-    /// What was acknowledged then.
-    pub(super) ledger: Arc<Ledger>,
-    /// The last changing call that was made.
-    pub(super) after_call: u64,
-    pub(super) is_death: bool,
-    pub(super) left: World,
 }
 
 impl World {
@@ -209,8 +121,18 @@ impl World {
         }
     }
 
+    /// Nothing reaches the disk by itself from now on.
+    pub(super) const fn calm(&mut self) {
+        self.habits.write_back = 0;
+    }
+
     pub(super) const fn boot(&self) -> u8 {
         self.boot
+    }
+
+    /// Changing calls so far.
+    pub(super) const fn calls(&self) -> u64 {
+        self.calls
     }
 
     /// Calls of a kind so far.
@@ -253,21 +175,6 @@ impl World {
         }
     }
 
-    /// Makes cuts here and keeps them for the harness.
-    pub(super) fn keep_cut(&mut self) {
-        for variant in 0..self.cut_variants {
-            let is_death = self.deaths && self.random.once_in(4);
-            let survives = match variant {
-                0 if self.cut_variants > 1 => Survives::Least,
-                1 => Survives::Most,
-                _ => Survives::Random,
-            };
-            let left = if is_death { self.death() } else { self.cut(survives) };
-            let ledger = Arc::clone(&self.ledger);
-            self.cuts.push(Cut { ledger, after_call: self.calls, is_death, left });
-        }
-    }
-
     /// What the system does by itself at any time.
     fn write_back(&mut self) {
         let sector = self.habits.sector;
@@ -287,7 +194,7 @@ impl World {
     }
 
     /// Numbers of pending entries that the disk might have by now.
-    fn chosen(&mut self) -> BTreeSet<usize> {
+    pub(super) fn chosen(&mut self) -> BTreeSet<usize> {
         let all = self.pending.len();
         if self.habits.journal {
             return (0..self.random.below(all + 1)).collect();
@@ -525,101 +432,9 @@ impl World {
     pub(super) fn unlock(&mut self, name: &str) {
         self.locked.remove(name);
     }
-
-    /// A machine with nothing in memory, set up as this one.
-    fn restarted(&mut self) -> Self {
-        Self {
-            inodes: BTreeMap::new(),
-            names: BTreeMap::new(),
-            dirs: BTreeSet::from([String::new()]),
-            disk_dirs: BTreeSet::from([String::new()]),
-            pending: Vec::new(),
-            locked: BTreeSet::new(),
-            random: self.random.fork(),
-            fault: None,
-            stale: Vec::new(),
-            cuts: Vec::new(),
-            ledger: Arc::clone(&self.ledger),
-            ..*self
-        }
-    }
-
-    /// What the disk might hold if the power went now.
-    pub(super) fn cut(&mut self, survives: Survives) -> Self {
-        let mut left = self.restarted();
-        left.boot += u8::from(self.lie != Some(Lie::SameBoot));
-        let chosen = match survives {
-            Survives::Least => BTreeSet::new(),
-            Survives::Most => (0..self.pending.len()).collect(),
-            Survives::Random => self.chosen(),
-        };
-        let mut names: BTreeMap<u64, Option<&String>> =
-            self.inodes.iter().map(|(id, inode)| (*id, inode.disk_name.as_ref())).collect();
-        left.dirs.clone_from(&self.disk_dirs);
-        for number in &chosen {
-            match &self.pending[*number].what {
-                Entry::Name { inode, name } => {
-                    names.insert(*inode, name.as_ref());
-                }
-                Entry::Dir(dir) => {
-                    left.dirs.insert(dir.clone());
-                }
-            }
-        }
-        left.disk_dirs.clone_from(&left.dirs);
-        // How many sectors of four come through.
-        let share = match survives {
-            Survives::Least => 0,
-            Survives::Most => 4,
-            Survives::Random => left.random.below(5),
-        };
-        for (id, inode) in &self.inodes {
-            let Some(name) = names[id].filter(|name| left.dirs.contains(parent(name))) else {
-                continue;
-            };
-            let mut after = inode.clone();
-            after.cache = None;
-            after.clean = BTreeMap::new();
-            if !inode.born && survives == Survives::Random && left.random.once_in(4) {
-                (after.len, after.disk) = (0, None);
-            } else if let Some(bytes) = inode.contents() {
-                after.clean.clone_from(&inode.clean);
-                let random = &mut left.random;
-                after.write_back(&bytes, self.habits.sector, |_| random.below(4) < share);
-                after.clean.clear();
-            }
-            after.born = true;
-            after.name = Some(name.clone());
-            after.disk_name = Some(name.clone());
-            // Of two files that had one name in turn, the newer has it.
-            if let Some(older) = left.names.insert(name.clone(), *id) {
-                left.inodes.remove(&older);
-            }
-            left.inodes.insert(*id, after);
-        }
-        left
-    }
-
-    /// What another process finds if this one dies now.
-    pub(super) fn death(&mut self) -> Self {
-        let mut left = self.restarted();
-        left.names.clone_from(&self.names);
-        left.dirs.clone_from(&self.dirs);
-        left.disk_dirs.clone_from(&self.disk_dirs);
-        left.pending.clone_from(&self.pending);
-        for (id, inode) in &self.inodes {
-            let mut copy = inode.clone();
-            copy.cache = inode.contents().map(|bytes| {
-                let cache = HeapFile::new(inode.len);
-                cache.write_at(&bytes, 0).unwrap();
-                cache
-            });
-            left.inodes.insert(*id, copy);
-        }
-        left
-    }
 }
 
-fn parent(name: &str) -> &str {
+/// The directory of a name.
+pub(super) fn parent(name: &str) -> &str {
     name.rsplit_once('/').map_or("", |(dir, _)| dir)
 }
