@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::thread;
 
 use larder_format::Superblock;
 use larder_format::layout::STORE_FILE_LEN;
@@ -64,34 +63,41 @@ pub(super) struct Machine {
 /// Threads that take turns, each with a lane of its own.
 #[derive(Debug)]
 struct Writers {
-    workers: Workers,
+    /// By the lane that each takes.
+    lanes: Vec<Workers>,
     random: Mutex<Random>,
 }
 
 impl Writers {
     fn new(seed: u64, count: usize) -> Self {
-        // The first one begins with lane 0, so that a seed repeats a run.
-        while !thread::spawn(thread_number).join().is_ok_and(|number| number % count == count - 1) {
+        let mut lanes: Vec<Option<Workers>> = (0..count).map(|_| None).collect();
+        // A thread's lane depends on how many there were before it, in all of the process.
+        while lanes.iter().any(Option::is_none) {
+            let workers = Workers::new(1);
+            let number = run_in(&workers, thread_number);
+            match &mut lanes[number % count] {
+                lane @ None => *lane = Some(workers),
+                Some(_) => workers.join(),
+            }
         }
-        let workers = Workers::new(count);
-        (0..count).for_each(|worker| {
-            workers.run(worker, || {
-                let _ = thread_number();
-            })
-        });
-        Self { workers, random: Mutex::new(Random::new(seed)) }
+        let lanes = lanes.into_iter().flatten().collect();
+        Self { lanes, random: Mutex::new(Random::new(seed)) }
     }
 
     /// Runs a job in one of them; the later ones write rarely, so that their segments stay
     /// open for long.
     fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
-        let worker = [0, 0, 0, 0, 0, 1, 1, 2][self.random.lock().below(8)];
-        let done = Arc::new(Mutex::new(None));
-        let result = Arc::clone(&done);
-        self.workers.run(worker, move || *result.lock() = Some(job()));
-        let result = done.lock().take();
-        result.expect("the job ran")
+        let lane = [0, 0, 0, 0, 0, 1, 1, 2][self.random.lock().below(8)];
+        run_in(&self.lanes[lane], job)
     }
+}
+
+fn run_in<T: Send + 'static>(workers: &Workers, job: impl FnOnce() -> T + Send + 'static) -> T {
+    let done = Arc::new(Mutex::new(None));
+    let result = Arc::clone(&done);
+    workers.run(0, move || *result.lock() = Some(job()));
+    let result = done.lock().take();
+    result.expect("the job ran")
 }
 
 /// Options of a store with small segments.

@@ -51,11 +51,16 @@ struct Kind {
     clears: bool,
 }
 
+/// Whether a sequence has a small budget: the first that is drawn.
+const fn is_small(random: &mut Random) -> bool {
+    random.once_in(3)
+}
+
 /// Runs one sequence and checks its cuts, and what is done after them.
 fn run_sequence(seed: u64, kind: Kind, tally: &mut Tally) -> Result<(), String> {
     let mut random = Random::new(seed);
     // A small budget evicts; a larger one never does, so that every miss counts.
-    let budget = if random.once_in(3) { 640 << 10 } else { 8 << 20 };
+    let budget = if is_small(&mut random) { 640 << 10 } else { 8 << 20 };
     let count = 10 + random.below(if budget < 1 << 20 { 400 } else { 100 });
     let writers = if random.once_in(3) { 3 } else { 1 };
     let mut machine = Machine::new(seed, KEYS, &options(budget, writers));
@@ -113,9 +118,11 @@ fn nothing_durable_is_lost_and_nothing_is_wrong() {
     println!("{tally:?}, {rate} cuts/s");
 }
 
+/// Where nothing is evicted. What is evicted may depend on when the other threads of the process
+/// let go of what is unlinked.
 #[test]
 fn a_seed_repeats_its_run() {
-    for seed in 1..=6 {
+    for seed in (1..=12).filter(|seed| !is_small(&mut Random::new(*seed))) {
         let [mut first, mut second] = [Tally::default(); 2];
         run_sequence(seed, Kind::default(), &mut first).unwrap();
         run_sequence(seed, Kind::default(), &mut second).unwrap();

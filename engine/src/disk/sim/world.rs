@@ -266,9 +266,10 @@ impl World {
         taken.map(|inode| inode.len as u64).sum::<u64>() + self.lost_space
     }
 
-    /// Bytes that files with a name take.
-    pub(super) fn named(&self) -> u64 {
-        self.names.values().map(|id| self.inodes[id].len as u64).sum()
+    /// Bytes that files with a name take, and how many there are.
+    pub(super) fn named(&self) -> (u64, u64) {
+        let lens = self.names.values().map(|id| self.inodes[id].len as u64);
+        (lens.sum(), self.names.len() as u64)
     }
 
     fn note_name(&mut self, inode: u64, name: Option<&str>, dir: &str) {
