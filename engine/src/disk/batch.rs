@@ -92,7 +92,7 @@ impl Store {
         }
         let most = self.file.superblock().segment_len as usize - SEGMENT_DATA - 256;
         if room > most {
-            self.drop_externals(&steps)?;
+            self.discard(&steps)?;
             return rejected(most as u64);
         }
         let outcome = self.write_steps(batch, &mut steps, room, now_ms);
@@ -106,12 +106,12 @@ impl Store {
                 Ok(BatchOutcome::Committed { version })
             }
             Ok((outcome, _)) => {
-                self.drop_externals(&steps)?;
+                self.discard(&steps)?;
                 Ok(outcome)
             }
             Err(error) => {
                 // The error that brought us here is what the caller gets.
-                let _ = self.drop_externals(&steps);
+                let _ = self.discard(&steps);
                 Err(error)
             }
         }
@@ -346,7 +346,7 @@ impl Store {
         Ok(self.live_version(found.as_ref(), now_ms, guard))
     }
 
-    fn drop_externals(&self, steps: &[Step<'_>]) -> Result<()> {
+    fn discard(&self, steps: &[Step<'_>]) -> Result<()> {
         let guard = &crossbeam_epoch::pin();
         let named = steps.iter().filter_map(|step| step.external.as_ref());
         named

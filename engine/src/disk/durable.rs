@@ -56,7 +56,12 @@ impl Store {
             let counted = self.index.count_values(guard);
             self.file.entries().store(counted, Ordering::Relaxed);
         }
-        self.index.sync(&*self.storage, guard)?;
+        // A sync of the index that fails loses slots: the next opening must not go by them.
+        let synced = self.index.sync(&*self.storage, guard);
+        synced.inspect_err(|_| self.note_suspect())?;
+        // The clean mark may reach the disk as soon as it is written: what it vouches for has
+        // to be there before.
+        self.file.sync_words(&*self.storage).inspect_err(|_| self.note_suspect())?;
         drop(lanes);
         if let Some(session) = self.file.session() {
             let session = larder_format::Session { clean: true, ..session };

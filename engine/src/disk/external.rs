@@ -7,6 +7,7 @@
 //!    that is still to come.
 
 use std::collections::HashMap;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -74,7 +75,9 @@ impl External {
     ) -> Result<Option<Self>> {
         let name = file_name(named.id);
         let Some(file) = storage.open(&name)? else { return Ok(None) };
-        let Some(footer) = read_footer(&*file, uuid, named.id) else { return Ok(None) };
+        let footer = read_footer(&*file, uuid, named.id)
+            .map_err(|error| Error::io("read", &storage.path(&name), error))?;
+        let Some(footer) = footer else { return Ok(None) };
         if footer.data_len != named.data_len || footer.class != named.class {
             return Ok(None);
         }
@@ -150,11 +153,28 @@ impl Drop for External {
 }
 
 /// The footer of an external file, if its end is whole and belongs to this store.
-pub(crate) fn read_footer(file: &dyn File, uuid: &[u8; 16], id: u64) -> Option<ExternalFooter> {
-    let len = file.len().ok()?;
+pub(crate) fn read_footer(
+    file: &dyn File,
+    uuid: &[u8; 16],
+    id: u64,
+) -> io::Result<Option<ExternalFooter>> {
+    let len = file.len()?;
     let mut bytes = [0; EXTERNAL_TRAILER_LEN];
-    file.read_at(&mut bytes, len.checked_sub(EXTERNAL_TRAILER_LEN as u64)?).ok()?;
-    ExternalFooter::decode(&bytes, Salt::new(uuid, id), len).ok()
+    let Some(at) = len.checked_sub(EXTERNAL_TRAILER_LEN as u64) else { return Ok(None) };
+    file.read_at(&mut bytes, at)?;
+    Ok(ExternalFooter::decode(&bytes, Salt::new(uuid, id), len).ok())
+}
+
+/// Files that are still to be synced.
+#[derive(Debug, Default)]
+struct Unsynced {
+    /// Those of this process.
+    own: Vec<Arc<External>>,
+    /// Ids of those that another process left, which need not have synced them.
+    inherited: Vec<u64>,
+    /// The directory, or a file that another process left, could not be synced: what is on the
+    /// disk is not known before the next opening.
+    failed: bool,
 }
 
 /// The external files of a store.
@@ -163,14 +183,14 @@ pub(crate) struct Externals {
     /// Those that are mapped. Copied when it changes: external files are few and large.
     mapped: EpochCell<HashMap<u64, Arc<External>>>,
     /// Held to change `mapped`; holds those that are still to be synced.
-    unsynced: Mutex<Vec<Arc<External>>>,
+    unsynced: Mutex<Unsynced>,
     uuid: [u8; 16],
     usage: Arc<Usage>,
 }
 
 impl Externals {
     pub(crate) fn new(uuid: [u8; 16], usage: &Arc<Usage>) -> Self {
-        let (mapped, unsynced) = (EpochCell::empty(), Mutex::new(Vec::new()));
+        let (mapped, unsynced) = (EpochCell::empty(), Mutex::new(Unsynced::default()));
         Self { mapped, unsynced, uuid, usage: Arc::clone(usage) }
     }
 
@@ -223,7 +243,7 @@ impl Externals {
         let external = Arc::new(external);
         let mut unsynced = self.unsynced.lock();
         if !durable {
-            unsynced.push(Arc::clone(&external));
+            unsynced.own.push(Arc::clone(&external));
         }
         self.change(guard, |map| map.insert(id, external));
         Ok(ExternalRef { class: ExternalClass::Value, id, data_len: value.len() as u64 })
@@ -239,7 +259,8 @@ impl Externals {
         };
         let io = |op, error| Error::io(op, &storage.path(&name), error);
         storage.remove(&name).map_err(|error| io("remove", error))?;
-        unsynced.retain(|external| external.footer.id != id);
+        unsynced.own.retain(|external| external.footer.id != id);
+        unsynced.inherited.retain(|inherited| *inherited != id);
         let mapped = self.mapped.load(guard).and_then(|map| map.get(&id)).cloned();
         match mapped {
             Some(external) => {
@@ -253,14 +274,48 @@ impl Externals {
         Ok(())
     }
 
+    /// Whether the file that a record names is there and belongs to it, and if `all` is to be
+    /// looked at, whether all of it is as it was written. `(key_hash, seq)` are the record's:
+    /// the file is older, and for the same key.
+    pub(crate) fn is_whole(
+        &self,
+        storage: &dyn Storage,
+        named: &ExternalRef,
+        (key_hash, seq): (u64, u64),
+        all: bool,
+    ) -> Result<bool> {
+        let opened = External::open(storage, &self.uuid, named, &self.usage)?.map(Arc::new);
+        Ok(opened.is_some_and(|external| {
+            let footer = &external.footer;
+            footer.key_hash == key_hash && footer.seq <= seq && (!all || external.value().is_some())
+        }))
+    }
+
+    /// Takes over files that another process left: the next sync has to see to them.
+    pub(crate) fn inherit(&self, ids: Vec<u64>) {
+        self.unsynced.lock().inherited = ids;
+    }
+
     /// Makes every file written so far durable. One that cannot be synced stays on the list:
     /// no later call says that it is durable.
     pub(crate) fn sync(&self, storage: &dyn Storage) -> Result<()> {
         let mut unsynced = self.unsynced.lock();
-        if unsynced.is_empty() {
+        if unsynced.own.is_empty() && unsynced.inherited.is_empty() {
             return Ok(());
         }
-        for external in unsynced.iter() {
+        if unsynced.failed {
+            return Err(Error::SyncLost { path: storage.path("big") });
+        }
+        for id in &unsynced.inherited {
+            let name = file_name(*id);
+            if let Some(file) = storage.open(&name)?
+                && let Err(error) = file.sync()
+            {
+                unsynced.failed = true;
+                return Err(Error::io("sync", &storage.path(&name), error));
+            }
+        }
+        for external in &unsynced.own {
             let path = || storage.path(&file_name(external.footer.id));
             // Relaxed: only looked at under the lock.
             if external.sync_failed.load(Ordering::Relaxed) {
@@ -271,8 +326,12 @@ impl Externals {
                 return Err(Error::io("sync", &path(), error));
             }
         }
-        storage.sync_dir("big").map_err(|error| Error::io("sync", &storage.path("big"), error))?;
-        unsynced.clear();
+        if let Err(error) = storage.sync_dir("big") {
+            unsynced.failed = true;
+            return Err(Error::io("sync", &storage.path("big"), error));
+        }
+        unsynced.own.clear();
+        unsynced.inherited.clear();
         Ok(())
     }
 

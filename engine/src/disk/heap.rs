@@ -118,9 +118,10 @@ impl Drop for HeapGuard {
     }
 }
 
-/// Zeroed memory that a file and its maps share, as the page cache does.
-#[derive(Debug)]
-struct HeapFile(Arc<Memory>);
+/// Zeroed memory that a file and its maps share, as the page cache does. Clones are handles of
+/// one file.
+#[derive(Debug, Clone)]
+pub(super) struct HeapFile(Arc<Memory>);
 
 #[derive(Debug)]
 struct Memory {
@@ -144,7 +145,12 @@ impl Drop for Memory {
 }
 
 impl HeapFile {
-    fn new(len: usize) -> Self {
+    /// Handles and maps of the file, this one included.
+    pub(super) fn holders(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+
+    pub(super) fn new(len: usize) -> Self {
         let layout = std::alloc::Layout::from_size_align(len.max(1), 4096)
             .unwrap_or_else(|_| std::alloc::Layout::new::<u64>());
         // SAFETY: the layout's size is not zero.

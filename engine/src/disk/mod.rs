@@ -43,6 +43,8 @@ mod rebuild;
 mod reclaim;
 mod segment;
 mod session;
+#[cfg(test)]
+mod sim;
 mod storage;
 mod store;
 mod table;

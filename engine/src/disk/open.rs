@@ -64,6 +64,14 @@ impl Store {
         let usage = Arc::new(Usage::default());
         usage.add(larder_format::layout::STORE_FILE_LEN as u64);
         sweep_temporary(&*storage)?;
+        if !matches!(recovery, Recovery::Created | Recovery::Clean) {
+            // Files that a process gave their names just before it died are taken over: what is
+            // written to them from now on must not be lost with the name.
+            for dir in ["", "seg"] {
+                let io = |error| Error::io("sync", &storage.path(dir), error);
+                storage.sync_dir(dir).map_err(io)?;
+            }
+        }
 
         let found = open_segments(&*storage, &superblock, &usage)?;
         let live_max = options.budget / u64::from(superblock.segment_len) + 64;
@@ -127,9 +135,10 @@ impl Store {
         };
         store.counters.add(Count::Corrupt, found.damaged);
         let highest_seq = if rebuild && !created { store.rebuild(trusted)? } else { 0 };
+        let same_boot = store.file.is_same_boot(&*store.storage);
         store.begin_session(highest_seq, now_ms)?;
         store.adopt_open_segments();
-        store.sweep_external(recovery != Recovery::Clean)?;
+        store.sweep_external(recovery != Recovery::Clean, same_boot)?;
         store.sweep_indexes()?;
         store.open_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         Ok(store)
@@ -179,19 +188,29 @@ impl Store {
     }
 
     /// Counts the external files and, after a crash, dooms those that no live record names.
-    fn sweep_external(&self, orphans: bool) -> Result<()> {
+    /// Those that a process of the same boot wrote may still have to be synced.
+    fn sweep_external(&self, orphans: bool, same_boot: bool) -> Result<()> {
         let guard = &crossbeam_epoch::pin();
         let mut highest = 0;
+        let mut ids = Vec::new();
         for name in list(&*self.storage, "big")? {
             let Some(id) = parse_id(&name, ".val") else { continue };
             highest = highest.max(id);
+            ids.push(id);
             let Some(file) = self.storage.open(&external::file_name(id))? else { continue };
             self.usage.add(file.len().unwrap_or(0));
-            if orphans && !self.names_external(&*file, id, guard) {
+            if orphans && !self.names_external(&*file, id, guard)? {
                 self.doomed.lock().push(id);
             }
         }
-        let next = self.file.next_external().load(Ordering::Relaxed).max(highest + 1);
+        if orphans && same_boot {
+            self.externals.inherit(ids);
+        }
+        // Above all that were ever given out, as sequence numbers are: a record may have
+        // survived whose file did not, and must not find another's.
+        let epoch = self.file.session().map_or(0, |session| session.first_seq());
+        let next = self.file.next_external().load(Ordering::Relaxed);
+        let next = next.max(highest.saturating_add(1)).max(epoch);
         self.file.next_external().store(next, Ordering::Relaxed);
         Ok(())
     }

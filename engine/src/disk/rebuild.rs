@@ -3,19 +3,24 @@
 //! Every record of every segment is offered to the index, newest sequence wins. Of a segment
 //! that was sealed and synced the footer says all there is to know; any other is scanned, and
 //! a record counts only if its payload is whole: one that was never synced may be there in
-//! part, and must not hide an older one that was.
+//! part, and must not hide an older one that was. The same goes for a record whose value lies
+//! in a file of its own: sealed or not, it counts only if the file is there and whole. What does not count is
+//! not in the footer either, so that nobody takes it for what hides another record.
 //!
 //! # Invariants
 //! 1. A rebuild changes nothing that a second rebuild would not change in the same way: it
-//!    writes footers for what it found, and nothing else.
+//!    writes footers for what it found, and removes large values that are not whole.
 //! 2. A moved record counts like any other: it is a copy, and says so by its sequence.
+//! 3. After a failed write-back the system takes the pages for clean, and a later sync passes
+//!    them over. What is read then, and not known to be on the disk, is written once more.
 
+use std::io;
 use std::sync::Arc;
 
 use larder_format::layout::SEGMENT_DATA;
 use larder_format::record::{Kind, RecordHeader};
 use larder_format::scan::{Scan, Scanned, payload_is_intact};
-use larder_format::{Batch, Flags, FooterEntry, SegmentState, Slot, SlotState};
+use larder_format::{Batch, ExternalRef, Flags, FooterEntry, SegmentState, Slot, SlotState};
 
 use super::counters::Count;
 use super::external;
@@ -25,6 +30,17 @@ use super::store::Store;
 use crate::error::{Error, Result};
 use crate::sync::Ordering;
 
+/// Bytes that are written again at once.
+const STEP: usize = 1 << 20;
+
+/// What a rebuild knows about large values.
+struct Large {
+    /// Records from this sequence number on may name files that are not whole.
+    unsettled_from: u64,
+    /// Whether some were not, and were removed.
+    torn: bool,
+}
+
 impl Store {
     /// Fills the empty index. Returns the highest sequence number seen. With `words` the
     /// committed words are trusted, and only the index was lost.
@@ -33,12 +49,21 @@ impl Store {
         self.file.entries().store(0, Ordering::Relaxed);
         self.file.dropped().store(0, Ordering::Relaxed);
         let segments: Vec<_> = self.live.lock().values().cloned().collect();
+        let mut large = Large { unsettled_from: self.file.unsettled_from(), torn: false };
         let mut highest = 0;
         for segment in segments {
             let entries = match (words, durable_entries(&segment)) {
-                (true, _) if segment.region().is_whole() => collect(&segment),
-                (false, Some(entries)) => entries,
-                _ => self.scan(&segment)?,
+                (true, _) if segment.region().is_whole() => Some(collect(&segment)),
+                (false, Some(entries)) => {
+                    // The trailer may have reached the disk, and the state not.
+                    segment.set_state(SegmentState::Sealed);
+                    Some(entries)
+                }
+                _ => None,
+            };
+            let entries = match entries {
+                Some(entries) if self.are_whole(&segment, &entries, &mut large)? => entries,
+                _ => self.scan(&segment, &mut large)?,
             };
             self.recovered_records += entries.len() as u64;
             for (entry, seq) in entries {
@@ -46,7 +71,50 @@ impl Store {
                 self.offer(&segment, &entry, seq)?;
             }
         }
+        if large.torn {
+            // They must be gone for good before a session begins that takes what it finds for
+            // settled.
+            let io = |error| Error::io("sync", &self.storage.path("big"), error);
+            self.storage.sync_dir("big").map_err(io)?;
+        }
         Ok(highest)
+    }
+
+    /// Whether all large values that a segment names are there and whole.
+    fn are_whole(
+        &self,
+        segment: &Segment,
+        entries: &[(FooterEntry, u64)],
+        large: &mut Large,
+    ) -> Result<bool> {
+        for (entry, seq) in entries.iter().filter(|(entry, _)| entry.external) {
+            let Ok(record) = segment.record(entry.offset()) else { continue };
+            if !self.is_whole(record.value(), (entry.key_hash, *seq), large)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether the file that a record names is there, and whole if it may never have been
+    /// synced. One that is torn goes: the next opening would take it for settled.
+    fn is_whole(&self, value: &[u8], owner: (u64, u64), large: &mut Large) -> Result<bool> {
+        let Ok(named) = ExternalRef::decode(value) else { return Ok(false) };
+        let name = external::file_name(named.id);
+        let Some(file) = self.storage.open(&name)? else { return Ok(false) };
+        let unsettled = owner.1 >= large.unsettled_from;
+        if !self.externals.is_whole(&*self.storage, &named, owner, unsettled)? {
+            self.counters.add(Count::Corrupt, 1);
+            let io = |error| Error::io("remove", &self.storage.path(&name), error);
+            self.storage.remove(&name).map_err(io)?;
+            large.torn = true;
+            return Ok(false);
+        }
+        if unsettled && self.file.is_stranded(&*self.storage) {
+            let io = |error| Error::io("write again", &self.storage.path(&name), error);
+            write_again(&*file).map_err(io)?;
+        }
+        Ok(true)
     }
 
     /// Offers a record to the index.
@@ -73,11 +141,17 @@ impl Store {
 
     /// Finds the records of a segment that says nothing reliable about itself, and writes it
     /// a footer.
-    fn scan(&self, segment: &Arc<Segment>) -> Result<Vec<(FooterEntry, u64)>> {
+    fn scan(&self, segment: &Arc<Segment>, large: &mut Large) -> Result<Vec<(FooterEntry, u64)>> {
         let io = |error| Error::io("read", &self.storage.path(&file_name(segment.id())), error);
         let len = if segment.region().is_whole() { segment.len() } else { segment.region().len() };
         let mut bytes = vec![0; len];
         segment.region().read_uncommitted(&mut bytes, 0).map_err(io)?;
+        if self.file.is_stranded(&*self.storage) {
+            let io = |error| {
+                Error::io("write again", &self.storage.path(&file_name(segment.id())), error)
+            };
+            segment.region().file().write_at(&bytes, 0).map_err(io)?;
+        }
         let salt = segment.salt();
         let mut found = Collected::default();
         let mut tail = SEGMENT_DATA;
@@ -86,13 +160,20 @@ impl Store {
                 found.end_batch();
                 continue;
             };
-            tail = tail.max(header.extent(offset).end);
+            let extent = header.extent(offset);
+            tail = tail.max(extent.end);
             if !payload_is_intact(&bytes, offset, &header) {
                 self.counters.add(Count::Corrupt, 1);
                 found.end_batch();
                 continue;
             }
-            found.add(&bytes, offset, &header, self.entry_of(&bytes, offset, &header));
+            let entry = self.entry_of(&bytes, offset, &header);
+            let value = bytes.get(extent.value_at..extent.chunks_at).unwrap_or_default();
+            if entry.external && !self.is_whole(value, (entry.key_hash, header.seq), large)? {
+                found.end_batch();
+                continue;
+            }
+            found.add(&bytes, offset, &header, entry);
         }
         let entries = found.entries;
         segment.region().distrust();
@@ -131,18 +212,18 @@ impl Store {
         file: &dyn File,
         id: u64,
         guard: &crossbeam_epoch::Guard,
-    ) -> bool {
-        let Some(footer) = external::read_footer(file, &self.file.superblock().uuid, id) else {
-            return false;
+    ) -> Result<bool> {
+        let io = |error| Error::io("read", &self.storage.path(&external::file_name(id)), error);
+        let uuid = &self.file.superblock().uuid;
+        let Some(footer) = external::read_footer(file, uuid, id).map_err(io)? else {
+            return Ok(false);
         };
         let mut key = vec![0; footer.key_len as usize];
-        if file.read_at(&mut key, footer.key_at()).is_err() {
-            return false;
-        }
-        self.lookup(self.hasher.hash(&key), &key, guard).is_some_and(|found| {
-            larder_format::ExternalRef::decode(found.found.value())
-                .is_ok_and(|named| named.id == id)
-        })
+        file.read_at(&mut key, footer.key_at()).map_err(io)?;
+        let found = self.lookup(self.hasher.hash(&key), &key, guard);
+        Ok(found.is_some_and(|found| {
+            ExternalRef::decode(found.found.value()).is_ok_and(|named| named.id == id)
+        }))
     }
 }
 
@@ -188,6 +269,20 @@ impl Collected {
     fn end_batch(&mut self) {
         self.batch = None;
     }
+}
+
+/// Writes a file over itself, so that the system takes it for changed.
+fn write_again(file: &dyn File) -> io::Result<()> {
+    let len = file.len()?;
+    let mut bytes = vec![0; STEP.min(usize::try_from(len).unwrap_or(STEP))];
+    let mut at = 0;
+    while at < len {
+        let step = usize::try_from(len - at).unwrap_or(STEP).min(STEP);
+        file.read_at(&mut bytes[..step], at)?;
+        file.write_at(&bytes[..step], at)?;
+        at += step as u64;
+    }
+    Ok(())
 }
 
 /// The entries of a segment that was sealed and synced, with their sequence numbers; `None`

@@ -11,7 +11,8 @@
 //! 3. The dead stay dead. A record hides older records of its key, and all of those were
 //!    written before it. They are gone by the time its own segment goes, except in segments
 //!    that were begun before that one was sealed: for those, a tombstone is left behind.
-//! 4. A segment's file is unlinked, and its directory synced, before the next one goes.
+//! 4. What a durable record left behind, moved or buried, is durable before its segment goes.
+//! 5. A segment's file is unlinked, and its directory synced, before the next one goes.
 
 use std::sync::Arc;
 
@@ -133,7 +134,9 @@ impl Store {
         if doomed.is_empty() {
             return Ok(());
         }
-        if let Err(error) = self.sync_segments() {
+        // The replacement may be a large value itself.
+        let externals = self.externals.sync(&*self.storage).inspect_err(|_| self.note_suspect());
+        if let Err(error) = externals.and_then(|()| self.sync_segments()) {
             self.doomed.lock().extend(doomed);
             return Err(error);
         }
@@ -176,6 +179,7 @@ impl Store {
         for segment in all.iter().filter(|segment| segment.state() != SegmentState::Open) {
             gone += self.clear_slots(segment);
             self.unlink(segment)?;
+            self.drop_externals(segment);
         }
         Ok(gone)
     }
@@ -187,6 +191,8 @@ impl Store {
         let hidden = self.hidden_by(segment);
         let mut allowance = segment.len() / 4;
         let mut guard = crossbeam_epoch::pin();
+        let writer = lane.as_ref().and_then(|lane| lane.writer.as_ref());
+        let written_before = writer.map(|writer| writer.segment().region().committed());
         // Oldest first, so that what is moved keeps its order.
         for (number, entry) in segment.entries().rev().enumerate() {
             if number % PIN_EVERY == PIN_EVERY - 1 {
@@ -200,19 +206,20 @@ impl Store {
             }
             let kept =
                 self.keep_or_drop(segment, &entry, &mut allowance, lane.as_deref_mut(), &guard)?;
-            if !kept {
-                if !self.bury(segment, &entry, &hidden, lane.as_deref_mut())? {
-                    return Ok(false);
-                }
-                if entry.external
-                    && let Ok(record) = segment.record(entry.offset())
-                {
-                    self.drop_external(&record, entry.key_hash, &guard);
-                }
+            if !kept && !self.bury(segment, &entry, &hidden, lane.as_deref_mut())? {
+                return Ok(false);
             }
         }
         drop(guard);
+        // What was durable here has to be durable in its new place before this one goes: a
+        // value that was moved, and a tombstone that hides an older one.
+        if let Some(writer) = lane.and_then(|lane| lane.writer.as_ref())
+            && written_before.is_some_and(|before| before != writer.segment().region().committed())
+        {
+            writer.segment().sync(&*self.storage).inspect_err(|_| self.note_suspect())?;
+        }
         self.unlink(segment)?;
+        self.drop_externals(segment);
         Ok(true)
     }
 
@@ -362,13 +369,18 @@ impl Store {
                 self.add_entries(-1);
                 gone += 1;
             }
-            if entry.external
-                && let Ok(record) = segment.record(entry.offset())
-            {
-                self.drop_external(&record, hash, &guard);
-            }
         }
         gone
+    }
+
+    /// Unlinks the large values of a segment that is gone for good. Not before: a record whose
+    /// file is missing hides nothing after a crash, and an older one would show.
+    fn drop_externals(&self, segment: &Arc<Segment>) {
+        for entry in segment.entries().filter(|entry| entry.external) {
+            if let Ok(record) = segment.record(entry.offset()) {
+                self.drop_external(&record, entry.key_hash, &crossbeam_epoch::pin());
+            }
+        }
     }
 
     /// Takes a segment out of the store. The caller holds the reclaim lock and has seen to its

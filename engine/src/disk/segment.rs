@@ -46,6 +46,8 @@ pub(crate) struct Segment {
     verified: Box<[AtomicU64]>,
     /// The committed word as of the last sync.
     synced: AtomicU64,
+    /// Whether a sync came after the trailer was written.
+    synced_sealed: AtomicBool,
     /// Held by the one who syncs; those who wait for it find their own records synced.
     syncing: Mutex<()>,
     /// A sync failed: what was written since the one before may never reach the disk.
@@ -92,6 +94,11 @@ impl Segment {
         let read = file.read_at(&mut bytes, 0);
         let header = match read {
             Ok(()) => SegmentHeader::decode(&bytes, uuid, id),
+            // A disk that cannot be read is not a damaged file: without this segment older
+            // records would show.
+            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
+                return Err(Error::io("read", &path, error));
+            }
             Err(_) => Err(FormatError::Truncated {
                 what: "segment header",
                 needed: SEGMENT_HEADER_LEN as u64,
@@ -150,6 +157,7 @@ impl Segment {
             region: Arc::new(region),
             verified: (0..verified_words).map(|_| AtomicU64::new(0)).collect(),
             synced: AtomicU64::new(synced),
+            synced_sealed: AtomicBool::new(false),
             syncing: Mutex::new(()),
             suspect: AtomicBool::new(false),
             external_bytes: AtomicU64::new(0),
@@ -240,7 +248,11 @@ impl Segment {
         if self.suspect.load(Ordering::Relaxed) {
             return Err(Error::SyncLost { path: path() });
         }
-        if self.synced.load(Ordering::Relaxed) >= needed {
+        // Sealing writes no record, but a trailer that a clean end vouches for.
+        let sealed = self.state() != SegmentState::Open;
+        if self.synced.load(Ordering::Relaxed) >= needed
+            && (!sealed || self.synced_sealed.load(Ordering::Relaxed))
+        {
             return Ok(());
         }
         let committed = self.region.committed().to_bits();
@@ -250,6 +262,7 @@ impl Segment {
             return Err(Error::io("sync", &path(), error));
         }
         self.synced.store(committed, Ordering::Relaxed);
+        self.synced_sealed.store(sealed, Ordering::Relaxed);
         // Release: written after the sync, so that whenever the word itself reaches the disk,
         // what it claims is there.
         self.region.word(SEGMENT_SYNCED).store(committed, Ordering::Release);

@@ -129,9 +129,39 @@ impl StoreFile {
         }
     }
 
+    /// Whether the machine still runs that the last session ran on: what was written is in the
+    /// page cache then, and need not be on the disk.
+    pub(crate) fn is_same_boot(&self, storage: &dyn Storage) -> bool {
+        let boot = storage.identity();
+        self.session().is_some_and(|last| last.boot == boot)
+    }
+
+    /// Whether the page cache may hold what no sync will ever write: a write-back failed, and
+    /// the system took the pages for clean.
+    pub(crate) fn is_stranded(&self, storage: &dyn Storage) -> bool {
+        self.session().is_some_and(|last| last.suspect) && self.is_same_boot(storage)
+    }
+
+    /// The sequence number from which on a record may name a file that never reached the disk.
+    /// What the last session found after a start of the machine, or after a clean end, was on
+    /// the disk.
+    pub(crate) fn unsettled_from(&self) -> u64 {
+        match self.sessions.lock()[..] {
+            [(_, last), (_, before)] if before.clean || before.boot != last.boot => {
+                last.first_seq()
+            }
+            _ => 0,
+        }
+    }
+
     /// The highest epoch of any session.
     pub(crate) fn last_epoch(&self) -> u64 {
         self.sessions.lock().first().map_or(0, |(_, session)| session.epoch)
+    }
+
+    /// Makes the shared words durable.
+    pub(crate) fn sync_words(&self, storage: &dyn Storage) -> Result<()> {
+        self.file.sync().map_err(|error| Error::io("sync", &storage.path(STORE), error))
     }
 
     /// Writes a session durably over the slot that is not the newest, or over its own.

@@ -97,15 +97,17 @@ pub(crate) fn give_birth(
         created => created,
     }
     .map_err(|error| Error::io("create", &storage.path(name), error))?;
+    let mut found_as = &*temporary;
     let born = fill(&*file)
         .and_then(|()| if durable { file.sync() } else { Ok(()) })
         .and_then(|()| storage.rename(&temporary, name))
+        .inspect(|()| found_as = name)
         .and_then(|()| if durable { storage.sync_dir(dir) } else { Ok(()) });
     match born {
         Ok(()) => Ok(file),
         Err(error) => {
-            // Best effort: what stays is swept by the next opening.
-            let _ = storage.remove(&temporary);
+            // Best effort: what stays is swept, or taken over, by the next opening.
+            let _ = storage.remove(found_as);
             Err(Error::io("create", &storage.path(name), error))
         }
     }

@@ -95,14 +95,15 @@ fn a_closed_store_is_trusted_on_another_machine() {
 }
 
 /// Workers that run one operation at a time, each in a thread, and hence a lane, of its own.
-struct Workers {
+#[derive(Debug)]
+pub(super) struct Workers {
     jobs: Vec<mpsc::Sender<Box<dyn FnOnce() + Send>>>,
     done: mpsc::Receiver<()>,
     threads: Vec<thread::JoinHandle<()>>,
 }
 
 impl Workers {
-    fn new(count: usize) -> Self {
+    pub(super) fn new(count: usize) -> Self {
         let (finished, done) = mpsc::channel();
         let (jobs, threads) = (0..count)
             .map(|_| {
@@ -120,12 +121,12 @@ impl Workers {
         Self { jobs, done, threads }
     }
 
-    fn run(&self, worker: usize, job: impl FnOnce() + Send + 'static) {
+    pub(super) fn run(&self, worker: usize, job: impl FnOnce() + Send + 'static) {
         self.jobs[worker].send(Box::new(job)).unwrap();
         self.done.recv().unwrap();
     }
 
-    fn join(self) {
+    pub(super) fn join(self) {
         drop(self.jobs);
         self.threads.into_iter().for_each(|thread| thread.join().unwrap());
     }

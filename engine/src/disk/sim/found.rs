@@ -1,0 +1,169 @@
+//! What the harnesses found, each once more by itself.
+
+use std::io;
+
+use super::Sim;
+use super::cut::Survives;
+use super::fault::{Call, Fault};
+use super::machine::{EXTERNAL_MIN, Machine, Op, options};
+use crate::disk::storage::Storage;
+
+/// A budget that is soon used up, and one that never is.
+const SMALL: u64 = 640 << 10;
+const AMPLE: u64 = 8 << 20;
+/// A value with a file of its own.
+const LARGE: usize = EXTERNAL_MIN + 500;
+
+const fn put(key: u32, len: usize, durable: bool) -> Op {
+    Op::Put { key, len, durable }
+}
+
+/// A machine where nothing reaches the disk by itself.
+fn machine(seed: u64, budget: u64) -> Machine {
+    let machine = Machine::new(seed, 4, &options(budget, 1));
+    machine.sim.with(super::world::World::calm);
+    machine
+}
+
+fn run(machine: &mut Machine, ops: &[Op]) {
+    ops.iter().for_each(|op| machine.run(*op).unwrap());
+}
+
+/// Does something, with a few cuts before every call that changes anything and after the last,
+/// and checks what each leaves.
+fn run_and_cut(machine: &mut Machine, op: Op) {
+    machine.sim.with(|world| (world.cut_odds, world.cut_variants) = (1, 6));
+    machine.run(op).unwrap();
+    machine.keep_cut();
+    machine.sim.with(|world| world.cut_odds = 0);
+    for cut in machine.take_cuts() {
+        machine.check_cut(cut).unwrap();
+    }
+}
+
+fn cut(machine: &Machine, survives: Survives) -> Machine {
+    machine.sim.with(|world| world.keep_cut_of(survives));
+    machine.check_cut(machine.take_cuts().remove(0)).unwrap()
+}
+
+#[test]
+fn a_large_value_that_never_reached_the_disk_hides_no_durable_one() {
+    let mut machine = machine(1, AMPLE);
+    // The last put syncs the segment, and with it the record of the large value.
+    run(&mut machine, &[put(0, 100, true), put(0, LARGE, false), put(1, 10, true)]);
+    let mut machine = cut(&machine, Survives::Least);
+    // Nor later, when its segment goes and others stay.
+    for _ in 0..100 {
+        run(&mut machine, &[put(2, 7_000, false)]);
+    }
+    cut(&machine, Survives::Least);
+}
+
+#[test]
+fn a_clean_end_vouches_for_nothing_that_is_not_on_the_disk() {
+    for seed in 1..=20 {
+        let mut machine = machine(seed, AMPLE);
+        // A full segment that is synced, and then sealed.
+        (0..7).for_each(|_| run(&mut machine, &[put(3, 8_000, false)]));
+        run(&mut machine, &[Op::Sync, put(3, 8_000, false), Op::Die, put(0, 10, false)]);
+        run_and_cut(&mut machine, Op::Reopen);
+    }
+}
+
+#[test]
+fn a_durable_value_that_is_moved_stays_durable() {
+    let mut machine = machine(1, SMALL);
+    run(&mut machine, &[put(0, 100, true)]);
+    for _ in 0..200 {
+        run(&mut machine, &[Op::Get { key: 0 }, put(1, 8_000, false)]);
+        cut(&machine, Survives::Least);
+    }
+}
+
+#[test]
+fn a_large_value_goes_after_the_segment_that_names_it() {
+    let mut machine = machine(1, AMPLE);
+    run(&mut machine, &[put(0, 100, true), put(0, LARGE, true)]);
+    run_and_cut(&mut machine, Op::Clear);
+}
+
+#[test]
+fn a_large_value_goes_after_its_replacement_is_durable() {
+    let mut machine = machine(1, SMALL);
+    run(&mut machine, &[put(0, 100, true), put(0, LARGE, true), put(0, LARGE, false)]);
+    for _ in 0..8 {
+        run_and_cut(&mut machine, put(1, 100_000, false));
+    }
+}
+
+#[test]
+fn a_sync_covers_what_another_process_wrote() {
+    let mut machine = machine(1, AMPLE);
+    run(&mut machine, &[put(0, LARGE, false), put(1, 10, false), Op::Die, Op::Sync]);
+    cut(&machine, Survives::Least);
+}
+
+#[test]
+fn what_a_failed_sync_gave_up_is_written_again() {
+    for seed in 1..=10 {
+        // The large value is synced first, and then the segment.
+        for number in 1..=2 {
+            let mut machine = machine(seed, AMPLE);
+            run(&mut machine, &[put(0, LARGE, false), put(1, 50, false)]);
+            let fault =
+                Fault { call: Call::Sync, number, error: io::ErrorKind::Other, sticky: false };
+            machine.sim.with(|world| world.set_fault(Some(fault)));
+            machine.run(Op::Sync).expect_err("the fault");
+            machine.run(Op::Sync).expect_err("given up for good");
+            run(&mut machine, &[Op::Die, Op::Sync]);
+            cut(&machine, Survives::Least);
+        }
+    }
+}
+
+#[test]
+fn a_name_that_a_process_gave_before_it_died_is_made_durable() {
+    let mut deaths = 0;
+    for seed in 1..=20 {
+        let mut machine = machine(seed, AMPLE);
+        machine.sim.with(|world| (world.cut_odds, world.deaths) = (1, true));
+        // Begins a segment.
+        run(&mut machine, &[put(0, 10, false)]);
+        for dead in machine.take_cuts() {
+            deaths += usize::from(dead.is_death);
+            let mut next = machine.check_cut(dead).unwrap();
+            next.sim.with(|world| (world.cut_odds, world.deaths) = (0, false));
+            run(&mut next, &[put(1, 10, true)]);
+            cut(&next, Survives::Least);
+        }
+    }
+    assert!(deaths > 5, "{deaths} deaths");
+}
+
+#[test]
+fn a_disk_that_cannot_be_read_is_no_damage() {
+    for number in 1..40 {
+        let mut machine = machine(1, AMPLE);
+        run(&mut machine, &[put(0, 10, true), put(1, LARGE, true)]);
+        let fault =
+            Fault { call: Call::ReadAt, number, error: io::ErrorKind::Other, sticky: false };
+        machine.sim.with(|world| world.set_fault(Some(fault)));
+        if machine.run(Op::Die).is_err() {
+            machine.open().unwrap();
+        }
+        machine.sim.with(|world| world.set_fault(None));
+        machine.check_live().unwrap();
+    }
+}
+
+#[test]
+fn no_id_of_a_large_value_is_given_twice() {
+    let ids = |sim: &Sim| sim.list("big").unwrap();
+    let mut machine = machine(1, AMPLE);
+    run(&mut machine, &[put(0, LARGE, false)]);
+    let before = ids(&machine.sim);
+    let mut machine = cut(&machine, Survives::Least);
+    assert!(ids(&machine.sim).is_empty(), "it was not synced");
+    run(&mut machine, &[put(1, LARGE, false)]);
+    assert_ne!(ids(&machine.sim), before);
+}
