@@ -236,6 +236,13 @@ impl<W: Words> Generation<W> {
         self.slots(hash).find(|(_, slot)| slot.same_place(place) && may_count(*slot))
     }
 
+    /// Loads a word of each candidate bucket, so that they are near when they are looked at.
+    #[inline]
+    pub(crate) fn touch_candidates(&self, hash: u64) -> u64 {
+        let [(_, first), (_, second)] = self.candidates(hash);
+        load(&first[0]).to_bits() ^ load(&second[0]).to_bits()
+    }
+
     /// Counts a hit in a slot, unless it is saturated or has changed.
     #[inline]
     pub(crate) fn touch(&self, at: usize, slot: Slot) {

@@ -1,7 +1,7 @@
 //! The disk store: an append-only log of segments, and a mapped index over it.
 //!
 //! ```text
-//!   store.rs reading · change.rs changing · durable.rs syncing
+//!   store.rs, read.rs reading · change.rs changing · durable.rs syncing
 //!   ┌───────────┼─────────────┬──────────────┐
 //! lanes.rs   index.rs      reclaim.rs     open.rs, rebuild.rs
 //! writers    slots         rolling,       trust after a stop
@@ -39,6 +39,7 @@ mod map;
 mod moving;
 mod open;
 mod ops;
+mod read;
 mod rebuild;
 mod reclaim;
 mod segment;
@@ -64,7 +65,7 @@ use crate::batch::{BatchOutcome, WriteBatch};
 use crate::engine::{Atomic, Durability, Engine, Expected, Outcome, Put, Ttl};
 use crate::error::Result;
 use crate::stats::Stats;
-use crate::value::Value;
+use crate::value::{Meta, Value};
 use store::Store;
 
 /// A store in a directory.
@@ -116,6 +117,68 @@ impl Disk {
 }
 
 impl Disk {
+    /// Shows the live value of `key` where it lies, without copying it. `look` should be quick:
+    /// while it runs, no segment that is reclaimed meanwhile goes.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let disk = larder_engine::Disk::builder(dir.path().join("store")).open()?;
+    /// use larder_engine::{Engine, Put};
+    ///
+    /// let _ = disk.put(b"key", b"value", &Put::default())?;
+    /// assert_eq!(disk.get_with(b"key", |bytes, _| bytes.len())?, Some(5));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As of [`Engine`].
+    pub fn get_with<R>(
+        &self,
+        key: &[u8],
+        look: impl FnOnce(&[u8], &Meta) -> R,
+    ) -> Result<Option<R>> {
+        self.store.get_with(key, look)
+    }
+
+    /// The live values of `keys`, in their order. Quicker than one after the other, as the
+    /// waits for memory overlap.
+    ///
+    /// # Errors
+    /// As of [`Engine`].
+    pub fn get_many(&self, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Value>>> {
+        self.store.get_many(keys)
+    }
+
+    /// As [`get_many`](Self::get_many), showing each value where it lies: `look` is called once
+    /// for each key, with its number among `keys`, and `None` if it has no live value.
+    ///
+    /// # Errors
+    /// As of [`Engine`].
+    pub fn get_many_with(
+        &self,
+        keys: &[impl AsRef<[u8]>],
+        look: impl FnMut(usize, Option<(&[u8], &Meta)>),
+    ) -> Result<()> {
+        self.store.get_many_with(keys, look)
+    }
+
+    /// Touches what reading `keys` will need, so that reading them soon is quick.
+    ///
+    /// # Errors
+    /// As of [`Engine`].
+    pub fn prefetch(&self, keys: &[impl AsRef<[u8]>]) -> Result<()> {
+        self.store.prefetch(keys)
+    }
+
+    /// What is known about the live value of `key`, in one look, without reading it and
+    /// without counting as a use.
+    ///
+    /// # Errors
+    /// As of [`Engine`].
+    pub fn entry(&self, key: &[u8]) -> Result<Option<Meta>> {
+        self.store.entry(key)
+    }
+
     /// Makes the changes of a batch, all or none. At one moment all of them become visible; a
     /// kill or a loss of power leaves all or none.
     ///

@@ -7,7 +7,7 @@
 //! 3. A `put` has returned once its record is committed and its slot is published; both
 //!    survive the death of the process, being in the page cache.
 //!
-//! Not here: changing a key (`change.rs`), making room (`reclaim.rs`), syncing (`durable.rs`),
+//! Not here: reading values (`read.rs`), changing a key (`change.rs`), making room (`reclaim.rs`), syncing (`durable.rs`),
 //! opening (`open.rs`), checking (`verify.rs`).
 
 use std::collections::BTreeMap;
@@ -147,7 +147,12 @@ impl Store {
     }
 
     /// The live value of a key, its slot and record, or `None` with what was missed counted.
-    fn live<'g>(&self, hash: u64, key: &[u8], guard: &'g Guard) -> Option<Found<Record<'g>>> {
+    pub(super) fn live<'g>(
+        &self,
+        hash: u64,
+        key: &[u8],
+        guard: &'g Guard,
+    ) -> Option<Found<Record<'g>>> {
         let found = self.lookup(hash, key, guard)?;
         if found.state != SlotState::Value {
             return None;
@@ -168,23 +173,14 @@ impl Store {
         None
     }
 
-    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Value>> {
-        self.check_open()?;
-        let hash = self.hash(key)?;
-        let guard = &crossbeam_epoch::pin();
-        let Some(found) = self.live(hash, key, guard) else {
-            self.counters.add(Count::Misses, 1);
-            return Ok(None);
-        };
-        let value = self.value(&found.found, guard)?;
-        if value.is_some() {
-            self.index.for_reading(hash, guard).touch(found.at, found.slot);
-            self.counters.add(Count::Hits, 1);
-        } else {
-            self.counters.add(Count::Corrupt, 1);
-            self.counters.add(Count::Misses, 1);
+    /// What is known about a record's value.
+    pub(super) fn meta(record: &Record<'_>) -> Meta {
+        Meta {
+            codec: record.header.codec,
+            expires_at_ms: record.header.expires_at_ms,
+            written_at_ms: record.written_at_ms(),
+            version: record.header.seq,
         }
-        Ok(value)
     }
 
     /// The value of a record, if all of it passes its checksums.
@@ -192,12 +188,7 @@ impl Store {
         if !record.is_intact() {
             return Ok(None);
         }
-        let meta = Meta {
-            codec: record.header.codec,
-            expires_at_ms: record.header.expires_at_ms,
-            written_at_ms: record.written_at_ms(),
-            version: record.header.seq,
-        };
+        let meta = Self::meta(record);
         if record.header.flags.has(Flags::EXTERNAL) {
             let Ok(named) = ExternalRef::decode(record.value()) else { return Ok(None) };
             let external = self.externals.get(&*self.storage, &named, guard)?;
@@ -215,13 +206,6 @@ impl Store {
             // Reclaimed since it was looked up: the record stays while the guard is pinned.
             None => Value::new(bytes, meta),
         }))
-    }
-
-    pub(crate) fn version(&self, key: &[u8]) -> Result<Option<u64>> {
-        self.check_open()?;
-        let hash = self.hash(key)?;
-        let guard = &crossbeam_epoch::pin();
-        Ok(self.live(hash, key, guard).map(|found| found.seq))
     }
 
     pub(super) fn add_entries(&self, by: i64) {

@@ -156,7 +156,7 @@ pub(super) const RECLAIM_AND_MOVE: Model = Model::new(4, || {
 });
 
 /// Two writers that began before the growth insert a key in two places, while the page moves.
-pub(super) const INSERT_TWICE_AND_MOVE: Model = Model::new(3, || {
+pub(super) const INSERT_TWICE_AND_MOVE: Model = Model::new(1, || {
     let growing = Arc::new(Growing::with_neighbour());
     let first = {
         let growing = Arc::clone(&growing);
