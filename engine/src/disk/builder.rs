@@ -9,6 +9,7 @@ use larder_format::layout::{PAGE, SEGMENT_LEN_MAX, SEGMENT_LEN_MIN};
 
 use super::Disk;
 use super::file::Directory;
+use super::maintenance::{Maintenance, Worker};
 use super::storage::Storage;
 use super::store::Store;
 use crate::clock::{Clock, SystemClock};
@@ -49,6 +50,8 @@ pub(super) struct Options {
     pub(super) ttl: Option<Duration>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) distrust: bool,
+    pub(super) maintenance: Maintenance,
+    pub(super) sync_every: Option<Duration>,
 }
 
 impl Default for Options {
@@ -61,6 +64,8 @@ impl Default for Options {
             ttl: None,
             clock: Arc::new(SystemClock),
             distrust: false,
+            maintenance: Maintenance::default(),
+            sync_every: None,
         }
     }
 }
@@ -111,6 +116,21 @@ impl DiskBuilder {
         self
     }
 
+    /// Who makes segments ready, reclaims old ones and syncs by the clock: a thread of the
+    /// store's own unless set.
+    pub const fn maintenance(mut self, maintenance: Maintenance) -> Self {
+        self.options.maintenance = maintenance;
+        self
+    }
+
+    /// Makes everything durable this often, so that a loss of power loses no more than the
+    /// values of that time, and what the sync takes. Done by the maintenance; nobody waits.
+    /// A value can be made durable at once with [`Durability::Sync`](crate::Durability::Sync).
+    pub const fn sync_every(mut self, interval: Duration) -> Self {
+        self.options.sync_every = Some(interval);
+        self
+    }
+
     /// Opens the directory even if it belongs to another user or others may write to it. They
     /// can then make this process read what they like, and end it with SIGBUS.
     pub const fn allow_shared_directory(mut self) -> Self {
@@ -140,7 +160,8 @@ impl DiskBuilder {
 impl Options {
     /// Opens the store in a storage of any kind.
     pub(super) fn open_in(&self, storage: Arc<dyn Storage>) -> Result<Disk> {
-        Ok(Disk { store: Store::open(storage, self)? })
+        let store = Arc::new(Store::open(storage, self)?);
+        Ok(Disk { worker: Worker::start(&store)?, store })
     }
 
     fn check(&self) -> Result<()> {

@@ -295,6 +295,7 @@ impl Store {
             && !self.is_named(&found, named.id, hash, guard)
         {
             self.doomed.lock().push(named.id);
+            self.upkeep.bell.ring();
         }
     }
 

@@ -8,8 +8,9 @@
 //! 1. A sequence number is drawn, its record appended to the lane's open segment, and its slot
 //!    published, all under the lane's lock.
 //! 2. While that goes on, the lane's word says so (`in_flight.rs`).
-//! 3. Locks are taken in this order: lane, reclaim, live. Nobody waits for a second lane while
-//!    holding one, except `clear` and `close`, which take all of them in order.
+//! 3. Locks are taken in this order: lane, reclaim, spare, live. Nobody waits for a second lane
+//!    while holding one, except in order: `clear` and `close`, which take all of them, and who
+//!    needs the last one, the maintenance's, which no writer of values uses.
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -40,9 +41,25 @@ pub(crate) struct Held<'a> {
 }
 
 impl Lanes {
+    /// Lanes for `count` writers, and one more for the maintenance.
     pub(crate) fn new(count: usize) -> Self {
         let lane = |_| Lane { open: Mutex::new(None), in_flight: WriterWord::new() };
-        Self { lanes: (0..count.max(1)).map(lane).collect() }
+        Self { lanes: (0..=count.max(1)).map(lane).collect() }
+    }
+
+    /// How many there are for writers.
+    const fn writers(&self) -> usize {
+        self.lanes.len() - 1
+    }
+
+    /// The number of the maintenance's lane.
+    pub(crate) fn maintenance_number(&self) -> u32 {
+        u32::try_from(self.writers()).unwrap_or(u32::MAX)
+    }
+
+    /// The maintenance's lane, which is last in the order of locking.
+    pub(crate) fn acquire_maintenance(&self) -> Held<'_> {
+        self.held(self.writers(), self.lanes[self.writers()].open.lock())
     }
 
     fn held<'a>(&'a self, at: usize, writer: MutexGuard<'a, Option<Writer>>) -> Held<'a> {
@@ -52,9 +69,9 @@ impl Lanes {
 
     /// A free lane, preferring the thread's own; waits for that one if all are taken.
     pub(crate) fn acquire(&self) -> Held<'_> {
-        let own = thread_number() % self.lanes.len();
-        for i in 0..self.lanes.len() {
-            let at = (own + i) % self.lanes.len();
+        let own = thread_number() % self.writers();
+        for i in 0..self.writers() {
+            let at = (own + i) % self.writers();
             if let Some(writer) = self.lanes[at].open.try_lock() {
                 return self.held(at, writer);
             }

@@ -5,7 +5,7 @@
 //!   ┌───────────┼─────────────┬──────────────┐
 //! lanes.rs   index.rs      reclaim.rs     open.rs, rebuild.rs
 //! writers    slots         rolling,       trust after a stop
-//!   │        growth.rs     eviction
+//!   │        growth.rs     eviction, ahead of the writers by maintenance.rs
 //! segment.rs external.rs
 //! records    large values
 //!   └───────────┼─────────────┐
@@ -25,6 +25,7 @@ mod change;
 mod committed;
 mod counters;
 mod durable;
+mod dying;
 mod external;
 mod file;
 mod growth;
@@ -34,6 +35,7 @@ mod in_flight;
 mod index;
 mod iter;
 mod lanes;
+mod maintenance;
 mod map;
 mod moving;
 mod open;
@@ -41,24 +43,30 @@ mod rebuild;
 mod reclaim;
 mod segment;
 mod session;
+mod spare;
 mod storage;
 mod store;
 mod table;
+mod tally;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod usage;
 mod verify;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 pub use builder::DiskBuilder;
+pub use maintenance::{Maintained, Maintenance};
 pub(crate) use map::View;
 pub use verify::{Finding, VerifyReport};
 
 use crate::engine::{Engine, Outcome, Put};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::stats::Stats;
 use crate::value::Value;
+use maintenance::Worker;
 use store::Store;
 
 /// A store in a directory.
@@ -81,7 +89,9 @@ use store::Store;
 /// by checksums, and answered by a miss.
 #[derive(Debug)]
 pub struct Disk {
-    store: Store,
+    /// First, so that it is dropped first: the thread ends before the store does.
+    worker: Option<Worker>,
+    store: Arc<Store>,
 }
 
 impl Disk {
@@ -93,7 +103,7 @@ impl Disk {
     /// Reads every record and compares it with its checksums, the footers and the index.
     ///
     /// # Errors
-    /// [`Error`](crate::Error) if the store is closed or a file cannot be opened. Damage is no
+    /// [`Error`] if the store is closed or a file cannot be opened. Damage is no
     /// error: it stands in the report.
     pub fn verify(&self) -> Result<VerifyReport> {
         self.verify_with(|_, _| {})
@@ -106,6 +116,33 @@ impl Disk {
     /// As [`verify`](Self::verify).
     pub fn verify_with(&self, progress: impl FnMut(u64, u64)) -> Result<VerifyReport> {
         self.store.verify(progress)
+    }
+
+    /// Takes one bounded step of the work that is done ahead of the writers: sealing full
+    /// segments, reclaiming old ones, making a spare, syncing by the clock. Says what it did
+    /// and whether more is due. Not needed while a thread does it ([`Maintenance::Thread`]).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # use larder_engine::{Disk, Engine, Maintenance, Put};
+    /// let disk = Disk::builder(dir.path().join("store")).maintenance(Maintenance::Manual).open()?;
+    /// let _ = disk.put(b"key", b"value", &Put::default())?;
+    /// while disk.maintain()?.more {}
+    /// assert_eq!(disk.stats().spares, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error`] if the store is closed or the system refused. The step can be taken again.
+    pub fn maintain(&self) -> Result<Maintained> {
+        self.store.maintain()
+    }
+
+    /// What the maintenance's thread failed with last, if it ever did. How often it did stands
+    /// in [`Stats::maintenance_errors`].
+    #[must_use]
+    pub fn maintenance_error(&self) -> Option<Arc<Error>> {
+        self.store.upkeep.last_trouble()
     }
 }
 
@@ -150,6 +187,9 @@ impl Engine for Disk {
     }
 
     fn close(&self) -> Result<()> {
+        if let Some(worker) = &self.worker {
+            worker.stop();
+        }
         self.store.close()
     }
 

@@ -27,6 +27,7 @@ use super::session::{StoreFile, list};
 use super::storage::Storage;
 use super::store::Store;
 use super::table::Table;
+use super::upkeep::Upkeep;
 use super::usage::Usage;
 use crate::error::{Error, Result};
 use crate::stats::Recovery;
@@ -107,7 +108,8 @@ impl Store {
             table,
             live: Mutex::new(found.live),
             lanes: Lanes::new(options.writers),
-            reclaiming: Mutex::new(()),
+            reclaiming: Mutex::new(None),
+            upkeep: Upkeep::new(options),
             externals,
             doomed: Mutex::new(Vec::new()),
             usage,
@@ -127,7 +129,7 @@ impl Store {
         store.counters.add(Count::Corrupt, found.damaged);
         let highest_seq = if rebuild && !created { store.rebuild(trusted)? } else { 0 };
         store.begin_session(highest_seq, now_ms)?;
-        store.adopt_open_segments();
+        store.adopt_open_segments()?;
         store.sweep_external(recovery != Recovery::Clean)?;
         store.sweep_indexes()?;
         store.open_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -157,10 +159,22 @@ impl Store {
 
     /// Goes on with the segments that an earlier process left open, as far as there are lanes
     /// for them, and seals the others.
-    fn adopt_open_segments(&self) {
+    fn adopt_open_segments(&self) -> Result<()> {
+        let blank: Vec<_> = {
+            let live = self.live.lock();
+            live.values().filter(|segment| segment.is_blank()).cloned().collect()
+        };
+        for segment in blank {
+            match segment.state() {
+                SegmentState::Open => self.take_up_spare(segment)?,
+                // The index was built anew, which seals what was open.
+                _ => self.unlink(&segment)?,
+            }
+        }
         let open: Vec<_> = {
             let live = self.live.lock();
-            live.values().filter(|s| s.state() == SegmentState::Open).cloned().collect()
+            let open = |s: &&Arc<Segment>| s.state() == SegmentState::Open && !s.is_blank();
+            live.values().filter(open).cloned().collect()
         };
         // The youngest has the most room left.
         for (lane, segment) in open.into_iter().rev().enumerate() {
@@ -173,6 +187,7 @@ impl Store {
                 let _ = writer.seal(self.file.next_segment().load(Ordering::Relaxed));
             }
         }
+        Ok(())
     }
 
     /// Counts the external files and, after a crash, dooms those that no live record names.

@@ -20,6 +20,7 @@ use larder_format::{ExternalRef, Flags, KeyHasher, Kind, Slot, SlotState};
 use parking_lot::Mutex;
 
 use super::counters::{Count, Counters};
+use super::dying::Dying;
 use super::external::Externals;
 use super::growth::Index;
 use super::index::{self, Found, Verdict};
@@ -28,6 +29,7 @@ use super::segment::{Record, Segment};
 use super::session::StoreFile;
 use super::storage::Storage;
 use super::table::Table;
+use super::upkeep::Upkeep;
 use super::usage::Usage;
 use crate::clock::{Clock, NEVER, is_live};
 use crate::error::{Error, Result};
@@ -58,8 +60,9 @@ pub(crate) struct Store {
     /// Every live segment by id. Locked last, and never for long.
     pub(super) live: Mutex<BTreeMap<u64, Arc<Segment>>>,
     pub(super) lanes: Lanes,
-    /// Held to give a segment its id and to reclaim.
-    pub(super) reclaiming: Mutex<()>,
+    /// Held to reclaim; holds the segment that is being reclaimed, and how far that is.
+    pub(super) reclaiming: Mutex<Option<Dying>>,
+    pub(super) upkeep: Upkeep,
     pub(super) externals: Externals,
     /// External files of replaced values, to be unlinked once their replacement is durable.
     pub(super) doomed: Mutex<Vec<u64>>,
@@ -230,6 +233,7 @@ impl Store {
         self.check_open()?;
         let mut lanes = self.lanes.acquire_all();
         lanes.iter_mut().for_each(|lane| self.seal(lane));
+        self.seal_full();
         // Relaxed: all lanes are held, so that nobody begins a segment meanwhile.
         let gone = self.drop_before(self.file.next_segment().load(Ordering::Relaxed))?;
         drop(lanes);
@@ -251,6 +255,8 @@ impl Store {
             ..Stats::default()
         };
         self.counters.fill(&mut stats);
+        self.upkeep.fill(&mut stats);
+        stats.spares = u64::from(self.has_spare());
         stats
     }
 }
