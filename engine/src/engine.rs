@@ -108,6 +108,14 @@ pub enum Rejection {
         /// Most that the engine could hold.
         limit: u64,
     },
+    /// The engine keeps everything, and its budget is used up: remove something, or give it a
+    /// larger one.
+    Full {
+        /// Bytes that the budget would still have to allow.
+        needed: u64,
+        /// The budget in bytes.
+        budget: u64,
+    },
     /// The engine is switched off.
     Disabled,
 }

@@ -10,6 +10,7 @@ use larder_format::layout::{PAGE, SEGMENT_LEN_MAX, SEGMENT_LEN_MIN};
 use super::Disk;
 use super::file::Directory;
 use super::maintenance::{Maintenance, Worker};
+use super::retain::Retain;
 use super::storage::Storage;
 use super::store::Store;
 use crate::clock::{Clock, SystemClock};
@@ -51,6 +52,7 @@ pub(super) struct Options {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) distrust: bool,
     pub(super) maintenance: Maintenance,
+    pub(super) retain: Retain,
     pub(super) sync_every: Option<Duration>,
 }
 
@@ -65,6 +67,7 @@ impl Default for Options {
             clock: Arc::new(SystemClock),
             distrust: false,
             maintenance: Maintenance::default(),
+            retain: Retain::default(),
             sync_every: None,
         }
     }
@@ -120,6 +123,27 @@ impl DiskBuilder {
     /// store's own unless set.
     pub const fn maintenance(mut self, maintenance: Maintenance) -> Self {
         self.options.maintenance = maintenance;
+        self
+    }
+
+    /// What becomes of values when the budget is used up: the oldest are evicted unless set.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # use larder_engine::{Disk, Engine, Outcome, Put, Rejection, Retain};
+    /// let disk = Disk::builder(dir.path().join("store")).budget(4 << 20).retain(Retain::All).open()?;
+    /// let refused = (0..u64::MAX).find_map(|number| {
+    ///     match disk.put(&number.to_le_bytes(), &[0; 4000], &Put::default()) {
+    ///         Ok(Outcome::Rejected(why)) => Some(why),
+    ///         _ => None,
+    ///     }
+    /// });
+    /// assert!(matches!(refused, Some(Rejection::Full { .. })));
+    /// assert_eq!(disk.stats().evictions, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub const fn retain(mut self, retain: Retain) -> Self {
+        self.options.retain = retain;
         self
     }
 

@@ -78,7 +78,8 @@ impl Store {
             encoded = named.encode();
             change = Change { value: &encoded, flags: Flags::EXTERNAL, ..change };
         }
-        let changed = self.change(&change)?;
+        let orphan = |_: &Error| self.doom_orphan(change.flags, change.value);
+        let changed = self.change(&change).inspect_err(orphan)?;
         if durable {
             changed.segment.sync(&*self.storage).inspect_err(|_| self.note_suspect())?;
         }
@@ -150,7 +151,8 @@ impl Store {
     /// Appends and publishes a record (see the invariants of `lanes.rs`).
     fn change_once(&self, change: &Change<'_>) -> Result<Changed> {
         let mut lane = self.lanes.acquire();
-        self.make_room(&mut lane, room_for(change.key.len(), change.value.len()), change.now_ms)?;
+        let needed = room_for(change.key.len(), change.value.len());
+        self.make_room(&mut lane, needed, change.kind, change.now_ms)?;
         let guard = &crossbeam_epoch::pin();
         let (seq, in_flight) = lane.enter(self.file.next_seq());
         let before = self.lookup(change.hash, change.key, guard);
@@ -173,7 +175,9 @@ impl Store {
         let state =
             if change.kind == Kind::Value { SlotState::Value } else { SlotState::Tombstone };
         let slot = Slot::new(change.hash, segment.id(), offset, state);
-        let published = self.publish(change.hash, change.key, slot, seq, guard)?;
+        let published = self
+            .publish(change.hash, change.key, slot, seq, guard)
+            .or_else(|error| self.retract(&mut lane, &record, error))?;
         drop(in_flight);
         if published.winner.is_none()
             && state == SlotState::Tombstone
@@ -212,6 +216,7 @@ impl Store {
             Error::io("append to", &self.storage.path(&file_name(segment.id())), error)
         })?;
         self.counters.add(Count::WrittenBytes, (room - writer.room()) as u64);
+        segment.tally.note_append(record, room - writer.room());
         if record.flags.has(Flags::EXTERNAL)
             && let Ok(named) = ExternalRef::decode(record.value)
         {
@@ -240,6 +245,7 @@ impl Store {
             }
         };
         self.add_entries(published.entries);
+        self.note_published(&published, slot, guard);
         if published.entries > 0 {
             self.grow_if_loaded(guard)?;
         }
@@ -248,6 +254,9 @@ impl Store {
 
     /// All 16 candidate slots of a key are taken: grow, or give up the coldest.
     fn make_place(&self, hash: u64, guard: &Guard) -> Result<()> {
+        if self.keeps_all() {
+            return self.make_place_keeping(guard);
+        }
         let slots = self.index.slot_count(guard);
         let half_full = self.entries() * 2 > slots;
         if half_full && !self.index.is_growing(guard) && self.grow(guard)? {

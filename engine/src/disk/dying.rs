@@ -43,6 +43,8 @@ const STEP_BYTES: usize = 1 << 20;
 pub(super) enum Keep {
     /// Those with hits, up to this many bytes.
     Hot(usize),
+    /// All that live.
+    Live,
 }
 
 /// What a step came to.
@@ -233,17 +235,19 @@ impl Store {
             && state == SlotState::Value
             && let Ok(record) = segment.record(entry.offset())
             && self.is_worth_moving(dying.keep, slot, &record)
-            && let Some(lane) = lane.as_deref_mut()
-            && self.make_room_to_move(lane, &record)?
-            // Once more, now that there is room for it (invariant 4).
-            && self.find_place(hash, place, guard).is_some()
+            && let Some(lane) = self.roomy(dying.keep, lane.as_deref_mut(), &record)?
         {
+            if self.find_place(hash, place, guard).is_none() {
+                // Gone since it was looked for: there is room now (invariant 4), but no need.
+                return self.bury(dying, entry, Some(lane), guard);
+            }
             let offset = self.move_record(lane, hash, &record)?;
             let target = lane.writer.as_ref().map_or(0, |writer| writer.segment().id());
             let moved = Slot::new(hash, target, offset, SlotState::Value);
             *bytes += record.len();
-            let Keep::Hot(allowance) = &mut dying.keep;
-            *allowance = allowance.saturating_sub(record.len());
+            if let Keep::Hot(allowance) = &mut dying.keep {
+                *allowance = allowance.saturating_sub(record.len());
+            }
             self.counters.add(Count::MovedBytes, record.len() as u64);
             let aged = |now: Slot| moved.with_freq(now.freq().saturating_sub(1));
             if self.replace_place(hash, place, aged, guard).is_some() {
@@ -251,11 +255,20 @@ impl Store {
             }
             // It was replaced meanwhile: the copy is a dead record like any other.
         }
+        let expired = |record: Record<'_>| !self.is_live_at(&record, || self.clock.now_ms());
+        let expired = segment.record(entry.offset()).is_ok_and(expired);
+        if let (Some(_), Keep::Live, false) = (slot, dying.keep, expired)
+            && state == SlotState::Value
+            && segment.record(entry.offset()).is_ok_and(|record| record.is_intact())
+            && self.find_place(hash, place, guard).is_some()
+        {
+            return Ok(Settled::NoRoom);
+        }
         let emptied =
             slot.is_some() && self.replace_place(hash, place, |_| Slot::EMPTY, guard).is_some();
         if emptied && state == SlotState::Value {
             self.add_entries(-1);
-            self.counters.add(Count::Evictions, 1);
+            self.counters.add(if expired { Count::Expired } else { Count::Evictions }, 1);
         }
         self.bury(dying, entry, lane, guard)
     }
@@ -263,24 +276,35 @@ impl Store {
     fn is_worth_moving(&self, keep: Keep, slot: Slot, record: &Record<'_>) -> bool {
         let chosen = match keep {
             Keep::Hot(allowance) => slot.freq() > 0 && record.len() <= allowance,
+            Keep::Live => true,
         };
         chosen && self.is_live_at(record, || self.clock.now_ms()) && record.is_intact()
     }
 
-    /// Makes sure that a lane has room for a copy: the maintenance's by going on to the next
-    /// segment, if the budget allows one. Whether there is room.
-    fn make_room_to_move(&self, lane: &mut Held<'_>, record: &Record<'_>) -> Result<bool> {
+    /// The lane, if it has room for a copy of the record.
+    fn roomy<'l, 's>(
+        &self,
+        keep: Keep,
+        lane: Option<&'l mut Held<'s>>,
+        record: &Record<'_>,
+    ) -> Result<Option<&'l mut Held<'s>>> {
+        let Some(lane) = lane else { return Ok(None) };
         let needed = room_for(record.key().len(), record.value().len());
-        self.make_room_in_lane(lane, needed)
+        Ok(self.make_room_in_lane(keep, lane, needed)?.then_some(lane))
     }
 
-    /// As `make_room_to_move`, for a length.
-    fn make_room_in_lane(&self, lane: &mut Held<'_>, needed: usize) -> Result<bool> {
+    /// Makes sure that a lane has room: the maintenance's by going on to the next segment, if
+    /// the budget allows one. Whether there is room. Compaction of a
+    /// cache, which evicts whatever it finds no room for otherwise, may exceed the budget by the
+    /// segment that it writes to.
+    fn make_room_in_lane(&self, keep: Keep, lane: &mut Held<'_>, needed: usize) -> Result<bool> {
         let roomy = |lane: &Held<'_>| lane.writer.as_ref().is_some_and(|w| w.room() >= needed);
         if roomy(lane) {
             return Ok(true);
         }
-        if lane.number != self.lanes.maintenance_number() || !self.can_begin(0) {
+        let fits = self.can_begin(0)
+            || (keep == Keep::Live && !self.keeps_all() && self.usage.live() <= self.budget);
+        if lane.number != self.lanes.maintenance_number() || !fits {
             return Ok(false);
         }
         self.seal(lane);
@@ -290,7 +314,7 @@ impl Store {
     }
 
     /// The slot that points to a place.
-    fn find_place(&self, hash: u64, place: Slot, guard: &Guard) -> Option<Slot> {
+    pub(super) fn find_place(&self, hash: u64, place: Slot, guard: &Guard) -> Option<Slot> {
         self.replace_place(hash, place, |slot| slot, guard)
     }
 
@@ -364,7 +388,7 @@ impl Store {
             written_at_ms: record.written_at_ms(),
         };
         if let Some(lane) = lane
-            && self.make_room_in_lane(lane, room_for(record.key().len(), 0))?
+            && self.make_room_in_lane(dying.keep, lane, room_for(record.key().len(), 0))?
         {
             self.append(lane, &tombstone)?;
             return Ok(Settled::Dropped);

@@ -260,6 +260,13 @@ impl Index {
         self.usage.sub(old.len());
     }
 
+    /// Brings a growth that is under way to its end.
+    pub(crate) fn finish(&self, ground: Ground<'_>, guard: &Guard) {
+        while self.is_growing(guard) {
+            self.advance(ground, None, guard);
+        }
+    }
+
     /// Makes the index durable as it stands, so that it can be trusted after a clean end.
     pub(crate) fn sync(&self, storage: &dyn Storage, guard: &Guard) -> Result<()> {
         let pair = self.load(guard);

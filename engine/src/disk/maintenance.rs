@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::compact::Count;
 use super::dying::Step;
+use super::retain::Retain;
 use super::store::Store;
 use super::upkeep::Bell;
 use crate::error::{Error, Result};
@@ -60,6 +62,14 @@ pub(super) struct Progress {
     pinned: Option<u64>,
     last_sync_ms: Option<u64>,
     last_free_ms: Option<u64>,
+    count: Option<Count>,
+}
+
+impl Progress {
+    /// Lets go of a count that is under way: it is begun anew.
+    pub(super) fn forget_count(&mut self) {
+        self.count = None;
+    }
 }
 
 /// How long the files of replaced values may stay.
@@ -99,7 +109,12 @@ impl Store {
         done.sealed = self.seal_full();
         let now_ms = self.clock.now_ms();
         let pinned = *progress.pinned.get_or_insert_with(|| self.usage.retired());
-        let stuck = match self.reclaim_ahead(pinned)? {
+        let step = match self.upkeep.retain {
+            Retain::Recent => self.reclaim_ahead(pinned)?,
+            Retain::All if self.step_count(&mut progress.count) => Some(Step::More),
+            Retain::All => self.compact_ahead()?,
+        };
+        let stuck = match step {
             Some(Step::More) => {
                 done.more = true;
                 return Ok(done);
@@ -154,7 +169,10 @@ impl Store {
     }
 
     fn wants_spare(&self) -> bool {
-        self.ahead() > 0 && self.upkeep.has_rolled() && !self.has_spare() && self.can_begin(0)
+        self.ahead() > 0 && self.upkeep.has_rolled() && !self.has_spare() && {
+            // A store that keeps everything needs a segment to compact to as well.
+            self.can_begin(if self.keeps_all() { self.reserve() } else { 0 })
+        }
     }
 
     /// How long the thread may sleep, if nobody wakes it.

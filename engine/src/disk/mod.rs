@@ -23,6 +23,7 @@ mod builder;
 mod cell;
 mod change;
 mod committed;
+mod compact;
 mod counters;
 mod durable;
 mod dying;
@@ -41,6 +42,7 @@ mod moving;
 mod open;
 mod rebuild;
 mod reclaim;
+mod retain;
 mod segment;
 mod session;
 mod spare;
@@ -60,12 +62,14 @@ use std::sync::Arc;
 pub use builder::DiskBuilder;
 pub use maintenance::{Maintained, Maintenance};
 pub(crate) use map::View;
+pub use retain::Retain;
 pub use verify::{Finding, VerifyReport};
 
-use crate::engine::{Engine, Outcome, Put};
+use crate::engine::{Engine, Outcome, Put, Rejection};
 use crate::error::{Error, Result};
 use crate::stats::Stats;
 use crate::value::Value;
+use counters::Count;
 use maintenance::Worker;
 use store::Store;
 
@@ -138,6 +142,22 @@ impl Disk {
         self.store.maintain()
     }
 
+    /// Rewrites every segment that holds something dead or expired, and returns by how many
+    /// bytes the directory got smaller. Waits for nobody's views; what they hold mapped goes
+    /// with them.
+    ///
+    /// Afterwards the directory holds at most 1.15 times the live bytes, and one segment that
+    /// is being filled. Live bytes are the records of live values with their headers, keys,
+    /// padding and footer entries, the external files that they name, the index and the file
+    /// `store`. What is written meanwhile is not counted, and tombstones of entries removed
+    /// after their segment was looked at may remain.
+    ///
+    /// # Errors
+    /// [`Error`] if the store is closed or the system refused. What was done stays done.
+    pub fn compact(&self) -> Result<u64> {
+        self.store.compact()
+    }
+
     /// What the maintenance's thread failed with last, if it ever did. How often it did stands
     /// in [`Stats::maintenance_errors`].
     #[must_use]
@@ -160,7 +180,13 @@ impl Engine for Disk {
     }
 
     fn put(&self, key: &[u8], value: &[u8], options: &Put) -> Result<Outcome> {
-        self.store.put(key, value, options)
+        match self.store.put(key, value, options) {
+            Err(Error::Full { needed, budget }) => {
+                self.store.counters.add(Count::Rejected, 1);
+                Ok(Outcome::Rejected(Rejection::Full { needed, budget }))
+            }
+            done => done,
+        }
     }
 
     fn remove(&self, key: &[u8]) -> Result<bool> {

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use larder_format::layout::KEY_LEN_MAX;
 use larder_format::{Kind, SegmentState, Slot, SlotState};
 
+use super::compact::PRESSED;
 use super::counters::Count;
 use super::dying::{Dying, Keep, PIN_EVERY, Step};
 use super::lanes::Held;
@@ -32,11 +33,19 @@ use crate::sync::Ordering;
 impl Store {
     /// Makes sure that the lane's segment has `needed` bytes of room, rolling to a new one if
     /// it has not.
-    pub(super) fn make_room(&self, lane: &mut Held<'_>, needed: usize, now_ms: u64) -> Result<()> {
+    pub(super) fn make_room(
+        &self,
+        lane: &mut Held<'_>,
+        needed: usize,
+        kind: Kind,
+        now_ms: u64,
+    ) -> Result<()> {
         // What is moved into a new segment may fill it, if several old ones have to go.
         while !self.is_roomy(lane, needed, now_ms) {
             self.check_open()?;
+            self.check_room(kind)?;
             self.hand_over(lane);
+            let short = self.is_short();
             let segment = match self.begin_segment(lane.number, now_ms) {
                 // The disk is fuller than the budget knows: what can go, goes.
                 Err(Error::StorageFull { .. }) if self.reclaim_oldest(None)? => {
@@ -44,10 +53,11 @@ impl Store {
                 }
                 begun => begun?,
             };
+            segment.tally.set_reserved(short);
             *lane.writer = Writer::new(segment);
             self.reclaim_to(self.budget, Some(lane))?;
         }
-        Ok(())
+        self.check_lane(lane, kind)
     }
 
     fn is_roomy(&self, lane: &Held<'_>, needed: usize, now_ms: u64) -> bool {
@@ -77,6 +87,11 @@ impl Store {
 
     /// Reclaims until a file of this many bytes fits beside what the store holds.
     pub(super) fn make_space_for(&self, bytes: u64, now_ms: u64) -> Result<()> {
+        if self.keeps_all() {
+            let needed = bytes.saturating_add(self.reserve());
+            let fits = self.free_up(|held| self.can_begin(needed.saturating_add(held)), PRESSED)?;
+            return if fits { Ok(()) } else { Err(Error::Full { needed, budget: self.budget }) };
+        }
         let target = self.budget.saturating_sub(bytes);
         if self.usage.live() <= target {
             return Ok(());
@@ -87,7 +102,7 @@ impl Store {
         }
         let mut lane = self.lanes.acquire();
         loop {
-            self.make_room(&mut lane, room_for(KEY_LEN_MAX, 0), now_ms)?;
+            self.make_room(&mut lane, room_for(KEY_LEN_MAX, 0), Kind::Tombstone, now_ms)?;
             self.reclaim_to(target, Some(&mut lane))?;
             let empty = lane
                 .writer
@@ -120,6 +135,9 @@ impl Store {
     /// Reclaims until the store is within `target` bytes. What views keep alive counts, unless
     /// it was retired by this very call and its last readers are still on their way.
     fn reclaim_to(&self, target: u64, mut lane: Option<&mut Held<'_>>) -> Result<()> {
+        if self.keeps_all() {
+            return Ok(());
+        }
         if self.usage.live().saturating_add(self.usage.retired()) > target {
             self.upkeep.sweep_graves();
         }
@@ -136,6 +154,9 @@ impl Store {
     /// Reclaims the oldest sealed segment, moving what is worth keeping into `lane`. Whether
     /// there was one, and room in the lane for what has to be written to be rid of it.
     fn reclaim_oldest(&self, mut lane: Option<&mut Held<'_>>) -> Result<bool> {
+        if self.keeps_all() {
+            return Ok(false);
+        }
         let mut reclaiming = self.reclaiming.lock();
         loop {
             match self.step_oldest(&mut reclaiming, lane.as_deref_mut())? {

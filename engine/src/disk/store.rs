@@ -147,6 +147,7 @@ impl Store {
         let slots = self.index.for_reading(hash, guard);
         if slots.swap_place(found.at, found.slot, |_| Slot::EMPTY).is_some() {
             self.add_entries(-1);
+            self.note_dead(found.slot, guard);
             self.counters.add(Count::Expired, 1);
         }
         None

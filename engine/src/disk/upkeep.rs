@@ -11,6 +11,7 @@ use parking_lot::{Condvar, Mutex};
 use super::builder::Options;
 use super::lanes::Held;
 use super::maintenance::{Maintenance, Progress};
+use super::retain::Retain;
 use super::segment::{Segment, Writer};
 use super::store::Store;
 use crate::error::Error;
@@ -26,6 +27,7 @@ const GRAVES_MAX: usize = 1;
 #[derive(Debug)]
 pub(super) struct Upkeep {
     pub(super) mode: Maintenance,
+    pub(super) retain: Retain,
     pub(super) sync_every_ms: Option<u64>,
     /// A segment that is ready to be written to.
     pub(super) spare: Mutex<Option<Arc<Segment>>>,
@@ -55,6 +57,7 @@ impl Upkeep {
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Self {
             mode: options.maintenance,
+            retain: options.retain,
             sync_every_ms: options.sync_every.map(ms),
             spare: Mutex::new(None),
             has_rolled: AtomicBool::new(false),

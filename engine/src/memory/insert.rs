@@ -59,6 +59,7 @@ impl<K, V> fmt::Display for Rejected<K, V> {
                 out,
                 "the value weighs {weight}, more than the {limit} that the tier may hold in all"
             ),
+            Rejection::Full { budget, .. } => write!(out, "the budget of {budget} is used up"),
             Rejection::Disabled => out.write_str("the tier is switched off"),
         }
     }
