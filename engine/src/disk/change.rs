@@ -152,7 +152,8 @@ impl Store {
     fn change_once(&self, change: &Change<'_>) -> Result<Changed> {
         let mut lane = self.lanes.acquire();
         let needed = room_for(change.key.len(), change.value.len());
-        self.make_room(&mut lane, needed, change.kind, change.now_ms)?;
+        let fate = (change.kind, change.expires_at_ms);
+        self.make_room(&mut lane, needed, fate, change.now_ms)?;
         let guard = &crossbeam_epoch::pin();
         let (seq, in_flight) = lane.enter(self.file.next_seq());
         let before = self.lookup(change.hash, change.key, guard);

@@ -123,12 +123,14 @@ impl Store {
     pub(super) fn compact_ahead(&self) -> Result<Option<Step>> {
         let reserve = self.reserve() + self.segment_len() * self.ahead();
         let below = if self.can_begin(reserve) { AT_EASE } else { PRESSED };
-        if self.reclaiming.lock().is_none() && self.sparsest(below).is_none() {
+        let expired = self.expired_segment(self.clock.now_ms()).is_some();
+        if self.reclaiming.lock().is_none() && !expired && self.sparsest(below).is_none() {
             return Ok(None);
         }
         let mut lane = self.lanes.acquire_maintenance();
         let mut reclaiming = self.reclaiming.lock();
-        self.step_compaction(&mut reclaiming, &mut lane, || self.sparsest(below))
+        let next = || self.expired_segment(self.clock.now_ms()).or_else(|| self.sparsest(below));
+        self.step_compaction(&mut reclaiming, &mut lane, next)
     }
 
     /// Compacts one segment for a writer that has no room. Whether there was one that is worth

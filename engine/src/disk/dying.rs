@@ -192,7 +192,7 @@ impl Store {
                 guard.repin();
             }
             if let Some(entry) = dying.segment.entry(dying.settled) {
-                match self.settle(dying, &entry, &mut bytes, lane.as_deref_mut(), &guard)? {
+                match self.settle(dying, &entry, &mut bytes, lane.as_deref_mut(), &mut guard)? {
                     Settled::NoRoom => return Ok(Step::Stuck),
                     Settled::Moved => {}
                     Settled::Dropped if entry.external => {
@@ -220,7 +220,7 @@ impl Store {
         entry: &FooterEntry,
         bytes: &mut usize,
         mut lane: Option<&mut Held<'_>>,
-        guard: &Guard,
+        guard: &mut Guard,
     ) -> Result<Settled> {
         let segment = Arc::clone(&dying.segment);
         let hash = entry.key_hash;
@@ -235,7 +235,7 @@ impl Store {
             && state == SlotState::Value
             && let Ok(record) = segment.record(entry.offset())
             && self.is_worth_moving(dying.keep, slot, &record)
-            && let Some(lane) = self.roomy(dying.keep, lane.as_deref_mut(), &record)?
+            && let Some(lane) = self.roomy(dying.keep, lane.as_deref_mut(), &record, guard)?
         {
             if self.find_place(hash, place, guard).is_none() {
                 // Gone since it was looked for: there is room now (invariant 4), but no need.
@@ -287,10 +287,13 @@ impl Store {
         keep: Keep,
         lane: Option<&'l mut Held<'s>>,
         record: &Record<'_>,
+        guard: &mut Guard,
     ) -> Result<Option<&'l mut Held<'s>>> {
         let Some(lane) = lane else { return Ok(None) };
         let needed = room_for(record.key().len(), record.value().len());
-        Ok(self.make_room_in_lane(keep, lane, needed)?.then_some(lane))
+        // Not pinned meanwhile: it may have to wait for the disk, and nobody's memory for it.
+        let roomy = guard.repin_after(|| self.make_room_in_lane(keep, lane, needed))?;
+        Ok(roomy.then_some(lane))
     }
 
     /// Makes sure that a lane has room: the maintenance's by going on to the next segment, if
@@ -363,7 +366,7 @@ impl Store {
         dying: &Dying,
         entry: &FooterEntry,
         lane: Option<&mut Held<'_>>,
-        guard: &Guard,
+        guard: &mut Guard,
     ) -> Result<Settled> {
         if dying.hiders.is_empty() {
             return Ok(Settled::Dropped);
@@ -388,7 +391,9 @@ impl Store {
             written_at_ms: record.written_at_ms(),
         };
         if let Some(lane) = lane
-            && self.make_room_in_lane(dying.keep, lane, room_for(record.key().len(), 0))?
+            && guard.repin_after(|| {
+                self.make_room_in_lane(dying.keep, lane, room_for(record.key().len(), 0))
+            })?
         {
             self.append(lane, &tombstone)?;
             return Ok(Settled::Dropped);

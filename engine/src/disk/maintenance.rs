@@ -18,6 +18,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::compact::Count;
+use super::deadline::Look;
 use super::dying::Step;
 use super::retain::Retain;
 use super::store::Store;
@@ -63,6 +64,7 @@ pub(super) struct Progress {
     last_sync_ms: Option<u64>,
     last_free_ms: Option<u64>,
     count: Option<Count>,
+    look: Option<Look>,
 }
 
 impl Progress {
@@ -70,12 +72,19 @@ impl Progress {
     pub(super) fn forget_count(&mut self) {
         self.count = None;
     }
+
+    /// The look at deadlines that is under way.
+    pub(super) fn look(&mut self) -> &mut Option<Look> {
+        &mut self.look
+    }
 }
 
 /// How long the files of replaced values may stay.
 const FREE_EVERY_MS: u64 = 1_000;
 /// How often the thread looks whether the last readers of a segment are gone.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often it looks for segments in which everything has expired, at most.
+const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 /// How long the thread rests after a failure.
 const REST: Duration = Duration::from_millis(500);
 
@@ -106,11 +115,11 @@ impl Store {
         self.check_open()?;
         let mut done = Maintained::default();
         self.upkeep.sweep_graves();
-        done.sealed = self.seal_full();
         let now_ms = self.clock.now_ms();
+        done.sealed = self.seal_full() + self.seal_expired(now_ms);
         let pinned = *progress.pinned.get_or_insert_with(|| self.usage.retired());
         let step = match self.upkeep.retain {
-            Retain::Recent => self.reclaim_ahead(pinned)?,
+            Retain::Recent => self.reclaim_ahead(pinned, now_ms)?,
             Retain::All if self.step_count(&mut progress.count) => Some(Step::More),
             Retain::All => self.compact_ahead()?,
         };
@@ -128,6 +137,10 @@ impl Store {
         };
         if !stuck && self.wants_spare() {
             done.made_spare = self.create_spare(now_ms)?;
+            done.more = true;
+            return Ok(done);
+        }
+        if self.upkeep.has_rolled() && self.step_look(&mut progress.look) {
             done.more = true;
             return Ok(done);
         }
@@ -151,14 +164,16 @@ impl Store {
         Ok(done)
     }
 
-    /// Takes a step towards room for the spare and one more segment; `None` if there is, or if
+    /// Takes a step towards room for the spare and one more segment, or with a segment in which
+    /// everything has expired; `None` if there is, or if
     /// nothing can go.
-    fn reclaim_ahead(&self, pinned: u64) -> Result<Option<Step>> {
+    fn reclaim_ahead(&self, pinned: u64, now_ms: u64) -> Result<Option<Step>> {
         let missing = self.ahead().saturating_sub(u64::from(self.has_spare()));
         let target = self.budget.saturating_sub(missing * self.segment_len());
         let over = self.ahead() > 0
             && self.upkeep.has_rolled()
-            && self.usage.live().saturating_add(pinned) > target;
+            && self.usage.live().saturating_add(pinned) > target
+            || self.expired_segment(now_ms).is_some();
         // What was begun is brought to an end.
         if !over && self.reclaiming.lock().is_none() {
             return Ok(None);
@@ -180,7 +195,11 @@ impl Store {
         let sync = self.upkeep.sync_every_ms.map(|ms| Duration::from_millis(ms.max(1)));
         let free = (!self.doomed.lock().is_empty()).then(|| Duration::from_millis(FREE_EVERY_MS));
         let graves = self.upkeep.sweep_graves().then_some(LOOK_EVERY);
-        [sync, free, graves].into_iter().flatten().min()
+        let left = |deadline: u64| deadline.saturating_sub(self.clock.now_ms());
+        let expiry = self
+            .next_deadline()
+            .map(|deadline| Duration::from_millis(left(deadline)).max(EXPIRE_EVERY));
+        [sync, free, graves, expiry].into_iter().flatten().min()
     }
 }
 

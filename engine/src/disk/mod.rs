@@ -25,6 +25,7 @@ mod change;
 mod committed;
 mod compact;
 mod counters;
+mod deadline;
 mod durable;
 mod dying;
 mod external;
@@ -156,6 +157,16 @@ impl Disk {
     /// [`Error`] if the store is closed or the system refused. What was done stays done.
     pub fn compact(&self) -> Result<u64> {
         self.store.compact()
+    }
+
+    /// Removes everything that has expired, and says how many entries that were. Space comes
+    /// back at once for segments of which everything has expired, which is why values that
+    /// expire soon share segments; for others by eviction or [`compact`](Self::compact).
+    ///
+    /// # Errors
+    /// [`Error`] if the store is closed or the system refused. What was done stays done.
+    pub fn purge(&self) -> Result<u64> {
+        self.store.purge()
     }
 
     /// What the maintenance's thread failed with last, if it ever did. How often it did stands

@@ -1,6 +1,7 @@
 //! Making room: rolling lanes to new segments, and choosing which old ones go.
 //!
-//! Segments go first in, first out. A record that was hit since it was written, or since it
+//! Segments go first in, first out, except that those go first in which everything has
+//! expired. A record that was hit since it was written, or since it
 //! was last moved, is appended again at the head, with its sequence number and one hit less,
 //! up to a quarter of the segment; so of four bytes written at most one is a copy.
 //!
@@ -27,6 +28,7 @@ use super::dying::{Dying, Keep, PIN_EVERY, Step};
 use super::lanes::Held;
 use super::segment::{Segment, Writer, room_for};
 use super::store::Store;
+use crate::clock::NEVER;
 use crate::error::{Error, Result};
 use crate::sync::Ordering;
 
@@ -37,9 +39,10 @@ impl Store {
         &self,
         lane: &mut Held<'_>,
         needed: usize,
-        kind: Kind,
+        (kind, deadline_ms): (Kind, u64),
         now_ms: u64,
     ) -> Result<()> {
+        self.select(lane, deadline_ms, now_ms);
         // What is moved into a new segment may fill it, if several old ones have to go.
         while !self.is_roomy(lane, needed, now_ms) {
             self.check_open()?;
@@ -71,9 +74,9 @@ impl Store {
         })
     }
 
-    /// Seals the segment that a lane has open.
+    /// Seals the segments that a lane has open.
     pub(super) fn seal(&self, lane: &mut Held<'_>) {
-        if let Some(writer) = lane.writer.take() {
+        for writer in lane.writer.take_all().into_iter().flatten() {
             self.seal_writer(writer);
         }
     }
@@ -102,7 +105,7 @@ impl Store {
         }
         let mut lane = self.lanes.acquire();
         loop {
-            self.make_room(&mut lane, room_for(KEY_LEN_MAX, 0), Kind::Tombstone, now_ms)?;
+            self.make_room(&mut lane, room_for(KEY_LEN_MAX, 0), (Kind::Tombstone, NEVER), now_ms)?;
             self.reclaim_to(target, Some(&mut lane))?;
             let empty = lane
                 .writer
@@ -138,9 +141,7 @@ impl Store {
         if self.keeps_all() {
             return Ok(());
         }
-        if self.usage.live().saturating_add(self.usage.retired()) > target {
-            self.upkeep.sweep_graves();
-        }
+        self.let_go(|retired| self.usage.live().saturating_add(retired) <= target);
         let pinned = self.usage.retired();
         while self.usage.live().saturating_add(pinned) > target {
             self.seal_full();
@@ -170,17 +171,28 @@ impl Store {
         }
     }
 
-    /// Takes a step with the segment that is being reclaimed, or with the oldest; `None` if
-    /// there is none.
+    /// As `step_next`, with one that has expired or else the oldest.
     pub(super) fn step_oldest(
         &self,
         reclaiming: &mut Option<Dying>,
         lane: Option<&mut Held<'_>>,
     ) -> Result<Option<Step>> {
+        let oldest = || self.expired_segment(self.clock.now_ms()).or_else(|| self.oldest_sealed());
+        self.step_next(reclaiming, lane, oldest)
+    }
+
+    /// Takes a step with the segment that is being reclaimed, or with the `next`; `None` if
+    /// there is none.
+    pub(super) fn step_next(
+        &self,
+        reclaiming: &mut Option<Dying>,
+        lane: Option<&mut Held<'_>>,
+        next: impl FnOnce() -> Option<Arc<Segment>>,
+    ) -> Result<Option<Step>> {
         if reclaiming.is_none() {
-            let Some(segment) = self.oldest_sealed() else { return Ok(None) };
-            let allowance = segment.len() / 4;
-            *reclaiming = Some(Dying::new(self, segment, Keep::Hot(allowance)));
+            let Some(segment) = next() else { return Ok(None) };
+            let keep = if self.keeps_all() { Keep::Live } else { Keep::Hot(segment.len() / 4) };
+            *reclaiming = Some(Dying::new(self, segment, keep));
         }
         let Some(dying) = reclaiming else { return Ok(None) };
         let step = self.step(dying, lane)?;

@@ -89,24 +89,29 @@ impl Store {
     /// so many bytes that views hold. Whether it does.
     pub(super) fn free_up(&self, fits: impl Fn(u64) -> bool, below: u64) -> Result<bool> {
         loop {
-            // What was just retired goes as soon as the last readers have moved on.
-            for _ in 0..PATIENCE {
-                let retired = self.usage.retired();
-                if fits(retired) {
-                    return Ok(true);
-                }
-                if retired == 0 {
-                    break;
-                }
-                self.upkeep.sweep_graves();
-                crossbeam_epoch::pin().flush();
-                std::thread::yield_now();
+            if self.let_go(&fits) {
+                return Ok(true);
             }
             self.seal_full();
             if !self.compact_inline(below)? {
                 return Ok(false);
             }
         }
+    }
+
+    /// Gives readers the time to let go of what was retired, unless something `fits` beside it.
+    /// Whether it does in the end. The caller must not be pinned.
+    pub(super) fn let_go(&self, fits: impl Fn(u64) -> bool) -> bool {
+        for _ in 0..PATIENCE {
+            let retired = self.usage.retired();
+            if fits(retired) || retired == 0 {
+                break;
+            }
+            self.upkeep.sweep_graves();
+            crossbeam_epoch::pin().flush();
+            std::thread::yield_now();
+        }
+        fits(self.usage.retired())
     }
 
     /// All candidate slots of a key are taken, and none may be given up: the index has to

@@ -24,6 +24,9 @@ pub(crate) struct Tally {
     count_end: AtomicU64,
     /// Whether it was begun out of what values leave alone. For who holds the lane.
     reserved: AtomicBool,
+    /// When its last value expires, once that is known; 0 while it holds none.
+    deadline: AtomicU64,
+    deadline_known: AtomicBool,
 }
 
 impl Tally {
@@ -35,6 +38,8 @@ impl Tally {
             counted: AtomicU64::new(0),
             count_end: AtomicU64::new(NEVER),
             reserved: AtomicBool::new(false),
+            deadline: AtomicU64::new(NEVER),
+            deadline_known: AtomicBool::new(false),
         }
     }
 
@@ -43,10 +48,26 @@ impl Tally {
     pub(crate) fn begin(&self, next_seq: u64) {
         self.begun.store(next_seq, Ordering::Relaxed);
         self.counted.store(NEVER, Ordering::Relaxed);
+        self.set_deadline(0);
     }
 
     pub(crate) fn begun(&self) -> u64 {
         self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Notes when the last value expires.
+    pub(crate) fn set_deadline(&self, deadline_ms: u64) {
+        self.deadline.store(deadline_ms, Ordering::Relaxed);
+        self.deadline_known.store(true, Ordering::Relaxed);
+    }
+
+    /// When the last value expires: never as long as it is not known, 0 if there is none.
+    pub(crate) fn deadline(&self) -> u64 {
+        self.deadline.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn knows_deadline(&self) -> bool {
+        self.deadline_known.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_reserved(&self, reserved: bool) {
@@ -59,6 +80,9 @@ impl Tally {
 
     /// Notes that a record was appended and takes this many bytes.
     pub(crate) fn note_append(&self, record: &NewRecord<'_>, bytes: usize) {
+        if record.kind == Kind::Value {
+            self.deadline.fetch_max(record.expires_at_ms, Ordering::Relaxed);
+        }
         // A removal is of no use but to hide; a copy of one is known to hide something.
         if record.kind == Kind::Tombstone && !record.flags.has(larder_format::Flags::MOVED) {
             self.dead.fetch_add(bytes as u64, Ordering::Relaxed);
