@@ -94,9 +94,8 @@ impl Store {
         // Relaxed: only distinctness counts.
         let id = self.file.next_external().fetch_add(1, Ordering::Relaxed);
         let seq = self.file.next_seq().fetch_add(1, Ordering::Relaxed);
-        let guard = &crossbeam_epoch::pin();
         let identity = (id, seq, change.hash);
-        let named = self.externals.put(&*self.storage, identity, key, value, durable, guard)?;
+        let named = self.externals.put(&*self.storage, identity, key, value, durable)?;
         self.counters.add(Count::WrittenBytes, value.len() as u64);
         Ok(named)
     }
@@ -285,6 +284,9 @@ impl Store {
     /// Starts the next index generation. A disk without room for it is no reason to fail: the
     /// index then stays as it is, and gives up slots.
     fn grow(&self, guard: &Guard) -> Result<bool> {
+        if !self.may_grow() {
+            return Ok(false);
+        }
         match self.index.grow(self.ground(), guard) {
             Ok(grown) => Ok(grown),
             Err(Error::StorageFull { .. }) => Ok(false),

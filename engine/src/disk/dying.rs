@@ -45,6 +45,8 @@ pub(super) enum Keep {
     Hot(usize),
     /// All that live.
     Live,
+    /// None.
+    Nothing,
 }
 
 /// What a step came to.
@@ -79,6 +81,7 @@ pub(super) struct Dying {
     others: Vec<Arc<Segment>>,
     compared: usize,
     settled: usize,
+    dropped: u64,
 }
 
 /// What became of a record.
@@ -93,7 +96,26 @@ impl Dying {
     pub(super) fn new(store: &Store, segment: Arc<Segment>, keep: Keep) -> Self {
         let others = store.overlapping(&segment);
         segment.set_state(SegmentState::Retiring);
-        Self { segment, keep, hiders: Vec::new(), collected: 0, others, compared: 0, settled: 0 }
+        Self {
+            segment,
+            keep,
+            hiders: Vec::new(),
+            collected: 0,
+            others,
+            compared: 0,
+            settled: 0,
+            dropped: 0,
+        }
+    }
+
+    /// Keeps nothing of what is still to come.
+    pub(super) fn keep_nothing(&mut self) {
+        self.keep = Keep::Nothing;
+    }
+
+    /// Values that were dropped so far.
+    pub(super) const fn dropped(&self) -> u64 {
+        self.dropped
     }
 
     /// Whether the record `seq` of a key hides another that stays.
@@ -268,7 +290,13 @@ impl Store {
             slot.is_some() && self.replace_place(hash, place, |_| Slot::EMPTY, guard).is_some();
         if emptied && state == SlotState::Value {
             self.add_entries(-1);
-            self.counters.add(if expired { Count::Expired } else { Count::Evictions }, 1);
+            dying.dropped += 1;
+            let why = match dying.keep {
+                _ if expired => Count::Expired,
+                Keep::Nothing => Count::Removes,
+                Keep::Hot(_) | Keep::Live => Count::Evictions,
+            };
+            self.counters.add(why, 1);
         }
         self.bury(dying, entry, lane, guard)
     }
@@ -277,6 +305,7 @@ impl Store {
         let chosen = match keep {
             Keep::Hot(allowance) => slot.freq() > 0 && record.len() <= allowance,
             Keep::Live => true,
+            Keep::Nothing => false,
         };
         chosen && self.is_live_at(record, || self.clock.now_ms()) && record.is_intact()
     }

@@ -15,7 +15,7 @@
 //!    after the read began.
 //! 4. Writers of a page make sure that it is moved before they touch g + 1.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crossbeam_epoch::Guard;
 use larder_format::IndexHeader;
@@ -42,6 +42,16 @@ pub(crate) struct IndexFile {
     header: IndexHeader,
     slots: Generation<Map>,
     file: Arc<dyn File>,
+    /// Set once the file is unlinked: its bytes count until the last mapping goes.
+    retired: OnceLock<Arc<Usage>>,
+}
+
+impl Drop for IndexFile {
+    fn drop(&mut self) {
+        if let Some(usage) = self.retired.get() {
+            usage.release(self.len());
+        }
+    }
 }
 
 impl IndexFile {
@@ -53,7 +63,8 @@ impl IndexFile {
             file.write_at(&header.encode(), 0)
         })?;
         let map = file.map(len).map_err(|error| Error::io("map", &storage.path(&name), error))?;
-        Ok(Self { header, slots: Generation::new(map, header.geometry), file })
+        let (slots, retired) = (Generation::new(map, header.geometry), OnceLock::new());
+        Ok(Self { header, slots, file, retired })
     }
 
     /// Opens the file of a generation; `None` when it is absent or cannot be used, in which
@@ -77,7 +88,8 @@ impl IndexFile {
             return Ok(None);
         }
         let map = file.map(len).map_err(|error| Error::io("map", &storage.path(&name), error))?;
-        Ok(Some(Self { header, slots: Generation::new(map, header.geometry), file }))
+        let (slots, retired) = (Generation::new(map, header.geometry), OnceLock::new());
+        Ok(Some(Self { header, slots, file, retired }))
     }
 
     pub(crate) const fn number(&self) -> u32 {
@@ -257,7 +269,19 @@ impl Index {
         ground.note(mover.new.number(), 0);
         // What cannot be unlinked now is swept by the next opening.
         let _ = ground.storage.remove(&file_name(old.number()));
-        self.usage.sub(old.len());
+        self.usage.retire(old.len());
+        let _ = old.retired.set(Arc::clone(&self.usage));
+    }
+
+    /// Bytes that the next generation would take; `None` if there cannot be one, or it is
+    /// there already.
+    pub(crate) fn next_len(&self) -> Option<u64> {
+        let mover = self.mover.lock();
+        if mover.old.is_some() {
+            return None;
+        }
+        let geometry = mover.new.header.geometry.doubled()?;
+        Some(IndexHeader { geometry, ..mover.new.header }.file_len() as u64)
     }
 
     /// Brings a growth that is under way to its end.

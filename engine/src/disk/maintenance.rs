@@ -58,9 +58,6 @@ pub struct Maintained {
 /// How far the maintenance is. Held by who takes a step.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// Bytes that views held when the present run of steps began: what is retired during a
-    /// run is expected to go by itself.
-    pinned: Option<u64>,
     last_sync_ms: Option<u64>,
     last_free_ms: Option<u64>,
     count: Option<Count>,
@@ -105,8 +102,13 @@ impl Store {
 
     /// Whether a segment more fits the budget, with `reserve` bytes to spare.
     pub(super) fn can_begin(&self, reserve: u64) -> bool {
+        self.can_begin_within(self.budget, reserve)
+    }
+
+    /// As `can_begin`, with another budget.
+    pub(super) fn can_begin_within(&self, budget: u64, reserve: u64) -> bool {
         let new = if self.has_spare() { 0 } else { self.segment_len() };
-        self.usage.live().saturating_add(new).saturating_add(reserve) <= self.budget
+        self.usage.live().saturating_add(new).saturating_add(reserve) <= budget
     }
 
     /// Takes one bounded step.
@@ -117,9 +119,8 @@ impl Store {
         self.upkeep.sweep_graves();
         let now_ms = self.clock.now_ms();
         done.sealed = self.seal_full() + self.seal_expired(now_ms);
-        let pinned = *progress.pinned.get_or_insert_with(|| self.usage.retired());
         let step = match self.upkeep.retain {
-            Retain::Recent => self.reclaim_ahead(pinned, now_ms)?,
+            Retain::Recent => self.reclaim_ahead(now_ms)?,
             Retain::All if self.step_count(&mut progress.count) => Some(Step::More),
             Retain::All => self.compact_ahead()?,
         };
@@ -160,19 +161,18 @@ impl Store {
             self.free_doomed()?;
             done.freed = doomed as u64;
         }
-        progress.pinned = None;
         Ok(done)
     }
 
     /// Takes a step towards room for the spare and one more segment, or with a segment in which
     /// everything has expired; `None` if there is, or if
     /// nothing can go.
-    fn reclaim_ahead(&self, pinned: u64, now_ms: u64) -> Result<Option<Step>> {
+    fn reclaim_ahead(&self, now_ms: u64) -> Result<Option<Step>> {
         let missing = self.ahead().saturating_sub(u64::from(self.has_spare()));
-        let target = self.budget.saturating_sub(missing * self.segment_len());
+        let target = self.budget.saturating_sub(missing * self.segment_len() + self.index_wish());
         let over = self.ahead() > 0
             && self.upkeep.has_rolled()
-            && self.usage.live().saturating_add(pinned) > target
+            && self.usage.live().saturating_add(self.held()) > target
             || self.expired_segment(now_ms).is_some();
         // What was begun is brought to an end.
         if !over && self.reclaiming.lock().is_none() {

@@ -53,6 +53,7 @@ mod table;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod trim;
 mod upkeep;
 mod usage;
 mod verify;
@@ -64,6 +65,7 @@ pub use builder::DiskBuilder;
 pub use maintenance::{Maintained, Maintenance};
 pub(crate) use map::View;
 pub use retain::Retain;
+pub use trim::Limits;
 pub use verify::{Finding, VerifyReport};
 
 use crate::engine::{Engine, Outcome, Put, Rejection};
@@ -167,6 +169,17 @@ impl Disk {
     /// [`Error`] if the store is closed or the system refused. What was done stays done.
     pub fn purge(&self) -> Result<u64> {
         self.store.purge()
+    }
+
+    /// Removes the oldest entries until the store is within all of the limits, and says how
+    /// many went. Bytes are given back by whole segments, and the index and the file `store`
+    /// stay; a value that is put at the same time as an older one of its key is trimmed may go
+    /// with it.
+    ///
+    /// # Errors
+    /// [`Error`] if the store is closed or the system refused. What was done stays done.
+    pub fn trim(&self, limits: Limits) -> Result<u64> {
+        self.store.trim(limits)
     }
 
     /// What the maintenance's thread failed with last, if it ever did. How often it did stands

@@ -28,7 +28,7 @@ use super::storage::Storage;
 use super::store::Store;
 use super::table::Table;
 use super::upkeep::Upkeep;
-use super::usage::Usage;
+use super::usage::{Usage, blocks};
 use crate::error::{Error, Result};
 use crate::stats::Recovery;
 use crate::sync::{AtomicBool, Ordering};
@@ -63,7 +63,8 @@ impl Store {
             found => found,
         };
         let usage = Arc::new(Usage::default());
-        usage.add(larder_format::layout::STORE_FILE_LEN as u64);
+        // The note that stands in the lock's file takes a block as well.
+        usage.add(blocks(larder_format::layout::STORE_FILE_LEN as u64) + blocks(1));
         sweep_temporary(&*storage)?;
 
         let found = open_segments(&*storage, &superblock, &usage)?;
@@ -198,7 +199,7 @@ impl Store {
             let Some(id) = parse_id(&name, ".val") else { continue };
             highest = highest.max(id);
             let Some(file) = self.storage.open(&external::file_name(id))? else { continue };
-            self.usage.add(file.len().unwrap_or(0));
+            self.usage.add(blocks(file.len().unwrap_or(0)));
             if orphans && !self.names_external(&*file, id, guard) {
                 self.doomed.lock().push(id);
             }

@@ -48,6 +48,8 @@ impl Store {
             self.check_open()?;
             self.check_room(kind)?;
             self.hand_over(lane);
+            let most = self.budget.saturating_add(self.segment_len());
+            self.let_go(|retired| self.can_begin_within(most, retired));
             let short = self.is_short();
             let segment = match self.begin_segment(lane.number, now_ms) {
                 // The disk is fuller than the budget knows: what can go, goes.
@@ -58,7 +60,7 @@ impl Store {
             };
             segment.tally.set_reserved(short);
             *lane.writer = Writer::new(segment);
-            self.reclaim_to(self.budget, Some(lane))?;
+            self.reclaim_to(self.budget.saturating_sub(self.index_wish()), Some(lane))?;
         }
         self.check_lane(lane, kind)
     }
@@ -131,19 +133,17 @@ impl Store {
             self.doomed.lock().extend(doomed);
             return Err(error);
         }
-        let guard = &crossbeam_epoch::pin();
-        doomed.into_iter().try_for_each(|id| self.externals.remove(&*self.storage, id, guard))
+        let remove = |id| self.externals.remove(&*self.storage, id, &crossbeam_epoch::pin());
+        doomed.into_iter().try_for_each(remove)
     }
 
-    /// Reclaims until the store is within `target` bytes. What views keep alive counts, unless
-    /// it was retired by this very call and its last readers are still on their way.
+    /// Reclaims until the store is within `target` bytes. What views hold counts.
     fn reclaim_to(&self, target: u64, mut lane: Option<&mut Held<'_>>) -> Result<()> {
         if self.keeps_all() {
             return Ok(());
         }
         self.let_go(|retired| self.usage.live().saturating_add(retired) <= target);
-        let pinned = self.usage.retired();
-        while self.usage.live().saturating_add(pinned) > target {
+        while self.usage.live().saturating_add(self.held()) > target {
             self.seal_full();
             if !self.reclaim_oldest(lane.as_deref_mut())? {
                 return Ok(());
@@ -258,6 +258,8 @@ impl Store {
         self.live.lock().remove(&segment.id());
         self.upkeep.inter(segment);
         guard.flush();
+        // Not pinned while the disk works: nobody's memory is to wait for that.
+        drop(guard);
         self.storage
             .sync_dir("seg")
             .map_err(|error| Error::io("sync", &self.storage.path("seg"), error))

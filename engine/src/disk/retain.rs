@@ -8,6 +8,8 @@
 //!    be made smaller. A removal never fails for want of room: if nothing else helps, it takes
 //!    what compaction needs, or exceeds the budget by a segment.
 
+use std::time::Duration;
+
 use crossbeam_epoch::Guard;
 use larder_format::{ExternalRef, Flags, Kind};
 
@@ -31,8 +33,10 @@ pub enum Retain {
     All,
 }
 
-/// How often readers get the time to let go of what was unlinked.
-const PATIENCE: usize = 16;
+/// How often lookups get the time to end that keep unlinked files mapped, and how often of
+/// these without sleeping.
+const PATIENCE: usize = 24;
+const PATIENCE_AWAKE: usize = 16;
 
 impl Store {
     pub(super) fn keeps_all(&self) -> bool {
@@ -99,19 +103,41 @@ impl Store {
         }
     }
 
-    /// Gives readers the time to let go of what was retired, unless something `fits` beside it.
-    /// Whether it does in the end. The caller must not be pinned.
+    /// Bytes of unlinked files that views hold. What only waits for the last lookups to end
+    /// does not count: nothing is evicted for it.
+    pub(super) fn held(&self) -> u64 {
+        self.usage.retired().saturating_sub(self.upkeep.fleeting())
+    }
+
+    /// Gives lookups the time to end that keep unlinked files mapped, unless something `fits`
+    /// beside those. Whether it fits beside what views hold. The caller must not be pinned.
     pub(super) fn let_go(&self, fits: impl Fn(u64) -> bool) -> bool {
-        for _ in 0..PATIENCE {
-            let retired = self.usage.retired();
-            if fits(retired) || retired == 0 {
+        for round in 0..PATIENCE {
+            if fits(self.usage.retired()) || self.upkeep.fleeting() == 0 {
                 break;
             }
             self.upkeep.sweep_graves();
             crossbeam_epoch::pin().flush();
-            std::thread::yield_now();
+            match round {
+                0..PATIENCE_AWAKE => std::thread::yield_now(),
+                _ => std::thread::sleep(Duration::from_micros(500)),
+            }
         }
-        fits(self.usage.retired())
+        fits(self.held())
+    }
+
+    /// Whether the budget allows the index to grow now. Where it does not, a cache evicts for it
+    /// as it rolls (`index_wish`).
+    pub(super) fn may_grow(&self) -> bool {
+        let fits = |len| self.usage.live().saturating_add(len) <= self.budget;
+        self.index.next_len().is_some_and(fits)
+    }
+
+    /// Bytes that a loaded index waits for, to grow.
+    pub(super) fn index_wish(&self) -> u64 {
+        let slots = self.index.slot_count(&crossbeam_epoch::pin());
+        let is_loaded = self.entries() * 4 > slots * 3;
+        if is_loaded { self.index.next_len().unwrap_or(0).min(self.budget / 4) } else { 0 }
     }
 
     /// All candidate slots of a key are taken, and none may be given up: the index has to
@@ -121,7 +147,9 @@ impl Store {
             self.index.finish(self.ground(), guard);
             return Ok(());
         }
-        if self.index.grow(self.ground(), guard)? || self.index.is_growing(guard) {
+        if (self.may_grow() && self.index.grow(self.ground(), guard)?)
+            || self.index.is_growing(guard)
+        {
             return Ok(());
         }
         Err(Error::Full { needed: self.index.slot_count(guard) * 16, budget: self.budget })

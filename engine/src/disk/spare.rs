@@ -79,11 +79,10 @@ impl Store {
     /// Creates a segment. The caller holds the spare's lock.
     fn create_segment(&self, lane: u32, now_ms: u64) -> Result<Arc<Segment>> {
         let superblock = self.file.superblock();
-        let guard = &crossbeam_epoch::pin();
         let id = loop {
             // Relaxed: only distinctness counts; positions are taken under the lock.
             let id = self.file.next_segment().fetch_add(1, Ordering::Relaxed);
-            if self.table.is_free(id, guard) {
+            if self.table.is_free(id, &crossbeam_epoch::pin()) {
                 break id;
             }
         };
@@ -99,7 +98,7 @@ impl Store {
         };
         let segment = Arc::new(Segment::create(&*self.storage, header, &self.usage)?);
         self.live.lock().insert(id, Arc::clone(&segment));
-        self.table.insert(Arc::clone(&segment), guard);
+        self.table.insert(Arc::clone(&segment), &crossbeam_epoch::pin());
         Ok(segment)
     }
 }

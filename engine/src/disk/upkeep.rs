@@ -3,7 +3,7 @@
 //! Of these locks `progress` is taken first, before any lane's; `sealing` before `full`; and
 //! `spare` as `lanes.rs` says. The others are held for a moment.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -40,6 +40,8 @@ pub(super) struct Upkeep {
     /// Segments that were unlinked and that readers may still have. Whoever lets go of one
     /// last unmaps it, and that is to be the maintenance.
     graves: Mutex<Vec<Arc<Segment>>>,
+    /// All unlinked segments that are still mapped.
+    retired: Mutex<Vec<Weak<Segment>>>,
     pub(super) bell: Arc<Bell>,
     troubles: Mutex<Troubles>,
     /// Held by who takes a step.
@@ -64,6 +66,7 @@ impl Upkeep {
             full: Mutex::new(Vec::new()),
             sealing: Mutex::new(()),
             graves: Mutex::new(Vec::new()),
+            retired: Mutex::new(Vec::new()),
             bell: Arc::new(Bell::default()),
             troubles: Mutex::default(),
             progress: Mutex::default(),
@@ -82,8 +85,10 @@ impl Upkeep {
         self.has_rolled.load(Ordering::Relaxed)
     }
 
-    /// Keeps an unlinked segment until its last reader is gone, if a thread looks after it.
+    /// Takes in an unlinked segment, and keeps it until its last reader is gone if a thread
+    /// looks after it.
     pub(super) fn inter(&self, segment: &Arc<Segment>) {
+        self.retired.lock().push(Arc::downgrade(segment));
         let mut graves = self.graves.lock();
         if self.mode == Maintenance::Thread && graves.len() < GRAVES_MAX {
             graves.push(Arc::clone(segment));
@@ -106,6 +111,23 @@ impl Upkeep {
         let any = !left.is_empty();
         self.graves.lock().extend(left);
         any
+    }
+
+    /// Bytes of unlinked segments that go as soon as the last lookups that may see them have
+    /// ended: nobody has a view of them.
+    pub(super) fn fleeting(&self) -> u64 {
+        let graves: Vec<u64> = self.graves.lock().iter().map(|segment| segment.id()).collect();
+        let mut retired = self.retired.lock();
+        retired.retain(|segment| segment.strong_count() > 0);
+        let mut bytes = 0;
+        for segment in retired.iter().filter_map(Weak::upgrade) {
+            // This one, the table's, which lookups see through, and the grave's.
+            let known = 2 + usize::from(graves.contains(&segment.id()));
+            if Arc::strong_count(&segment) <= known {
+                bytes += segment.len() as u64;
+            }
+        }
+        bytes
     }
 
     pub(super) fn note_trouble(&self, error: Option<Error>) {
