@@ -116,6 +116,14 @@ pub enum Rejection {
         /// The budget in bytes.
         budget: u64,
     },
+    /// The engine has written as much as it may for now.
+    WriteBudget {
+        /// Most bytes that it may write a second.
+        per_second: u64,
+    },
+    /// The key was offered for the first time of late, and the engine takes only what is
+    /// offered again.
+    FirstSeen,
     /// The engine is switched off.
     Disabled,
 }

@@ -49,7 +49,9 @@ mod disk {
 
 pub use clock::{Clock, ManualClock, SystemClock};
 #[cfg(not(loom))]
-pub use disk::{Disk, DiskBuilder, Finding, Limits, Maintained, Maintenance, Retain, VerifyReport};
+pub use disk::{
+    Admission, Disk, DiskBuilder, Finding, Limits, Maintained, Maintenance, Retain, VerifyReport,
+};
 #[cfg(not(loom))]
 pub use engine::{Durability, Engine, Outcome, Put, Rejection, Ttl};
 pub use error::{Error, Result};

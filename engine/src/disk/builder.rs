@@ -8,6 +8,7 @@ use larder_format::Superblock;
 use larder_format::layout::{PAGE, SEGMENT_LEN_MAX, SEGMENT_LEN_MIN};
 
 use super::Disk;
+use super::admission::Admission;
 use super::file::Directory;
 use super::maintenance::{Maintenance, Worker};
 use super::retain::Retain;
@@ -53,6 +54,7 @@ pub(super) struct Options {
     pub(super) distrust: bool,
     pub(super) maintenance: Maintenance,
     pub(super) retain: Retain,
+    pub(super) admission: Admission,
     pub(super) sync_every: Option<Duration>,
 }
 
@@ -68,6 +70,7 @@ impl Default for Options {
             distrust: false,
             maintenance: Maintenance::default(),
             retain: Retain::default(),
+            admission: Admission::default(),
             sync_every: None,
         }
     }
@@ -147,6 +150,13 @@ impl DiskBuilder {
         self
     }
 
+    /// What a cache takes in: everything unless set. A value that replaces one is always taken.
+    /// Not for a store that keeps everything ([`Retain::All`]), which takes what fits.
+    pub const fn admission(mut self, admission: Admission) -> Self {
+        self.options.admission = admission;
+        self
+    }
+
     /// Makes everything durable this often, so that a loss of power loses no more than the
     /// values of that time, and what the sync takes. Done by the maintenance; nobody waits.
     /// A value can be made durable at once with [`Durability::Sync`](crate::Durability::Sync).
@@ -209,6 +219,14 @@ impl Options {
                 len.into(),
                 "at most a quarter of the budget is accepted",
             );
+        }
+        if self.retain == Retain::All && self.admission != Admission::default() {
+            let accepted = "a store that retains all takes everything that fits: leave it unset";
+            let (option, value) = ("admission", format!("{:?}", self.admission));
+            return Err(Error::Config { option, value, accepted });
+        }
+        if self.admission.write_budget == Some(0) {
+            return config("write_budget", 0, "at least 1 byte a second, or none, is accepted");
         }
         if !(1..=64).contains(&self.writers) {
             return config("writers", self.writers as u64, "1 to 64 are accepted");

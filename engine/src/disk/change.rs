@@ -102,7 +102,7 @@ impl Store {
 
     /// Most bytes of key and value that the store takes: what is left of the budget when all
     /// lanes have a segment and everything else is evicted.
-    fn largest_value(&self) -> u64 {
+    pub(super) fn largest_value(&self) -> u64 {
         let fixed = u64::from(self.file.superblock().segment_len) * 2 + (256 << 10);
         self.budget.saturating_sub(fixed)
     }

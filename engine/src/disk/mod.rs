@@ -19,6 +19,7 @@
 //! in files that a model checker can compile by themselves: `index.rs`, `moving.rs`,
 //! `in_flight.rs`, `committed.rs` and `cell.rs`.
 
+mod admission;
 mod builder;
 mod cell;
 mod change;
@@ -61,6 +62,7 @@ mod verify;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use admission::Admission;
 pub use builder::DiskBuilder;
 pub use maintenance::{Maintained, Maintenance};
 pub(crate) use map::View;
@@ -204,6 +206,9 @@ impl Engine for Disk {
     }
 
     fn put(&self, key: &[u8], value: &[u8], options: &Put) -> Result<Outcome> {
+        if let Some(why) = self.store.refuse(key, value.len())? {
+            return Ok(Outcome::Rejected(why));
+        }
         match self.store.put(key, value, options) {
             Err(Error::Full { needed, budget }) => {
                 self.store.counters.add(Count::Rejected, 1);

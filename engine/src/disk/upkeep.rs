@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::admission::Gate;
 use super::builder::Options;
 use super::lanes::Held;
 use super::maintenance::{Maintenance, Progress};
@@ -28,6 +29,7 @@ const GRAVES_MAX: usize = 1;
 pub(super) struct Upkeep {
     pub(super) mode: Maintenance,
     pub(super) retain: Retain,
+    pub(super) gate: Gate,
     pub(super) sync_every_ms: Option<u64>,
     /// A segment that is ready to be written to.
     pub(super) spare: Mutex<Option<Arc<Segment>>>,
@@ -60,6 +62,7 @@ impl Upkeep {
         Self {
             mode: options.maintenance,
             retain: options.retain,
+            gate: Gate::new(options.admission, options.budget),
             sync_every_ms: options.sync_every.map(ms),
             spare: Mutex::new(None),
             has_rolled: AtomicBool::new(false),
