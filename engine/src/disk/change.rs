@@ -259,7 +259,7 @@ impl Store {
         }
         let slots = self.index.slot_count(guard);
         let half_full = self.entries() * 2 > slots;
-        if half_full && !self.index.is_growing(guard) && self.grow(guard)? {
+        if half_full && !self.index.is_growing(guard) && self.grow()? {
             return Ok(());
         }
         let generation = self.index.for_writing(self.ground(), hash, guard);
@@ -276,18 +276,18 @@ impl Store {
     fn grow_if_loaded(&self, guard: &Guard) -> Result<()> {
         let slots = self.index.slot_count(guard);
         if self.entries() * 4 > slots * 3 && !self.index.is_growing(guard) {
-            self.grow(guard)?;
+            self.grow()?;
         }
         Ok(())
     }
 
     /// Starts the next index generation. A disk without room for it is no reason to fail: the
     /// index then stays as it is, and gives up slots.
-    fn grow(&self, guard: &Guard) -> Result<bool> {
+    fn grow(&self) -> Result<bool> {
         if !self.may_grow() {
             return Ok(false);
         }
-        match self.index.grow(self.ground(), guard) {
+        match self.index.grow(self.ground()) {
             Ok(grown) => Ok(grown),
             Err(Error::StorageFull { .. }) => Ok(false),
             Err(error) => Err(error),

@@ -216,7 +216,7 @@ impl Index {
 
     /// Starts a new generation, twice as large, unless one is being moved already or the
     /// tags are used up.
-    pub(crate) fn grow(&self, ground: Ground<'_>, guard: &Guard) -> Result<bool> {
+    pub(crate) fn grow(&self, ground: Ground<'_>) -> Result<bool> {
         let mut mover = self.mover.lock();
         if mover.old.is_some() {
             return Ok(false);
@@ -234,7 +234,8 @@ impl Index {
         mover.next_page = 0;
         // First, so that no writer is in a generation that a later opening does not know of.
         ground.note(generation, header.generation);
-        self.pair.replace(Some(Pair { new, old }), guard);
+        // Not pinned before: the file took its time.
+        self.pair.replace(Some(Pair { new, old }), &crossbeam_epoch::pin());
         Ok(true)
     }
 
@@ -274,14 +275,23 @@ impl Index {
     }
 
     /// Bytes that the next generation would take; `None` if there cannot be one, or it is
-    /// there already.
+    /// there already, or somebody is making it.
     pub(crate) fn next_len(&self) -> Option<u64> {
-        let mover = self.mover.lock();
+        let mover = self.mover.try_lock()?;
         if mover.old.is_some() {
             return None;
         }
         let geometry = mover.new.header.geometry.doubled()?;
         Some(IndexHeader { geometry, ..mover.new.header }.file_len() as u64)
+    }
+
+    /// Moves some pages of a growth that is under way. Whether there was one.
+    pub(crate) fn advance_some(&self, ground: Ground<'_>, pages: usize, guard: &Guard) -> bool {
+        let is_growing = self.is_growing(guard);
+        (0..pages).take_while(|_| self.is_growing(guard)).for_each(|_| {
+            self.advance(ground, None, guard);
+        });
+        is_growing
     }
 
     /// Brings a growth that is under way to its end.

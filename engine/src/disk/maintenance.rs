@@ -141,6 +141,10 @@ impl Store {
             done.more = true;
             return Ok(done);
         }
+        if self.upkeep.has_rolled() && self.grow_ahead()? {
+            done.more = true;
+            return Ok(done);
+        }
         if self.upkeep.has_rolled() && self.step_look(&mut progress.look) {
             done.more = true;
             return Ok(done);

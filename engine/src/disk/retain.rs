@@ -35,8 +35,10 @@ pub enum Retain {
 
 /// How often lookups get the time to end that keep unlinked files mapped, and how often of
 /// these without sleeping.
-const PATIENCE: usize = 24;
+const PATIENCE: usize = 48;
 const PATIENCE_AWAKE: usize = 16;
+/// Pages of a growing index that a step of the maintenance moves.
+const GROW_PAGES: usize = 16;
 
 impl Store {
     pub(super) fn keeps_all(&self) -> bool {
@@ -133,6 +135,25 @@ impl Store {
         self.index.next_len().is_some_and(fits)
     }
 
+    /// Takes a step towards an index that has room: grows it before writers have to, or moves
+    /// some of its pages. Whether there was one to take.
+    pub(super) fn grow_ahead(&self) -> Result<bool> {
+        let guard = crossbeam_epoch::pin();
+        if self.index.advance_some(self.ground(), GROW_PAGES, &guard) {
+            return Ok(true);
+        }
+        let is_filling = self.entries() * 8 > self.index.slot_count(&guard) * 5;
+        drop(guard);
+        if !is_filling || !self.may_grow() {
+            return Ok(false);
+        }
+        match self.index.grow(self.ground()) {
+            // As for writers: the index then stays as it is.
+            Err(Error::StorageFull { .. }) => Ok(false),
+            grown => grown,
+        }
+    }
+
     /// Bytes that a loaded index waits for, to grow.
     pub(super) fn index_wish(&self) -> u64 {
         let slots = self.index.slot_count(&crossbeam_epoch::pin());
@@ -147,9 +168,7 @@ impl Store {
             self.index.finish(self.ground(), guard);
             return Ok(());
         }
-        if (self.may_grow() && self.index.grow(self.ground(), guard)?)
-            || self.index.is_growing(guard)
-        {
+        if (self.may_grow() && self.index.grow(self.ground())?) || self.index.is_growing(guard) {
             return Ok(());
         }
         Err(Error::Full { needed: self.index.slot_count(guard) * 16, budget: self.budget })

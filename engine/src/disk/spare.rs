@@ -27,7 +27,10 @@ impl Store {
     pub(super) fn begin_segment(&self, lane: u32, now_ms: u64) -> Result<Arc<Segment>> {
         let mut spare = self.upkeep.spare.lock();
         let segment = match spare.take() {
-            Some(segment) => segment,
+            Some(segment) => {
+                self.upkeep.note_spare_used(now_ms);
+                segment
+            }
             None => {
                 let inline = lane != self.lanes.maintenance_number();
                 self.counters.add(Count::InlineRolls, inline.into());
@@ -47,7 +50,12 @@ impl Store {
         if spare.is_some() {
             return Ok(false);
         }
-        *spare = Some(self.create_segment(self.lanes.maintenance_number(), now_ms)?);
+        let segment = self.create_segment(self.lanes.maintenance_number(), now_ms)?;
+        *spare = Some(Arc::clone(&segment));
+        drop(spare);
+        if self.upkeep.note_spare_made(now_ms) {
+            segment.region().populate();
+        }
         Ok(true)
     }
 

@@ -17,8 +17,10 @@ use super::segment::{Segment, Writer};
 use super::store::Store;
 use crate::error::Error;
 use crate::stats::Stats;
-use crate::sync::{AtomicBool, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
+/// A spare that was used within this time was used before its pages would have been written.
+const FAST_MS: u64 = 5_000;
 /// Full segments that writers may leave to the maintenance to seal.
 const FULL_MAX: usize = 2;
 /// Unlinked segments that are left to the maintenance to unmap.
@@ -33,6 +35,9 @@ pub(super) struct Upkeep {
     pub(super) sync_every_ms: Option<u64>,
     /// A segment that is ready to be written to.
     pub(super) spare: Mutex<Option<Arc<Segment>>>,
+    /// When the spare was made, and whether the one before it was used soon.
+    spare_ms: AtomicU64,
+    is_fast: AtomicBool,
     /// Whether anybody began a segment: a store that is only read needs no spare.
     has_rolled: AtomicBool,
     /// Segments that are full, and still to be sealed.
@@ -65,6 +70,8 @@ impl Upkeep {
             gate: Gate::new(options.admission, options.budget),
             sync_every_ms: options.sync_every.map(ms),
             spare: Mutex::new(None),
+            spare_ms: AtomicU64::new(0),
+            is_fast: AtomicBool::new(false),
             has_rolled: AtomicBool::new(false),
             full: Mutex::new(Vec::new()),
             sealing: Mutex::new(()),
@@ -81,6 +88,19 @@ impl Upkeep {
         // Relaxed: a hint; the bell's lock orders it.
         self.has_rolled.store(true, Ordering::Relaxed);
         self.bell.ring();
+    }
+
+    /// Notes that a spare was made. Whether its pages had better be made writable at once: it
+    /// will be used before the disk gets them.
+    pub(super) fn note_spare_made(&self, now_ms: u64) -> bool {
+        // Relaxed, here and below: hints, under the spare's lock or just after it.
+        self.spare_ms.store(now_ms, Ordering::Relaxed);
+        self.is_fast.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_spare_used(&self, now_ms: u64) {
+        let waited = now_ms.saturating_sub(self.spare_ms.load(Ordering::Relaxed));
+        self.is_fast.store(waited < FAST_MS, Ordering::Relaxed);
     }
 
     pub(super) fn has_rolled(&self) -> bool {
