@@ -196,13 +196,15 @@ fn a_walk_meets_what_stays_exactly_once_while_records_move() {
             next += 1;
             if next.is_multiple_of(20) {
                 touch();
-                let _ = disk.maintain().unwrap();
+                settle(&disk);
             }
         }
     };
     fill(4_000);
-    for round in 0..12 {
+    for round in 0..6 {
         let mut seen: HashMap<Vec<u8>, u32> = HashMap::new();
+        // Some are moved next to where others were moved to before.
+        hot.clone().step_by(2).for_each(|number| put(&disk, number, 300));
         // At any point of a segment's way out.
         fill(round * 7);
         let mut walk = disk.iter();
@@ -219,6 +221,41 @@ fn a_walk_meets_what_stays_exactly_once_while_records_move() {
             assert_eq!(seen.get(number.to_le_bytes().as_slice()), Some(&1), "{number}, {round}");
         }
         assert!(seen.values().all(|count| *count == 1), "round {round}");
+    }
+}
+
+#[test]
+fn a_walk_that_begins_while_records_move_meets_them_exactly_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Disk::builder(dir.path().join("store"))
+        .budget(8 << 20)
+        .segment_len(512 << 10)
+        .writers(1)
+        .maintenance(Maintenance::Manual)
+        .open()
+        .unwrap();
+    // A segment takes more of these than are looked at in one step.
+    let put = |key: u32| {
+        assert!(disk.put(&key.to_le_bytes(), b"v", &Put::default()).unwrap().is_admitted());
+    };
+    (0..1_000).for_each(put);
+    let mut next = 1_000;
+    while disk.stats().moved_bytes == 0 {
+        assert!(next < 1_000_000, "{:?}", disk.stats());
+        (next..next + 500).for_each(put);
+        next += 500;
+        (0..1_000_u32).for_each(|key| drop(disk.get(&key.to_le_bytes()).unwrap()));
+        while disk.stats().moved_bytes == 0 && disk.maintain().unwrap().more {}
+    }
+    let walk = disk.iter();
+    // They move once more, from where they just were moved to.
+    let _ = disk.compact().unwrap();
+    let mut seen: HashMap<Vec<u8>, u32> = HashMap::new();
+    walk.for_each(|item| *seen.entry(item.unwrap().0).or_default() += 1);
+    assert!(seen.values().all(|count| *count == 1), "nothing comes twice");
+    for key in 0..1_000_u32 {
+        assert!(disk.contains(&key.to_le_bytes()).unwrap());
+        assert!(seen.contains_key(key.to_le_bytes().as_slice()), "key {key} came");
     }
 }
 

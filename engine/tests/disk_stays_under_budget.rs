@@ -103,3 +103,8 @@ fn a_cache_with_a_thread_stays_under_its_budget() {
 fn a_store_that_keeps_everything_stays_under_its_budget() {
     run(Maintenance::Manual, Retain::All);
 }
+
+#[test]
+fn a_store_that_keeps_everything_with_a_thread_stays_under_its_budget() {
+    run(Maintenance::Thread, Retain::All);
+}

@@ -224,11 +224,13 @@ impl Index {
         let header = mover.new.header;
         let Some(geometry) = header.geometry.doubled() else { return Ok(false) };
         let generation = header.generation.wrapping_add(1).max(1);
-        let new =
-            IndexFile::create(ground.storage, IndexHeader { generation, geometry, ..header })?;
+        let next = IndexHeader { generation, geometry, ..header };
+        // Before it is there, so that it never takes what does not count.
+        let len = next.file_len() as u64;
+        self.usage.add(len);
+        let new = IndexFile::create(ground.storage, next).inspect_err(|_| self.usage.sub(len))?;
         new.set_epoch(mover.new.epoch());
         let new = Arc::new(new);
-        self.usage.add(new.len());
         let old = Some(std::mem::replace(&mut mover.new, Arc::clone(&new)));
         mover.old.clone_from(&old);
         mover.next_page = 0;

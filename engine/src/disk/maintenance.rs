@@ -102,7 +102,10 @@ impl Store {
 
     /// Whether a segment more fits the budget, with `reserve` bytes to spare.
     pub(super) fn can_begin(&self, reserve: u64) -> bool {
+        // What is still mapped may exceed it by no more than a segment.
+        let most = self.budget.saturating_add(self.segment_len());
         self.can_begin_within(self.budget, reserve)
+            && self.can_begin_within(most, self.usage.retired())
     }
 
     /// As `can_begin`, with another budget.

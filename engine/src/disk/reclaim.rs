@@ -98,7 +98,9 @@ impl Store {
             return if fits { Ok(()) } else { Err(Error::Full { needed, budget: self.budget }) };
         }
         let target = self.budget.saturating_sub(bytes);
-        if self.usage.live() <= target {
+        let most = target.saturating_add(self.segment_len());
+        self.let_go(|retired| self.usage.live().saturating_add(retired) <= most);
+        if self.usage.live().saturating_add(self.held()) <= target {
             return Ok(());
         }
         self.free_doomed()?;

@@ -104,7 +104,11 @@ impl Store {
             file_len: superblock.segment_len,
             lane,
         };
-        let segment = Arc::new(Segment::create(&*self.storage, header, &self.usage)?);
+        // Counted while it is made, and by itself from then on.
+        self.usage.add(header.file_len.into());
+        let created = Segment::create(&*self.storage, header, &self.usage);
+        self.usage.sub(header.file_len.into());
+        let segment = Arc::new(created?);
         self.live.lock().insert(id, Arc::clone(&segment));
         self.table.insert(Arc::clone(&segment), &crossbeam_epoch::pin());
         Ok(segment)
