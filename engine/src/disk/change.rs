@@ -285,7 +285,8 @@ impl Store {
     /// index then stays as it is, and gives up slots.
     fn grow(&self) -> Result<bool> {
         if !self.may_grow() {
-            return Ok(false);
+            // Somebody else may have been first.
+            return Ok(self.index.is_growing(&crossbeam_epoch::pin()));
         }
         match self.index.grow(self.ground()) {
             Ok(grown) => Ok(grown),

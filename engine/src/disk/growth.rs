@@ -277,23 +277,14 @@ impl Index {
     }
 
     /// Bytes that the next generation would take; `None` if there cannot be one, or it is
-    /// there already, or somebody is making it.
+    /// there already. Waits for one that somebody is making.
     pub(crate) fn next_len(&self) -> Option<u64> {
-        let mover = self.mover.try_lock()?;
+        let mover = self.mover.lock();
         if mover.old.is_some() {
             return None;
         }
         let geometry = mover.new.header.geometry.doubled()?;
         Some(IndexHeader { geometry, ..mover.new.header }.file_len() as u64)
-    }
-
-    /// Moves some pages of a growth that is under way. Whether there was one.
-    pub(crate) fn advance_some(&self, ground: Ground<'_>, pages: usize, guard: &Guard) -> bool {
-        let is_growing = self.is_growing(guard);
-        (0..pages).take_while(|_| self.is_growing(guard)).for_each(|_| {
-            self.advance(ground, None, guard);
-        });
-        is_growing
     }
 
     /// Brings a growth that is under way to its end.

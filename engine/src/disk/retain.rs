@@ -37,8 +37,6 @@ pub enum Retain {
 /// these without sleeping.
 const PATIENCE: usize = 48;
 const PATIENCE_AWAKE: usize = 16;
-/// Pages of a growing index that a step of the maintenance moves.
-const GROW_PAGES: usize = 16;
 
 impl Store {
     pub(super) fn keeps_all(&self) -> bool {
@@ -135,16 +133,11 @@ impl Store {
         self.index.next_len().is_some_and(fits)
     }
 
-    /// Takes a step towards an index that has room: grows it before writers have to, or moves
-    /// some of its pages. Whether there was one to take.
+    /// Starts the index's next generation before writers have to. Whether it did. Its pages are
+    /// moved by the writers: a thread that is put to sleep over one would hold all of them up.
     pub(super) fn grow_ahead(&self) -> Result<bool> {
-        let guard = crossbeam_epoch::pin();
-        if self.index.advance_some(self.ground(), GROW_PAGES, &guard) {
-            return Ok(true);
-        }
-        let is_filling = self.entries() * 8 > self.index.slot_count(&guard) * 5;
-        drop(guard);
-        if !is_filling || !self.may_grow() {
+        let slots = self.index.slot_count(&crossbeam_epoch::pin());
+        if self.entries() * 8 <= slots * 5 || !self.may_grow() {
             return Ok(false);
         }
         match self.index.grow(self.ground()) {
