@@ -113,6 +113,22 @@ pub enum Rejection {
         /// Most that the engine could hold.
         limit: u64,
     },
+    /// The engine keeps everything, and its budget is used up: remove something, or give it a
+    /// larger one.
+    Full {
+        /// Bytes that the budget would still have to allow.
+        needed: u64,
+        /// The budget in bytes.
+        budget: u64,
+    },
+    /// The engine has written as much as it may for now.
+    WriteBudget {
+        /// Most bytes that it may write a second.
+        per_second: u64,
+    },
+    /// The key was offered for the first time of late, and the engine takes only what is
+    /// offered again.
+    FirstSeen,
     /// The engine is switched off.
     Disabled,
 }

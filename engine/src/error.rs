@@ -124,6 +124,14 @@ pub enum Error {
         /// What would be accepted.
         accepted: &'static str,
     },
+    /// The engine keeps everything, and its budget is used up.
+    #[error("{needed} bytes more do not fit the budget of {budget}: remove something, or raise it")]
+    Full {
+        /// Bytes that the budget would still have to allow.
+        needed: u64,
+        /// The budget in bytes.
+        budget: u64,
+    },
     /// The engine was closed.
     #[error("the engine is closed: open it again")]
     Closed,

@@ -53,7 +53,9 @@ mod disk {
 pub use batch::{BatchOutcome, WriteBatch};
 pub use clock::{Clock, ManualClock, SystemClock};
 #[cfg(not(loom))]
-pub use disk::{Disk, DiskBuilder, Finding, VerifyReport};
+pub use disk::{
+    Admission, Disk, DiskBuilder, Finding, Limits, Maintained, Maintenance, Retain, VerifyReport,
+};
 #[cfg(not(loom))]
 pub use engine::{Atomic, Durability, Engine, Expected, Outcome, Put, Rejection, Ttl};
 pub use error::{Error, Result};

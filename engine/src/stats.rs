@@ -36,6 +36,14 @@ pub struct Stats {
     pub retired_bytes: u64,
     /// Segments on disk.
     pub segments: u64,
+    /// Segments among them that are ready to be written to, and empty.
+    pub spares: u64,
+    /// Segments that a writer had to create itself, as no spare was ready.
+    pub inline_rolls: u64,
+    /// Segments that a writer had to reclaim itself, as the maintenance was off or behind.
+    pub inline_reclaims: u64,
+    /// Steps of the maintenance that failed; they are tried again.
+    pub maintenance_errors: u64,
     /// Slots in the index.
     pub index_slots: u64,
     /// How the engine was found when it was opened.

@@ -40,7 +40,7 @@ pub(super) fn put(args: &Put) -> anyhow::Result<Exit> {
                     "key and value take {weight} bytes, and a store of this budget takes {limit} at most: raise --disk"
                 )
             }
-            Outcome::Rejected(why) => bail!("the store refused the value: {why:?}"),
+            refused => bail!("the store refused the value: {refused:?}"),
         }
     })
 }

@@ -86,7 +86,7 @@ impl Store {
         let mut steps = Vec::with_capacity(changes.len());
         let mut room = 2 * room_for(0, BATCH_LEN);
         for change in changes {
-            let step = self.step(change, now_ms, durable)?;
+            let step = self.prepare(change, now_ms, durable)?;
             room += step.room();
             steps.push(step);
         }
@@ -118,7 +118,7 @@ impl Store {
     }
 
     /// Prepares a change: hashes, deadline, and the file of a large value.
-    fn step<'a>(&self, change: &'a BatchChange, now_ms: u64, durable: bool) -> Result<Step<'a>> {
+    fn prepare<'a>(&self, change: &'a BatchChange, now_ms: u64, durable: bool) -> Result<Step<'a>> {
         let hash = self.hash(&change.key)?;
         let mut step = Step {
             key: &change.key,
@@ -140,7 +140,8 @@ impl Store {
         step.expires_at_ms = expires_at_ms;
         step.value = Some(if put.value.len() >= self.file.superblock().external_min as usize {
             let (key, value) = (&*change.key, &*put.value);
-            let change = Change { hash, key, value, tags: &[], now_ms };
+            let fate = (Kind::Value, expires_at_ms);
+            let change = Change { hash, key, value, tags: &[], fate, now_ms };
             let named = self.put_external(&change, durable)?;
             step.external = Some(named);
             named.encode().to_vec().into()
@@ -159,7 +160,7 @@ impl Store {
     ) -> Result<(BatchOutcome, Option<Arc<Segment>>)> {
         let mut lanes = self.lanes.acquire_all();
         let Some(lane) = lanes.first_mut() else { return Err(Error::Closed) };
-        self.make_room(lane, room, now_ms)?;
+        self.make_room(lane, room, (Kind::Value, NEVER), now_ms)?;
         let guard = &crossbeam_epoch::pin();
         for (key, expected) in &batch.expected {
             let live = self.live_in_index(key, now_ms, guard)?;
@@ -332,7 +333,7 @@ impl Store {
     }
 
     /// Settles the key of a pending slot that a process which died has left committed.
-    pub(super) fn settle(&self, place: Slot, guard: &Guard) -> Result<()> {
+    pub(super) fn settle_pending(&self, place: Slot, guard: &Guard) -> Result<()> {
         if let Some(segment) = self.table.get(place.segment(), guard)
             && let Ok(record) = segment.record(place.offset())
         {

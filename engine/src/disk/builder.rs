@@ -8,7 +8,10 @@ use larder_format::Superblock;
 use larder_format::layout::{PAGE, SEGMENT_LEN_MAX, SEGMENT_LEN_MIN};
 
 use super::Disk;
+use super::admission::Admission;
 use super::file::Directory;
+use super::maintenance::{Maintenance, Worker};
+use super::retain::Retain;
 use super::storage::Storage;
 use super::store::Store;
 use crate::clock::{Clock, SystemClock};
@@ -49,6 +52,10 @@ pub(super) struct Options {
     pub(super) ttl: Option<Duration>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) distrust: bool,
+    pub(super) maintenance: Maintenance,
+    pub(super) retain: Retain,
+    pub(super) admission: Admission,
+    pub(super) sync_every: Option<Duration>,
 }
 
 impl Default for Options {
@@ -61,6 +68,10 @@ impl Default for Options {
             ttl: None,
             clock: Arc::new(SystemClock),
             distrust: false,
+            maintenance: Maintenance::default(),
+            retain: Retain::default(),
+            admission: Admission::default(),
+            sync_every: None,
         }
     }
 }
@@ -111,6 +122,49 @@ impl DiskBuilder {
         self
     }
 
+    /// Who makes segments ready, reclaims old ones and syncs by the clock: a thread of the
+    /// store's own unless set.
+    pub const fn maintenance(mut self, maintenance: Maintenance) -> Self {
+        self.options.maintenance = maintenance;
+        self
+    }
+
+    /// What becomes of values when the budget is used up: the oldest are evicted unless set.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # use larder_engine::{Disk, Engine, Outcome, Put, Rejection, Retain};
+    /// let disk = Disk::builder(dir.path().join("store")).budget(4 << 20).retain(Retain::All).open()?;
+    /// let refused = (0..u64::MAX).find_map(|number| {
+    ///     match disk.put(&number.to_le_bytes(), &[0; 4000], &Put::default()) {
+    ///         Ok(Outcome::Rejected(why)) => Some(why),
+    ///         _ => None,
+    ///     }
+    /// });
+    /// assert!(matches!(refused, Some(Rejection::Full { .. })));
+    /// assert_eq!(disk.stats().evictions, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub const fn retain(mut self, retain: Retain) -> Self {
+        self.options.retain = retain;
+        self
+    }
+
+    /// What a cache takes in: everything unless set. A value that replaces one is always taken.
+    /// Not for a store that keeps everything ([`Retain::All`]), which takes what fits.
+    pub const fn admission(mut self, admission: Admission) -> Self {
+        self.options.admission = admission;
+        self
+    }
+
+    /// Makes everything durable this often, so that a loss of power loses no more than the
+    /// values of that time, and what the sync takes. Done by the maintenance; nobody waits.
+    /// A value can be made durable at once with [`Durability::Sync`](crate::Durability::Sync).
+    pub const fn sync_every(mut self, interval: Duration) -> Self {
+        self.options.sync_every = Some(interval);
+        self
+    }
+
     /// Opens the directory even if it belongs to another user or others may write to it. They
     /// can then make this process read what they like, and end it with SIGBUS.
     pub const fn allow_shared_directory(mut self) -> Self {
@@ -140,7 +194,8 @@ impl DiskBuilder {
 impl Options {
     /// Opens the store in a storage of any kind.
     pub(super) fn open_in(&self, storage: Arc<dyn Storage>) -> Result<Disk> {
-        Ok(Disk { store: Store::open(storage, self)? })
+        let store = Arc::new(Store::open(storage, self)?);
+        Ok(Disk { worker: Worker::start(&store)?, store })
     }
 
     fn check(&self) -> Result<()> {
@@ -164,6 +219,14 @@ impl Options {
                 len.into(),
                 "at most a quarter of the budget is accepted",
             );
+        }
+        if self.retain == Retain::All && self.admission != Admission::default() {
+            let accepted = "a store that retains all takes everything that fits: leave it unset";
+            let (option, value) = ("admission", format!("{:?}", self.admission));
+            return Err(Error::Config { option, value, accepted });
+        }
+        if self.admission.write_budget == Some(0) {
+            return config("write_budget", 0, "at least 1 byte a second, or none, is accepted");
         }
         if !(1..=64).contains(&self.writers) {
             return config("writers", self.writers as u64, "1 to 64 are accepted");

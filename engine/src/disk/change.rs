@@ -11,7 +11,8 @@
 //! 2. A record that was appended and not published is older than what its key ends up with. A
 //!    change that gives up after such a record sees to that: it writes what the key has again,
 //!    or a tombstone. Otherwise a rebuild would take the lost record for the newest.
-//! 3. A record without the flag *replaced* was published while its key had no slot.
+//! 3. A record without the flag *replaced* was published while its key had no slot, and no
+//!    record of its own change was lost before it: it hides nothing (`dying.rs`).
 
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use super::counters::Count;
 use super::growth::Ground;
 use super::index::{Blocked, Found, Published, Survey, Verdict};
 use super::lanes::Held;
-use super::segment::{NewRecord, Record, Segment, file_name, room_for};
+use super::segment::{NewRecord, Record, Segment, Writer, file_name, room_for};
 use super::store::Store;
 use crate::clock::NEVER;
 use crate::error::{Error, Result};
@@ -36,6 +37,8 @@ pub(super) struct Change<'a> {
     pub(super) value: &'a [u8],
     /// Hashes of the tags that go with the value.
     pub(super) tags: &'a [u64],
+    /// What most likely is written: its kind, and when it expires.
+    pub(super) fate: (Kind, u64),
     pub(super) now_ms: u64,
 }
 
@@ -101,20 +104,36 @@ impl Store {
     pub(super) fn update<R>(
         &self,
         change: &Change<'_>,
-        mut decide: impl FnMut(Option<&Found<Record<'_>>>, &Guard) -> Result<Decision<R>>,
+        decide: impl FnMut(Option<&Found<Record<'_>>>, &Guard) -> Result<Decision<R>>,
     ) -> Result<(R, Option<Written>)> {
         let mut lane = self.lanes.acquire();
+        let mut lost = None;
+        let changed = self.update_in(&mut lane, change, &mut lost, decide);
+        if changed.is_err() && lost.is_some() {
+            self.retract(&mut lane, change)?;
+        }
+        changed
+    }
+
+    /// As [`update`](Self::update), in a lane. Tells of a record that was appended and not
+    /// published since.
+    fn update_in<R>(
+        &self,
+        lane: &mut Held<'_>,
+        change: &Change<'_>,
+        lost: &mut Option<u64>,
+        mut decide: impl FnMut(Option<&Found<Record<'_>>>, &Guard) -> Result<Decision<R>>,
+    ) -> Result<(R, Option<Written>)> {
         let mut room = room_for(change.key.len(), change.value.len());
-        let mut lost: Option<u64> = None;
         loop {
-            self.make_room(&mut lane, room, change.now_ms)?;
+            self.make_room(lane, room, change.fate, change.now_ms)?;
             let guard = &crossbeam_epoch::pin();
             let survey = self.survey(change.hash, change.key, guard)?;
             let current = survey.current.as_ref();
             let (draft, result) = match decide(current, guard)? {
                 Decision::Write(draft, result) => (draft, result),
                 Decision::Leave(result) => {
-                    let is_newest = |lost| current.is_some_and(|current| current.seq > lost);
+                    let is_newest = |lost: u64| current.is_some_and(|found| found.seq > lost);
                     if lost.is_none_or(is_newest) {
                         return Ok((result, None));
                     }
@@ -137,7 +156,8 @@ impl Store {
                 }
             }
             let (seq, in_flight) = lane.enter(self.file.next_seq());
-            let (offset, segment) = self.append_draft(&mut lane, change, &draft, kept, seq)?;
+            let hides = current.is_some() || lost.is_some();
+            let (offset, segment) = self.append_draft(lane, change, &draft, (kept, hides), seq)?;
             let state = match draft.content {
                 Content::Nothing => SlotState::Tombstone,
                 _ => SlotState::Value,
@@ -148,11 +168,12 @@ impl Store {
             let published = match slots.publish(change.hash, slot, seq, &survey, judge) {
                 Ok(published) => published,
                 Err(_) => {
-                    lost = Some(seq);
+                    *lost = Some(seq);
                     continue;
                 }
             };
             drop(in_flight);
+            *lost = None;
             if state == SlotState::Tombstone && self.lanes.none_before(seq) {
                 // Nobody is left who could still publish an older value: the slot can go.
                 let slots = self.index.for_reading(change.hash, guard);
@@ -173,7 +194,7 @@ impl Store {
         lane: &mut Held<'_>,
         change: &Change<'_>,
         draft: &Draft,
-        current: Option<&Record<'_>>,
+        (current, hides): (Option<&Record<'_>>, bool),
         seq: u64,
     ) -> Result<(usize, Arc<Segment>)> {
         let kept_tags: Vec<u64> = match (draft.content, current) {
@@ -188,7 +209,7 @@ impl Store {
         };
         let kind =
             if matches!(draft.content, Content::Nothing) { Kind::Tombstone } else { Kind::Value };
-        let flags = if current.is_some() { draft.flags.with(Flags::REPLACED) } else { draft.flags };
+        let flags = if hides { draft.flags.with(Flags::REPLACED) } else { draft.flags };
         self.append(
             lane,
             &NewRecord {
@@ -220,6 +241,7 @@ impl Store {
         let offset = appended.map_err(|error| {
             Error::io("append to", &self.storage.path(&file_name(segment.id())), error)
         })?;
+        segment.tally.note_append(record, room - lane.writer.as_ref().map_or(room, Writer::room));
         if record.flags.has(Flags::EXTERNAL)
             && let Ok(named) = ExternalRef::decode(record.value)
         {
@@ -287,14 +309,20 @@ impl Store {
 
     pub(super) fn note_published(&self, published: &Published, guard: &Guard) -> Result<()> {
         self.add_entries(published.entries);
+        if let Some(dead) = published.replaced {
+            self.note_dead(dead, guard);
+        }
         if published.replaced.is_none() { self.grow_if_loaded(guard) } else { Ok(()) }
     }
 
     /// All 16 candidate slots of a key are taken: grow, or give up the coldest.
     pub(super) fn make_place(&self, hash: u64, guard: &Guard) -> Result<()> {
+        if self.keeps_all() {
+            return self.make_place_keeping(guard);
+        }
         let slots = self.index.slot_count(guard);
         let half_full = self.entries() * 2 > slots;
-        if half_full && !self.index.is_growing(guard) && self.grow(guard)? {
+        if half_full && !self.index.is_growing(guard) && self.grow()? {
             return Ok(());
         }
         let generation = self.index.for_writing(self.ground(), hash, guard);
@@ -308,7 +336,7 @@ impl Store {
             _ => self.kind_at(slot, guard) != Some(Kind::TagInvalidation),
         };
         let Some((at, coldest)) = generation.coldest(hash, may_go) else {
-            return if self.grow(guard)? { Ok(()) } else { Err(Error::IndexFull) };
+            return if self.grow()? { Ok(()) } else { Err(Error::IndexFull) };
         };
         // Relaxed: a hint; the swap below publishes it with AcqRel.
         self.file.dropped().store(1, Ordering::Relaxed);
@@ -328,15 +356,19 @@ impl Store {
     pub(super) fn grow_if_loaded(&self, guard: &Guard) -> Result<()> {
         let slots = self.index.slot_count(guard);
         if self.entries() * 4 > slots * 3 && !self.index.is_growing(guard) {
-            self.grow(guard)?;
+            self.grow()?;
         }
         Ok(())
     }
 
     /// Starts the next index generation. A disk without room for it is no reason to fail: the
     /// index then stays as it is, and gives up slots.
-    fn grow(&self, guard: &Guard) -> Result<bool> {
-        match self.index.grow(self.ground(), guard) {
+    fn grow(&self) -> Result<bool> {
+        if !self.may_grow() {
+            // Somebody else may have been first.
+            return Ok(self.index.is_growing(&crossbeam_epoch::pin()));
+        }
+        match self.index.grow(self.ground()) {
             Ok(grown) => Ok(grown),
             Err(Error::StorageFull { .. }) => Ok(false),
             Err(error) => Err(error),
@@ -354,6 +386,7 @@ impl Store {
             && let Ok(named) = ExternalRef::decode(old.value())
         {
             self.doomed.lock().push(named.id);
+            self.upkeep.bell.ring();
         }
     }
 

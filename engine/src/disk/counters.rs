@@ -18,9 +18,11 @@ pub(crate) enum Count {
     PutBytes,
     WrittenBytes,
     MovedBytes,
+    InlineRolls,
+    InlineReclaims,
 }
 
-const COUNTS: usize = Count::MovedBytes as usize + 1;
+const COUNTS: usize = Count::InlineReclaims as usize + 1;
 const STRIPES: usize = 8;
 
 #[derive(Debug, Default)]
@@ -56,5 +58,7 @@ impl Counters {
         stats.put_bytes = self.sum(Count::PutBytes);
         stats.written_bytes = self.sum(Count::WrittenBytes);
         stats.moved_bytes = self.sum(Count::MovedBytes);
+        stats.inline_rolls = self.sum(Count::InlineRolls);
+        stats.inline_reclaims = self.sum(Count::InlineReclaims);
     }
 }

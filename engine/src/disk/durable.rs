@@ -49,6 +49,7 @@ impl Store {
         }
         // Writers that were under way finish first.
         let lanes = self.lanes.acquire_all();
+        self.seal_full();
         self.sync_all()?;
         let guard = &crossbeam_epoch::pin();
         if !self.entries_exact {

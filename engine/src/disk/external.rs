@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use super::cell::EpochCell;
 use super::map::{Frozen, Owner, View};
 use super::storage::{File, Storage, give_birth};
-use super::usage::Usage;
+use super::usage::{Usage, blocks};
 use crate::error::{Error, Result};
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
@@ -90,8 +90,8 @@ impl External {
         file: Arc<dyn File>,
         usage: &Arc<Usage>,
     ) -> Result<Self> {
-        let len = footer.file_len();
-        let map_len = usize::try_from(len).unwrap_or(usize::MAX);
+        let len = blocks(footer.file_len());
+        let map_len = usize::try_from(footer.file_len()).unwrap_or(usize::MAX);
         let map = file
             .map(map_len)
             .map_err(|error| Error::io("map", &storage.path(&file_name(footer.id)), error))?;
@@ -225,7 +225,6 @@ impl Externals {
         key: &[u8],
         value: &[u8],
         durable: bool,
-        guard: &Guard,
     ) -> Result<ExternalRef> {
         let template = ExternalFooter {
             uuid: self.uuid,
@@ -238,14 +237,18 @@ impl Externals {
             descriptor_len: 0,
             tail_crc: 0,
         };
-        let external = External::create(storage, template, key, value, durable, &self.usage)?;
-        self.usage.add(external.len);
+        // Before it is there, so that it never takes what does not count.
+        let len = blocks(template.file_len());
+        self.usage.add(len);
+        let external = External::create(storage, template, key, value, durable, &self.usage)
+            .inspect_err(|_| self.usage.sub(len))?;
         let external = Arc::new(external);
         let mut unsynced = self.unsynced.lock();
         if !durable {
             unsynced.own.push(Arc::clone(&external));
         }
-        self.change(guard, |map| map.insert(id, external));
+        // Not pinned before: the file took its time.
+        self.change(&crossbeam_epoch::pin(), |map| map.insert(id, external));
         Ok(ExternalRef { class: ExternalClass::Value, id, data_len: value.len() as u64 })
     }
 
@@ -254,7 +257,7 @@ impl Externals {
         let name = file_name(id);
         let mut unsynced = self.unsynced.lock();
         let len = match storage.open(&name)? {
-            Some(file) => file.len().unwrap_or(0),
+            Some(file) => blocks(file.len().unwrap_or(0)),
             None => return Ok(()),
         };
         let io = |op, error| Error::io(op, &storage.path(&name), error);

@@ -15,7 +15,7 @@
 //!    after the read began.
 //! 4. Writers of a page make sure that it is moved before they touch g + 1.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crossbeam_epoch::Guard;
 use larder_format::IndexHeader;
@@ -42,6 +42,16 @@ pub(crate) struct IndexFile {
     header: IndexHeader,
     slots: Generation<Map>,
     file: Arc<dyn File>,
+    /// Set once the file is unlinked: its bytes count until the last mapping goes.
+    retired: OnceLock<Arc<Usage>>,
+}
+
+impl Drop for IndexFile {
+    fn drop(&mut self) {
+        if let Some(usage) = self.retired.get() {
+            usage.release(self.len());
+        }
+    }
 }
 
 impl IndexFile {
@@ -53,7 +63,8 @@ impl IndexFile {
             file.write_at(&header.encode(), 0)
         })?;
         let map = file.map(len).map_err(|error| Error::io("map", &storage.path(&name), error))?;
-        Ok(Self { header, slots: Generation::new(map, header.geometry), file })
+        let (slots, retired) = (Generation::new(map, header.geometry), OnceLock::new());
+        Ok(Self { header, slots, file, retired })
     }
 
     /// Opens the file of a generation; `None` when it is absent or cannot be used, in which
@@ -77,7 +88,8 @@ impl IndexFile {
             return Ok(None);
         }
         let map = file.map(len).map_err(|error| Error::io("map", &storage.path(&name), error))?;
-        Ok(Some(Self { header, slots: Generation::new(map, header.geometry), file }))
+        let (slots, retired) = (Generation::new(map, header.geometry), OnceLock::new());
+        Ok(Some(Self { header, slots, file, retired }))
     }
 
     pub(crate) const fn number(&self) -> u32 {
@@ -204,7 +216,7 @@ impl Index {
 
     /// Starts a new generation, twice as large, unless one is being moved already or the
     /// tags are used up.
-    pub(crate) fn grow(&self, ground: Ground<'_>, guard: &Guard) -> Result<bool> {
+    pub(crate) fn grow(&self, ground: Ground<'_>) -> Result<bool> {
         let mut mover = self.mover.lock();
         if mover.old.is_some() {
             return Ok(false);
@@ -212,17 +224,20 @@ impl Index {
         let header = mover.new.header;
         let Some(geometry) = header.geometry.doubled() else { return Ok(false) };
         let generation = header.generation.wrapping_add(1).max(1);
-        let new =
-            IndexFile::create(ground.storage, IndexHeader { generation, geometry, ..header })?;
+        let next = IndexHeader { generation, geometry, ..header };
+        // Before it is there, so that it never takes what does not count.
+        let len = next.file_len() as u64;
+        self.usage.add(len);
+        let new = IndexFile::create(ground.storage, next).inspect_err(|_| self.usage.sub(len))?;
         new.set_epoch(mover.new.epoch());
         let new = Arc::new(new);
-        self.usage.add(new.len());
         let old = Some(std::mem::replace(&mut mover.new, Arc::clone(&new)));
         mover.old.clone_from(&old);
         mover.next_page = 0;
         // First, so that no writer is in a generation that a later opening does not know of.
         ground.note(generation, header.generation);
-        self.pair.replace(Some(Pair { new, old }), guard);
+        // Not pinned before: the file took its time.
+        self.pair.replace(Some(Pair { new, old }), &crossbeam_epoch::pin());
         Ok(true)
     }
 
@@ -257,7 +272,26 @@ impl Index {
         ground.note(mover.new.number(), 0);
         // What cannot be unlinked now is swept by the next opening.
         let _ = ground.storage.remove(&file_name(old.number()));
-        self.usage.sub(old.len());
+        self.usage.retire(old.len());
+        let _ = old.retired.set(Arc::clone(&self.usage));
+    }
+
+    /// Bytes that the next generation would take; `None` if there cannot be one, or it is
+    /// there already. Waits for one that somebody is making.
+    pub(crate) fn next_len(&self) -> Option<u64> {
+        let mover = self.mover.lock();
+        if mover.old.is_some() {
+            return None;
+        }
+        let geometry = mover.new.header.geometry.doubled()?;
+        Some(IndexHeader { geometry, ..mover.new.header }.file_len() as u64)
+    }
+
+    /// Brings a growth that is under way to its end.
+    pub(crate) fn finish(&self, ground: Ground<'_>, guard: &Guard) {
+        while self.is_growing(guard) {
+            self.advance(ground, None, guard);
+        }
     }
 
     /// Makes the index durable as it stands, so that it can be trusted after a clean end.

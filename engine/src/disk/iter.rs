@@ -2,13 +2,21 @@
 //!
 //! The walk goes through the segments that were live when it began, up to what was committed
 //! then, in the order of writing. A record is yielded if the index still leads to it, or to a
-//! copy of it that was moved on since.
+//! copy of it that was moved since, to where the walk does not come.
+//!
+//! # Invariants
+//! 1. What was committed when the walk began is walked, and nothing else; how much that was is
+//!    remembered for each segment. Ids say nothing: a spare has an old one when it is begun.
+//! 2. A segment that was being reclaimed when the walk began may hold the original of a copy
+//!    that is walked as well. Such segments come first, and what they yielded as moved on is
+//!    not yielded again.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::vec;
 
 use crossbeam_epoch::Guard;
-use larder_format::{FooterEntry, Kind, SlotState};
+use larder_format::{Committed, FooterEntry, Kind, SegmentState, SlotState};
 
 use super::segment::{Record, Segment};
 use super::store::Store;
@@ -18,27 +26,32 @@ use crate::value::Value;
 /// See [`Engine::iter`](crate::Engine::iter).
 pub(super) struct Iter<'a> {
     store: &'a Store,
-    /// Segments to come, with the number of entries that counted at the beginning.
-    segments: vec::IntoIter<(Arc<Segment>, usize)>,
+    /// Segments to come, with what counted of them at the beginning.
+    segments: vec::IntoIter<(Arc<Segment>, Committed)>,
     current: Option<(Arc<Segment>, vec::IntoIter<FooterEntry>)>,
-    /// Ids of the segments above which everything is newer than the walk.
-    begun_before: u64,
+    /// Where the walk ends in each segment, by id.
+    tails: HashMap<u64, usize>,
+    /// Segments that were being reclaimed when the walk began.
+    retiring: HashSet<u64>,
+    /// Numbers of the records that those yielded as moved on.
+    carried: HashSet<u64>,
 }
 
 impl Store {
     pub(super) fn iter(&self) -> Result<Iter<'_>> {
         self.check_open()?;
-        let live: Vec<_> = self
-            .live
-            .lock()
-            .values()
-            .map(|segment| {
-                let entries = segment.region().committed().entries as usize;
-                (Arc::clone(segment), entries)
-            })
-            .collect();
-        let begun_before = live.last().map_or(0, |(segment, _)| segment.id() + 1);
-        Ok(Iter { store: self, segments: live.into_iter(), current: None, begun_before })
+        let mut live: Vec<_> = {
+            let live = self.live.lock();
+            let with_end = |s: &Arc<Segment>| (Arc::clone(s), s.region().committed());
+            live.values().map(with_end).collect()
+        };
+        let is_retiring = |segment: &Segment| segment.state() == SegmentState::Retiring;
+        let retiring: HashSet<_> =
+            live.iter().filter(|(s, _)| is_retiring(s)).map(|(s, _)| s.id()).collect();
+        live.sort_by_key(|(segment, _)| !retiring.contains(&segment.id()));
+        let tails = live.iter().map(|(segment, end)| (segment.id(), end.tail())).collect();
+        let (segments, carried) = (live.into_iter(), HashSet::new());
+        Ok(Iter { store: self, segments, current: None, tails, retiring, carried })
     }
 }
 
@@ -46,7 +59,7 @@ impl Iter<'_> {
     /// What `look` makes of an entry's record, if it is live and this is where it is to be
     /// yielded.
     fn resolve<R>(
-        &self,
+        &mut self,
         segment: &Arc<Segment>,
         entry: &FooterEntry,
         look: impl FnOnce(&Record<'_>, &Guard) -> R,
@@ -56,32 +69,45 @@ impl Iter<'_> {
         let found = self.store.lookup(entry.key_hash, record.key(), guard)?;
         let there = &found.found;
         let same_place = there.segment.id() == segment.id() && there.offset == record.offset;
-        let moved_on = found.seq == record.header.seq && there.segment.id() >= self.begun_before;
-        let is_live = found.state == SlotState::Value
-            && (same_place || moved_on)
-            && self.store.is_live_at(there, || self.store.clock.now_ms(), guard);
-        is_live.then(|| look(there, guard))
+        let end = self.tails.get(&there.segment.id()).copied().unwrap_or(0);
+        let moved_on = found.seq == record.header.seq && there.offset >= end;
+        if found.state != SlotState::Value
+            || !(same_place || moved_on)
+            || !self.store.is_live_at(there, || self.store.clock.now_ms(), guard)
+        {
+            return None;
+        }
+        if moved_on && !same_place {
+            if self.carried.contains(&found.seq) {
+                return None;
+            }
+            if self.retiring.contains(&segment.id()) {
+                self.carried.insert(found.seq);
+            }
+        }
+        Some(look(there, guard))
     }
 
     /// The entry's key and value.
     fn read(
-        &self,
+        &mut self,
         segment: &Arc<Segment>,
         entry: &FooterEntry,
     ) -> Option<Result<(Vec<u8>, Value)>> {
+        let store = self.store;
         let item = self.resolve(segment, entry, |record, guard| {
-            let value = self.store.value(record, guard)?;
+            let value = store.value(record, guard)?;
             Ok(value.map(|value| (record.key().to_vec(), value)))
         })?;
         item.transpose()
     }
 
     /// Shows the record of every live entry, unread.
-    pub(super) fn for_each_live(self, mut look: impl FnMut(&Record<'_>)) {
-        for (segment, count) in self.segments.as_slice() {
-            for entry in segment.entries().rev().take(*count) {
+    pub(super) fn for_each_live(mut self, mut look: impl FnMut(&Record<'_>)) {
+        while let Some((segment, end)) = self.segments.next() {
+            for entry in segment.entries().rev().take(end.entries as usize) {
                 if entry.kind == Kind::Value {
-                    self.resolve(segment, &entry, |record, _| look(record));
+                    self.resolve(&segment, &entry, |record, _| look(record));
                 }
             }
         }
@@ -105,7 +131,7 @@ impl Iterator for Iter<'_> {
                 }
             }
             let (segment, count) = self.segments.next()?;
-            let entries: Vec<_> = segment.entries().rev().take(count).collect();
+            let entries: Vec<_> = segment.entries().rev().take(count.entries as usize).collect();
             self.current = Some((segment, entries.into_iter()));
         }
     }

@@ -1,6 +1,7 @@
 //! Lanes: where writers append, one at a time each.
 //!
-//! A store has a few lanes, each with an open segment of its own. A writer takes a free lane,
+//! A store has a few lanes, each with an open segment of its own, and at times with a second
+//! one for values that expire soon (`deadline.rs`). A writer takes a free lane,
 //! so that writers meet only when there are more of them than lanes. Within a lane records are
 //! numbered, appended and published under its lock.
 //!
@@ -8,21 +9,78 @@
 //! 1. A sequence number is drawn, its record appended to the lane's open segment, and its slot
 //!    published, all under the lane's lock.
 //! 2. While that goes on, the lane's word says so (`in_flight.rs`).
-//! 3. Locks are taken in this order: lane, reclaim, live. Nobody waits for a second lane while
-//!    holding one, except `clear` and `close`, which take all of them in order.
+//! 3. Locks are taken in this order: lane, reclaim, spare, live. Nobody waits for a second lane
+//!    while holding one, except in order: `clear` and `close`, which take all of them, and who
+//!    needs the last one, the maintenance's, which no writer of values uses.
+
+use std::ops::{Deref, DerefMut};
 
 use parking_lot::{Mutex, MutexGuard};
 
+use super::deadline::Class;
 use super::in_flight::{InFlight, WriterWord, none_before};
-use super::segment::Writer;
+use super::segment::{Segment, Writer};
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
 /// One lane.
 #[derive(Debug)]
 #[repr(align(128))]
 struct Lane {
-    open: Mutex<Option<Writer>>,
+    open: Mutex<Opened>,
     in_flight: WriterWord,
+}
+
+/// The segments that a lane has open.
+#[derive(Debug, Default)]
+struct Opened {
+    /// For everything.
+    common: Option<Writer>,
+    /// For what expires soon.
+    soon: Option<Writer>,
+    /// How soon; of `soon`, or of the last one.
+    class: Option<Class>,
+}
+
+/// One of the segments that a lane has open, and the way to the other one.
+#[derive(Debug)]
+pub(crate) struct Selected<'a> {
+    opened: MutexGuard<'a, Opened>,
+    soon: bool,
+}
+
+impl Selected<'_> {
+    /// Turns to the segment for a class of values: one that is open for values that live as
+    /// long at least, or to be begun if none is open; else to the common one.
+    pub(crate) fn select(&mut self, class: Option<Class>) {
+        let opened = &mut *self.opened;
+        self.soon = match (class, &opened.soon) {
+            (None, _) => false,
+            (Some(_), None) => {
+                opened.class = class;
+                true
+            }
+            (Some(_), Some(_)) => class <= opened.class,
+        };
+    }
+
+    /// Takes both.
+    pub(crate) fn take_all(&mut self) -> [Option<Writer>; 2] {
+        [self.opened.common.take(), self.opened.soon.take()]
+    }
+}
+
+impl Deref for Selected<'_> {
+    type Target = Option<Writer>;
+
+    fn deref(&self) -> &Self::Target {
+        if self.soon { &self.opened.soon } else { &self.opened.common }
+    }
+}
+
+impl DerefMut for Selected<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        if self.soon { &mut self.opened.soon } else { &mut self.opened.common }
+    }
 }
 
 /// All lanes of a store.
@@ -35,26 +93,44 @@ pub(crate) struct Lanes {
 #[derive(Debug)]
 pub(crate) struct Held<'a> {
     pub(crate) number: u32,
-    pub(crate) writer: MutexGuard<'a, Option<Writer>>,
+    /// The segment that is written to now.
+    pub(crate) writer: Selected<'a>,
     in_flight: &'a WriterWord,
 }
 
 impl Lanes {
+    /// Lanes for `count` writers, and one more for the maintenance.
     pub(crate) fn new(count: usize) -> Self {
-        let lane = |_| Lane { open: Mutex::new(None), in_flight: WriterWord::new() };
-        Self { lanes: (0..count.max(1)).map(lane).collect() }
+        let lane = |_| Lane { open: Mutex::default(), in_flight: WriterWord::new() };
+        Self { lanes: (0..=count.max(1)).map(lane).collect() }
     }
 
-    fn held<'a>(&'a self, at: usize, writer: MutexGuard<'a, Option<Writer>>) -> Held<'a> {
+    /// How many there are for writers.
+    const fn writers(&self) -> usize {
+        self.lanes.len() - 1
+    }
+
+    /// The number of the maintenance's lane.
+    pub(crate) fn maintenance_number(&self) -> u32 {
+        u32::try_from(self.writers()).unwrap_or(u32::MAX)
+    }
+
+    /// The maintenance's lane, which is last in the order of locking.
+    pub(crate) fn acquire_maintenance(&self) -> Held<'_> {
+        self.held(self.writers(), self.lanes[self.writers()].open.lock())
+    }
+
+    fn held<'a>(&'a self, at: usize, opened: MutexGuard<'a, Opened>) -> Held<'a> {
+        let writer = Selected { opened, soon: false };
         let number = u32::try_from(at).unwrap_or(u32::MAX);
         Held { number, writer, in_flight: &self.lanes[at].in_flight }
     }
 
     /// A free lane, preferring the thread's own; waits for that one if all are taken.
     pub(crate) fn acquire(&self) -> Held<'_> {
-        let own = thread_number() % self.lanes.len();
-        for i in 0..self.lanes.len() {
-            let at = (own + i) % self.lanes.len();
+        let own = thread_number() % self.writers();
+        for i in 0..self.writers() {
+            let at = (own + i) % self.writers();
             if let Some(writer) = self.lanes[at].open.try_lock() {
                 return self.held(at, writer);
             }
@@ -72,10 +148,23 @@ impl Lanes {
         none_before(self.lanes.iter().map(|lane| &lane.in_flight), seq)
     }
 
+    /// Takes the open segments that are `due` of lanes that nobody holds.
+    pub(crate) fn take_due(&self, due: impl Fn(&Segment) -> bool) -> Vec<Writer> {
+        let mut taken = Vec::new();
+        for lane in &self.lanes {
+            let Some(mut opened) = lane.open.try_lock() else { continue };
+            let opened = &mut *opened;
+            for open in [&mut opened.common, &mut opened.soon] {
+                taken.extend(open.take_if(|writer| due(writer.segment())));
+            }
+        }
+        taken
+    }
+
     /// Opens a lane with a segment that an earlier process left open.
     pub(crate) fn resume(&self, at: usize, writer: Writer) -> Option<Writer> {
         match self.lanes.get(at) {
-            Some(lane) => lane.open.lock().replace(writer),
+            Some(lane) => lane.open.lock().common.replace(writer),
             None => Some(writer),
         }
     }

@@ -30,18 +30,28 @@ use super::storage::File;
 use crate::sync::{AtomicU64, Words};
 
 /// What keeps mapped memory in place.
-pub(crate) trait Backing: Send + Sync {}
+pub(crate) trait Backing: Send + Sync {
+    /// Makes all pages writable now, so that no write has to wait for one. A wish only.
+    fn populate(&self) {}
+}
 
-impl Backing for memmap2::MmapRaw {}
+impl Backing for memmap2::MmapRaw {
+    fn populate(&self) {
+        // Changes no byte, so that it may go on beside anything. A kernel that does not know
+        // it leaves the pages to the writers.
+        #[cfg(target_os = "linux")]
+        let _ = self.advise(memmap2::Advice::PopulateWrite);
+    }
+}
 
 /// Raw mapped memory, readable and writable.
 pub(crate) struct Map {
     base: NonNull<u8>,
     len: usize,
-    _backing: Box<dyn Backing>,
+    backing: Box<dyn Backing>,
 }
 
-// SAFETY: a map is an address range that stays valid while `_backing`, itself Send and Sync,
+// SAFETY: a map is an address range that stays valid while `backing`, itself Send and Sync,
 // lives; every access goes through methods that are atomic or state who may call them.
 unsafe impl Send for Map {}
 // SAFETY: as for Send.
@@ -52,7 +62,7 @@ impl Map {
     pub(crate) fn of_file(map: memmap2::MmapRaw) -> Self {
         let len = map.len();
         let base = NonNull::new(map.as_mut_ptr()).unwrap_or(NonNull::dangling());
-        Self { base, len, _backing: Box::new(map) }
+        Self { base, len, backing: Box::new(map) }
     }
 
     /// A map over `len` bytes at `base`, for storage that is no file.
@@ -62,7 +72,7 @@ impl Map {
     /// `backing` lives.
     #[cfg(test)]
     pub(crate) unsafe fn of_raw(base: NonNull<u8>, len: usize, backing: Box<dyn Backing>) -> Self {
-        Self { base, len, _backing: backing }
+        Self { base, len, backing }
     }
 
     /// Length in bytes.
@@ -155,6 +165,11 @@ impl Region {
     /// Whether the file has the length that its header states.
     pub(crate) const fn is_whole(&self) -> bool {
         self.map.len() == self.nominal
+    }
+
+    /// Makes all pages writable now, so that no write has to wait for one.
+    pub(crate) fn populate(&self) {
+        self.map.backing.populate();
     }
 
     /// A mutable word of the header page.

@@ -19,13 +19,17 @@
 //! in files that a model checker can compile by themselves: `index.rs`, `moving.rs`,
 //! `in_flight.rs`, `committed.rs` and `cell.rs`.
 
+mod admission;
 mod batch;
 mod builder;
 mod cell;
 mod change;
 mod committed;
+mod compact;
 mod counters;
+mod deadline;
 mod durable;
+mod dying;
 mod external;
 mod file;
 mod growth;
@@ -35,6 +39,7 @@ mod in_flight;
 mod index;
 mod iter;
 mod lanes;
+mod maintenance;
 mod map;
 mod moving;
 mod open;
@@ -42,30 +47,42 @@ mod ops;
 mod read;
 mod rebuild;
 mod reclaim;
+mod retain;
 mod segment;
 mod session;
 #[cfg(test)]
 mod sim;
+mod spare;
 mod storage;
 mod store;
 mod table;
 mod tags;
+mod tally;
 #[cfg(test)]
 mod tests;
+mod trim;
+mod upkeep;
 mod usage;
 mod verify;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+pub use admission::Admission;
 pub use builder::DiskBuilder;
+pub use maintenance::{Maintained, Maintenance};
 pub(crate) use map::View;
+pub use retain::Retain;
+pub use trim::Limits;
 pub use verify::{Finding, VerifyReport};
 
 use crate::batch::{BatchOutcome, WriteBatch};
-use crate::engine::{Atomic, Durability, Engine, Expected, Outcome, Put, Ttl};
-use crate::error::Result;
+use crate::engine::{Atomic, Durability, Engine, Expected, Outcome, Put, Rejection, Ttl};
+use crate::error::{Error, Result};
 use crate::stats::Stats;
 use crate::value::{Meta, Value};
+use counters::Count;
+use maintenance::Worker;
 use store::Store;
 
 /// A store in a directory.
@@ -88,7 +105,9 @@ use store::Store;
 /// by checksums, and answered by a miss.
 #[derive(Debug)]
 pub struct Disk {
-    store: Store,
+    /// First, so that it is dropped first: the thread ends before the store does.
+    worker: Option<Worker>,
+    store: Arc<Store>,
 }
 
 impl Disk {
@@ -190,7 +209,13 @@ impl Disk {
     /// As of [`Engine`]; [`Error::IndexFull`](crate::Error::IndexFull) if there is no place for
     /// its keys. After an error none of it took place, unless syncing was what failed.
     pub fn write(&self, batch: &WriteBatch, durability: Durability) -> Result<BatchOutcome> {
-        self.store.write(batch, durability)
+        match self.store.write(batch, durability) {
+            Err(Error::Full { needed, budget }) => {
+                self.store.counters.add(Count::Rejected, 1);
+                Ok(BatchOutcome::Rejected(Rejection::Full { needed, budget }))
+            }
+            done => done,
+        }
     }
 
     /// Invalidates everything that was put under `tag` before, in time independent of how much
@@ -224,6 +249,93 @@ impl Disk {
     }
 }
 
+impl Disk {
+    /// Takes one bounded step of the work that is done ahead of the writers: sealing full
+    /// segments, reclaiming old ones, making a spare, syncing by the clock. Says what it did
+    /// and whether more is due. Not needed while a thread does it ([`Maintenance::Thread`]).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # use larder_engine::{Disk, Engine, Maintenance, Put};
+    /// let disk = Disk::builder(dir.path().join("store")).maintenance(Maintenance::Manual).open()?;
+    /// let _ = disk.put(b"key", b"value", &Put::default())?;
+    /// while disk.maintain()?.more {}
+    /// assert_eq!(disk.stats().spares, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error`] if the store is closed or the system refused. The step can be taken again.
+    pub fn maintain(&self) -> Result<Maintained> {
+        self.store.maintain()
+    }
+
+    /// Rewrites every segment that holds something dead or expired, and returns by how many
+    /// bytes the directory got smaller. Waits for nobody's views; what they hold mapped goes
+    /// with them.
+    ///
+    /// Afterwards the directory holds at most 1.15 times the live bytes, and one segment that
+    /// is being filled. Live bytes are the records of live values with their headers, keys,
+    /// padding and footer entries, the external files that they name, the index and the file
+    /// `store`. What is written meanwhile is not counted, and tombstones of entries removed
+    /// after their segment was looked at may remain.
+    ///
+    /// # Errors
+    /// [`Error`] if the store is closed or the system refused. What was done stays done.
+    pub fn compact(&self) -> Result<u64> {
+        self.store.compact()
+    }
+
+    /// Removes everything that has expired, and says how many entries that were. Space comes
+    /// back at once for segments of which everything has expired, which is why values that
+    /// expire soon share segments; for others by eviction or [`compact`](Self::compact).
+    ///
+    /// # Errors
+    /// [`Error`] if the store is closed or the system refused. What was done stays done.
+    pub fn purge(&self) -> Result<u64> {
+        self.store.purge()
+    }
+
+    /// Removes the oldest entries until the store is within all of the limits, and says how
+    /// many went. Bytes are given back by whole segments, and the index and the file `store`
+    /// stay; a value that is put at the same time as an older one of its key is trimmed may go
+    /// with it.
+    ///
+    /// # Errors
+    /// [`Error`] if the store is closed or the system refused. What was done stays done.
+    pub fn trim(&self, limits: Limits) -> Result<u64> {
+        self.store.trim(limits)
+    }
+
+    /// What the maintenance's thread failed with last, if it ever did. How often it did stands
+    /// in [`Stats::maintenance_errors`].
+    #[must_use]
+    pub fn maintenance_error(&self) -> Option<Arc<Error>> {
+        self.store.upkeep.last_trouble()
+    }
+}
+
+impl Disk {
+    /// Puts a value, unless it is not to be taken in.
+    fn admit(
+        &self,
+        key: &[u8],
+        value_len: usize,
+        put: impl FnOnce() -> Result<Outcome>,
+    ) -> Result<Outcome> {
+        if let Some(why) = self.store.refuse(key, value_len)? {
+            return Ok(Outcome::Rejected(why));
+        }
+        match put() {
+            Err(Error::Full { needed, budget }) => {
+                self.store.counters.add(Count::Rejected, 1);
+                Ok(Outcome::Rejected(Rejection::Full { needed, budget }))
+            }
+            done => done,
+        }
+    }
+}
+
 impl Atomic for Disk {
     fn put_if(
         &self,
@@ -232,7 +344,7 @@ impl Atomic for Disk {
         options: &Put<'_>,
         expected: Expected,
     ) -> Result<Outcome> {
-        self.store.put_if(key, value, options, Some(expected))
+        self.admit(key, value.len(), || self.store.put_if(key, value, options, Some(expected)))
     }
 
     fn take(&self, key: &[u8]) -> Result<Option<Value>> {
@@ -268,7 +380,7 @@ impl Engine for Disk {
     }
 
     fn put(&self, key: &[u8], value: &[u8], options: &Put<'_>) -> Result<Outcome> {
-        self.store.put(key, value, options)
+        self.admit(key, value.len(), || self.store.put(key, value, options))
     }
 
     fn remove(&self, key: &[u8]) -> Result<bool> {
@@ -295,6 +407,9 @@ impl Engine for Disk {
     }
 
     fn close(&self) -> Result<()> {
+        if let Some(worker) = &self.worker {
+            worker.stop();
+        }
         self.store.close()
     }
 

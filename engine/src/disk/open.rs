@@ -27,7 +27,8 @@ use super::session::{StoreFile, list};
 use super::storage::Storage;
 use super::store::Store;
 use super::table::Table;
-use super::usage::Usage;
+use super::upkeep::Upkeep;
+use super::usage::{Usage, blocks};
 use crate::error::{Error, Result};
 use crate::stats::Recovery;
 use crate::sync::{AtomicBool, Ordering};
@@ -62,7 +63,8 @@ impl Store {
             found => found,
         };
         let usage = Arc::new(Usage::default());
-        usage.add(larder_format::layout::STORE_FILE_LEN as u64);
+        // The note that stands in the lock's file takes a block as well.
+        usage.add(blocks(larder_format::layout::STORE_FILE_LEN as u64) + blocks(1));
         sweep_temporary(&*storage)?;
         if !matches!(recovery, Recovery::Created | Recovery::Clean) {
             // Files that a process gave their names just before it died are taken over: what is
@@ -116,7 +118,8 @@ impl Store {
             live: Mutex::new(found.live),
             lanes: Lanes::new(options.writers),
             batching: AtomicBool::new(false),
-            reclaiming: Mutex::new(()),
+            reclaiming: Mutex::new(None),
+            upkeep: Upkeep::new(options),
             externals,
             doomed: Mutex::new(Vec::new()),
             usage,
@@ -137,7 +140,7 @@ impl Store {
         let highest_seq = if rebuild && !created { store.rebuild(trusted)? } else { 0 };
         let same_boot = store.file.is_same_boot(&*store.storage);
         store.begin_session(highest_seq, now_ms)?;
-        store.adopt_open_segments();
+        store.adopt_open_segments()?;
         store.sweep_external(recovery != Recovery::Clean, same_boot)?;
         store.sweep_indexes()?;
         store.open_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -167,10 +170,22 @@ impl Store {
 
     /// Goes on with the segments that an earlier process left open, as far as there are lanes
     /// for them, and seals the others.
-    fn adopt_open_segments(&self) {
+    fn adopt_open_segments(&self) -> Result<()> {
+        let blank: Vec<_> = {
+            let live = self.live.lock();
+            live.values().filter(|segment| segment.is_blank()).cloned().collect()
+        };
+        for segment in blank {
+            match segment.state() {
+                SegmentState::Open => self.take_up_spare(segment)?,
+                // The index was built anew, which seals what was open.
+                _ => self.unlink(&segment)?,
+            }
+        }
         let open: Vec<_> = {
             let live = self.live.lock();
-            live.values().filter(|s| s.state() == SegmentState::Open).cloned().collect()
+            let open = |s: &&Arc<Segment>| s.state() == SegmentState::Open && !s.is_blank();
+            live.values().filter(open).cloned().collect()
         };
         // The youngest has the most room left.
         for (lane, segment) in open.into_iter().rev().enumerate() {
@@ -185,6 +200,7 @@ impl Store {
                 let _ = writer.seal(self.file.next_segment().load(Ordering::Relaxed));
             }
         }
+        Ok(())
     }
 
     /// Counts the external files and, after a crash, dooms those that no live record names.
@@ -198,7 +214,7 @@ impl Store {
             highest = highest.max(id);
             ids.push(id);
             let Some(file) = self.storage.open(&external::file_name(id))? else { continue };
-            self.usage.add(file.len().unwrap_or(0));
+            self.usage.add(blocks(file.len().unwrap_or(0)));
             if orphans && !self.names_external(&*file, id, guard)? {
                 self.doomed.lock().push(id);
             }

@@ -1,13 +1,13 @@
 //! What callers do to a key, in terms of [`update`](Store::update).
 
-use larder_format::{CodecId, ExternalRef, Flags, SlotState};
+use larder_format::{CodecId, ExternalRef, Flags, Kind, SlotState};
 
 use super::change::{Change, Content, Decision, Draft, Written};
 use super::counters::Count;
 use super::index::Found;
 use super::segment::Record;
 use super::store::Store;
-use crate::clock::is_live;
+use crate::clock::{NEVER, is_live};
 use crate::engine::{Durability, Expected, Outcome, Put, Rejection, Ttl};
 use crate::error::{Error, Result};
 use crate::sync::Ordering;
@@ -39,7 +39,8 @@ impl Store {
             if options.tags.is_empty() { Vec::new() } else { self.tag_hashes(options.tags)? };
         let expires_at_ms = options.ttl.deadline_ms(now_ms, self.ttl);
         let durable = options.durability == Durability::Sync;
-        let mut change = Change { hash, key, value, tags: &tags, now_ms };
+        let fate = (Kind::Value, expires_at_ms);
+        let mut change = Change { hash, key, value, tags: &tags, fate, now_ms };
         let mut draft = Draft {
             content: Content::Given,
             flags: Flags::NONE,
@@ -49,6 +50,7 @@ impl Store {
         if !is_live(expires_at_ms, now_ms) {
             // Dead on arrival: what counts is that the old value goes.
             (draft, change.value) = (Draft::REMOVAL, &[]);
+            change.fate = (Kind::Tombstone, NEVER);
         }
         let mut named = None;
         let encoded;
@@ -62,7 +64,8 @@ impl Store {
             draft.flags = Flags::EXTERNAL;
             named = Some(external);
         }
-        let (conflict, written) = self.update(&change, |current, guard| {
+        let orphan = |_: &Error| self.doom_orphan(draft.flags, change.value);
+        let updated = self.update(&change, |current, guard| {
             let conflict = expected.and_then(|expected| {
                 let live = self.live_version(current, now_ms, guard);
                 (!expected.is_met_by(live)).then_some(Outcome::Conflict { version: live })
@@ -74,7 +77,8 @@ impl Store {
                 }
                 None => Decision::Write(draft, None),
             })
-        })?;
+        });
+        let (conflict, written) = updated.inspect_err(orphan)?;
         if let Some(conflict) = conflict {
             if let Some(named) = named {
                 let guard = &crossbeam_epoch::pin();
@@ -136,9 +140,8 @@ impl Store {
         // Relaxed: only distinctness counts.
         let id = self.file.next_external().fetch_add(1, Ordering::Relaxed);
         let seq = self.file.next_seq().fetch_add(1, Ordering::Relaxed);
-        let guard = &crossbeam_epoch::pin();
         let identity = (id, seq, change.hash);
-        let named = self.externals.put(&*self.storage, identity, key, value, durable, guard)?;
+        let named = self.externals.put(&*self.storage, identity, key, value, durable)?;
         self.counters.add(Count::WrittenBytes, value.len() as u64);
         Ok(named)
     }
@@ -169,7 +172,9 @@ impl Store {
     ) -> Result<Option<R>> {
         self.check_open()?;
         let hash = self.hash(key)?;
-        let change = Change { hash, key, value: &[], tags: &[], now_ms: self.clock.now_ms() };
+        let now_ms = self.clock.now_ms();
+        let fate = (Kind::Tombstone, NEVER);
+        let change = Change { hash, key, value: &[], tags: &[], fate, now_ms };
         if self.file.dropped().load(Ordering::Relaxed) == 0 {
             // Nothing to write, most likely: no lane is needed to find that out.
             let guard = &crossbeam_epoch::pin();
@@ -202,7 +207,8 @@ impl Store {
         let hash = self.hash(key)?;
         let now_ms = self.clock.now_ms();
         let expires_at_ms = ttl.deadline_ms(now_ms, self.ttl);
-        let change = Change { hash, key, value: &[], tags: &[], now_ms };
+        let fate = (Kind::Value, expires_at_ms);
+        let change = Change { hash, key, value: &[], tags: &[], fate, now_ms };
         let (touched, _) = self.update(&change, |current, guard| {
             let Some(live) = self.live_version(current, now_ms, guard).and(current) else {
                 return Ok(Decision::Leave(false));
@@ -231,7 +237,8 @@ impl Store {
         self.check_open()?;
         let hash = self.hash(key)?;
         let now_ms = self.clock.now_ms();
-        let change = Change { hash, key, value: &[0; 8], tags: &[], now_ms };
+        let fate = (Kind::Value, options.ttl.deadline_ms(now_ms, self.ttl));
+        let change = Change { hash, key, value: &[0; 8], tags: &[], fate, now_ms };
         let (sum, written) = self.update(&change, |current, guard| {
             let live = self.live_version(current, now_ms, guard).and(current);
             let live = match live {

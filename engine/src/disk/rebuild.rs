@@ -45,9 +45,9 @@ impl Store {
     /// Fills the empty index. Returns the highest sequence number seen. With `words` the
     /// committed words are trusted, and only the index was lost.
     pub(super) fn rebuild(&mut self, words: bool) -> Result<u64> {
-        // Relaxed: nobody else has the store yet.
+        // Relaxed: nobody else has the store yet. That slots were given up stays noted: records
+        // that were written then lack their flag for as long as they are there (`dying.rs`).
         self.file.entries().store(0, Ordering::Relaxed);
-        self.file.dropped().store(0, Ordering::Relaxed);
         let segments: Vec<_> = self.live.lock().values().cloned().collect();
         let mut large = Large { unsettled_from: self.file.unsettled_from(), torn: false };
         let mut highest = 0;

@@ -25,6 +25,7 @@ use parking_lot::Mutex;
 
 use super::map::{Appender, Owner, Region, View};
 use super::storage::{File, Storage, give_birth};
+use super::tally::Tally;
 use super::usage::Usage;
 use crate::clock::NEVER;
 use crate::error::{Error, Result};
@@ -55,6 +56,7 @@ pub(crate) struct Segment {
     /// Bytes of external files that its records refer to.
     external_bytes: AtomicU64,
     retired: AtomicBool,
+    pub(crate) tally: Tally,
     usage: Arc<Usage>,
 }
 
@@ -162,6 +164,7 @@ impl Segment {
             suspect: AtomicBool::new(false),
             external_bytes: AtomicU64::new(0),
             retired: AtomicBool::new(false),
+            tally: Tally::new(header.base_seq),
             usage: Arc::clone(usage),
             header,
         })

@@ -20,6 +20,7 @@ use larder_format::{ExternalRef, Flags, KeyHasher, Kind, Slot, SlotState};
 use parking_lot::Mutex;
 
 use super::counters::{Count, Counters};
+use super::dying::Dying;
 use super::external::Externals;
 use super::growth::Index;
 use super::index::{self, Found, Verdict};
@@ -28,6 +29,7 @@ use super::segment::{Record, Segment};
 use super::session::StoreFile;
 use super::storage::Storage;
 use super::table::Table;
+use super::upkeep::Upkeep;
 use super::usage::Usage;
 use crate::clock::{Clock, NEVER, is_live};
 use crate::error::{Error, Result};
@@ -60,8 +62,9 @@ pub(crate) struct Store {
     pub(super) lanes: Lanes,
     /// Whether a batch is being written. Changed by whoever holds all lanes.
     pub(super) batching: AtomicBool,
-    /// Held to give a segment its id and to reclaim.
-    pub(super) reclaiming: Mutex<()>,
+    /// Held to reclaim; holds the segment that is being reclaimed, and how far that is.
+    pub(super) reclaiming: Mutex<Option<Dying>>,
+    pub(super) upkeep: Upkeep,
     pub(super) externals: Externals,
     /// External files of replaced values, to be unlinked once their replacement is durable.
     pub(super) doomed: Mutex<Vec<u64>>,
@@ -168,6 +171,7 @@ impl Store {
             && slots.swap_place(found.at, found.slot, |_| Slot::EMPTY).is_some()
         {
             self.add_entries(-1);
+            self.note_dead(found.slot, guard);
             self.counters.add(Count::Expired, 1);
         }
         None
@@ -233,6 +237,7 @@ impl Store {
         self.check_open()?;
         let mut lanes = self.lanes.acquire_all();
         lanes.iter_mut().for_each(|lane| self.seal(lane));
+        self.seal_full();
         // Relaxed: all lanes are held, so that nobody begins a segment meanwhile.
         let gone = self.drop_before(self.file.next_segment().load(Ordering::Relaxed))?;
         drop(lanes);
@@ -254,6 +259,8 @@ impl Store {
             ..Stats::default()
         };
         self.counters.fill(&mut stats);
+        self.upkeep.fill(&mut stats);
+        stats.spares = u64::from(self.has_spare());
         stats
     }
 }

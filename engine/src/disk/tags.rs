@@ -73,7 +73,8 @@ impl Store {
         let hash = self.tag_hash(tag)?;
         let now_ms = self.clock.now_ms();
         let mut lane = self.lanes.acquire();
-        self.make_room(&mut lane, room_for(tag.len(), 0), now_ms)?;
+        let fate = (Kind::Tombstone, NEVER);
+        self.make_room(&mut lane, room_for(tag.len(), 0), fate, now_ms)?;
         let guard = &crossbeam_epoch::pin();
         let (seq, _in_flight) = lane.enter(self.file.next_seq());
         let record = NewRecord {

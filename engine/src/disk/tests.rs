@@ -10,11 +10,13 @@ use std::thread;
 use super::Disk;
 use super::builder::Options;
 use super::heap::Heap;
+use super::maintenance::Maintenance;
 use crate::engine::{Engine, Put};
 use crate::stats::Recovery;
 
 fn options(budget: u64, writers: usize) -> Options {
-    Options { budget, segment_len: Some(64 << 10), writers, ..Options::default() }
+    let maintenance = Maintenance::Manual;
+    Options { budget, segment_len: Some(64 << 10), writers, maintenance, ..Options::default() }
 }
 
 fn open(heap: &Heap, options: &Options) -> Disk {
@@ -153,7 +155,10 @@ fn the_dead_stay_dead_over_eviction_and_rebuild() {
     for seed in 1..=u64::from(rounds(250).clamp(1, 5)) {
         let mut random = Random(seed);
         let heap = Heap::default();
-        let options = options(1 << 20, 3);
+        let mut options = options(1 << 20, 3);
+        if seed % 2 == 0 {
+            options.maintenance = Maintenance::Thread;
+        }
         let mut model: BTreeMap<u32, Option<Vec<u8>>> = BTreeMap::new();
         for _ in 0..openings {
             let disk = Arc::new(open(&heap, &options));
@@ -163,6 +168,9 @@ fn the_dead_stay_dead_over_eviction_and_rebuild() {
                 // Some lanes write rarely, so that their segments stay open for long.
                 let worker = [0, 0, 0, 0, 0, 0, 1, 1, 2, 3][random.below(10) as usize];
                 let disk = Arc::clone(&disk);
+                if seed % 4 == 3 && random.below(8) == 0 {
+                    let _ = disk.maintain().unwrap();
+                }
                 match random.below(10) {
                     0 | 1 => {
                         workers.run(worker, move || {
@@ -206,9 +214,23 @@ fn the_dead_stay_dead_over_eviction_and_rebuild() {
 }
 
 #[test]
+fn the_thread_ends_before_the_store_does() {
+    let heap = Heap::default();
+    let options = Options { maintenance: Maintenance::Thread, ..options(2 << 20, 1) };
+    for _ in 0..rounds(5_000).clamp(2, 50) {
+        let disk = open(&heap, &options);
+        put(&disk, 1, b"one");
+        let store = Arc::downgrade(&disk.store);
+        drop(disk);
+        assert!(store.upgrade().is_none(), "somebody still has the store");
+    }
+}
+
+#[test]
 fn threads_agree_on_the_newest_value() {
     let heap = Heap::default();
-    let disk = open(&heap, &options(2 << 20, 4));
+    let options = Options { maintenance: Maintenance::Thread, ..options(2 << 20, 4) };
+    let disk = open(&heap, &options);
     let rounds = rounds(20_000);
     thread::scope(|scope| {
         for thread in 0..4_u32 {

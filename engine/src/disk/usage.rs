@@ -1,4 +1,9 @@
 //! How many bytes of disk the store holds.
+//!
+//! Counted are the blocks of all its files: `store` and the lock's note, both generations of
+//! a growing index, segments, spares among them, and external files; and what was unlinked but
+//! is still mapped. A file counts before it is created and until it is gone. Directories, and
+//! files that are not the store's, do not count.
 
 use crate::sync::{AtomicU64, Ordering};
 
@@ -10,6 +15,17 @@ use crate::sync::{AtomicU64, Ordering};
 pub(crate) struct Usage {
     live: AtomicU64,
     retired: AtomicU64,
+}
+
+/// The unit that file systems allocate.
+const BLOCK: u64 = 4096;
+
+/// Bytes that a file of this length takes.
+pub(crate) const fn blocks(len: u64) -> u64 {
+    match len.checked_next_multiple_of(BLOCK) {
+        Some(bytes) => bytes,
+        None => len,
+    }
 }
 
 impl Usage {

@@ -59,6 +59,11 @@ impl<K, V> fmt::Display for Rejected<K, V> {
                 out,
                 "the value weighs {weight}, more than the {limit} that the tier may hold in all"
             ),
+            Rejection::Full { budget, .. } => write!(out, "the budget of {budget} is used up"),
+            Rejection::WriteBudget { per_second } => {
+                write!(out, "more than the {per_second} bytes a second that may be written")
+            }
+            Rejection::FirstSeen => out.write_str("the key was offered for the first time"),
             Rejection::Disabled => out.write_str("the tier is switched off"),
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use larder_engine::conformance::{self, Harness, Keeps, Liberties, Place};
 use larder_engine::memory::{Memory, PolicyKind};
-use larder_engine::{Disk, Engine, ManualClock, Result};
+use larder_engine::{Disk, Engine, ManualClock, Result, Retain};
 use tempfile::TempDir;
 
 const POLICIES: [PolicyKind; 3] = [PolicyKind::S3Fifo, PolicyKind::Lru, PolicyKind::Fifo];
@@ -69,6 +69,7 @@ struct OnDisk {
     budget: u64,
     segment_len: u32,
     ttl: Option<Duration>,
+    retain: Retain,
     liberties: Liberties,
 }
 
@@ -78,6 +79,7 @@ struct Directory {
     budget: u64,
     segment_len: u32,
     ttl: Option<Duration>,
+    retain: Retain,
 }
 
 impl Harness for OnDisk {
@@ -89,8 +91,8 @@ impl Harness for OnDisk {
         // In memory where that can be had: what a sync costs is no part of the contract.
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         let dir = dir.expect("a temporary directory");
-        let Self { budget, segment_len, ttl, .. } = *self;
-        Box::new(Directory { dir, budget, segment_len, ttl })
+        let Self { budget, segment_len, ttl, retain, .. } = *self;
+        Box::new(Directory { dir, budget, segment_len, ttl, retain })
     }
 }
 
@@ -99,7 +101,8 @@ impl Place for Directory {
         let mut builder = Disk::builder(self.dir.path().join("store"))
             .clock(clock)
             .budget(self.budget)
-            .segment_len(self.segment_len);
+            .segment_len(self.segment_len)
+            .retain(self.retain);
         if let Some(ttl) = self.ttl {
             builder = builder.ttl(ttl);
         }
@@ -110,13 +113,32 @@ impl Place for Directory {
 #[test]
 fn disk_with_room_keeps_everything() {
     let liberties = Liberties::default();
-    conformance::check(&OnDisk { budget: 1 << 30, segment_len: 1 << 20, ttl: None, liberties });
+    conformance::check(&OnDisk {
+        budget: 1 << 30,
+        segment_len: 1 << 20,
+        ttl: None,
+        retain: Retain::Recent,
+        liberties,
+    });
 }
 
 #[test]
 fn disk_of_many_small_segments_keeps_everything() {
     let liberties = Liberties::default();
-    conformance::check(&OnDisk { budget: 256 << 20, segment_len: 64 << 10, ttl: None, liberties });
+    conformance::check(&OnDisk {
+        budget: 256 << 20,
+        segment_len: 64 << 10,
+        ttl: None,
+        retain: Retain::Recent,
+        liberties,
+    });
+}
+
+#[test]
+fn disk_that_retains_all_keeps_everything() {
+    let (budget, segment_len, retain) = (256 << 20, 64 << 10, Retain::All);
+    let liberties = Liberties::default();
+    conformance::check(&OnDisk { budget, segment_len, ttl: None, retain, liberties });
 }
 
 #[test]
@@ -127,12 +149,24 @@ fn disk_without_room_misses_and_nothing_else() {
         refuses_len: Some(2 << 20),
         ..Liberties::default()
     };
-    conformance::check(&OnDisk { budget: 2 << 20, segment_len: 64 << 10, ttl: None, liberties });
+    conformance::check(&OnDisk {
+        budget: 2 << 20,
+        segment_len: 64 << 10,
+        ttl: None,
+        retain: Retain::Recent,
+        liberties,
+    });
 }
 
 #[test]
 fn disk_with_a_default_ttl_uses_it() {
     let ttl = Some(Duration::from_millis(150));
     let liberties = Liberties::default();
-    conformance::check(&OnDisk { budget: 1 << 30, segment_len: 1 << 20, ttl, liberties });
+    conformance::check(&OnDisk {
+        budget: 1 << 30,
+        segment_len: 1 << 20,
+        ttl,
+        retain: Retain::Recent,
+        liberties,
+    });
 }

@@ -107,6 +107,7 @@ pub(super) fn options(budget: u64, writers: usize) -> Options {
         segment_len: Some(SEGMENT_LEN),
         writers,
         clock: Arc::new(ManualClock::at(1_700_000_000_000)),
+        maintenance: super::super::maintenance::Maintenance::Manual,
         ..Options::default()
     }
 }

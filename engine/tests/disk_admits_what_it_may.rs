@@ -1,0 +1,143 @@
+//! A cache takes in no more than it was told to, says why it refuses, and never keeps an old
+//! value by refusing a new one. By a clock that is set.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::sync::Arc;
+
+use larder_engine::{
+    Admission, Disk, Engine, Error, Maintenance, ManualClock, Outcome, Put, Rejection, Retain,
+};
+use tempfile::TempDir;
+
+fn open(dir: &TempDir, clock: &Arc<ManualClock>, admission: Admission) -> Disk {
+    Disk::builder(dir.path().join("store"))
+        .budget(64 << 20)
+        .clock(clock.clone())
+        .maintenance(Maintenance::Manual)
+        .admission(admission)
+        .open()
+        .unwrap()
+}
+
+fn put(disk: &Disk, key: u32, len: usize) -> Outcome {
+    disk.put(&key.to_le_bytes(), &vec![1; len], &Put::default()).unwrap()
+}
+
+#[test]
+fn no_more_is_written_a_second_than_the_budget_allows() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::at(1_000_000));
+    let admission = Admission { write_budget: Some(100_000), ..Admission::default() };
+    let disk = open(&dir, &clock, admission);
+    let refused = Outcome::Rejected(Rejection::WriteBudget { per_second: 100_000 });
+    let mut key = 0;
+    let mut fill = || {
+        let mut count = 0;
+        loop {
+            key += 1;
+            match put(&disk, key, 996) {
+                Outcome::Admitted { .. } => count += 1,
+                outcome => {
+                    assert_eq!(outcome, refused);
+                    assert!(!disk.contains(&key.to_le_bytes()).unwrap());
+                    return count;
+                }
+            }
+        }
+    };
+    assert_eq!(fill(), 100, "values of 1000 bytes");
+    clock.advance(100);
+    assert_eq!(fill(), 10);
+    // What is not used is kept for a second.
+    clock.advance(60_000);
+    assert_eq!(fill(), 100);
+    // Many moments that are too short for a byte each add up.
+    (0..1_000).for_each(|_| clock.advance(1));
+    assert_eq!(fill(), 100);
+    // A large value is taken off what comes.
+    clock.advance(1_000);
+    assert!(put(&disk, 0, 299_996).is_admitted());
+    clock.advance(2_000);
+    assert_eq!(fill(), 0);
+    clock.advance(10);
+    assert_eq!(fill(), 1);
+    assert_eq!(disk.stats().rejected, 6);
+}
+
+#[test]
+fn a_slow_budget_comes_in_while_puts_keep_asking() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::at(1_000_000));
+    let disk = open(&dir, &clock, Admission { write_budget: Some(10), ..Admission::default() });
+    assert!(put(&disk, 1, 6).is_admitted());
+    // Fractions of bytes count as well.
+    let mut taken = 0;
+    for key in 2..10_002 {
+        clock.advance(1);
+        taken += u32::from(put(&disk, key, 6).is_admitted());
+    }
+    assert_eq!(taken, 10, "10 bytes a second over 10 seconds");
+}
+
+#[test]
+fn a_key_is_taken_when_it_comes_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::at(1_000_000));
+    let admission = Admission { second_hit: true, ..Admission::default() };
+    let disk = open(&dir, &clock, admission);
+    // The budget makes it remember 16384 keys.
+    let mut mistaken = 0;
+    for key in 0..4_000 {
+        match put(&disk, key, 100) {
+            Outcome::Admitted { .. } => mistaken += 1,
+            outcome => assert_eq!(outcome, Outcome::Rejected(Rejection::FirstSeen)),
+        }
+    }
+    assert!(mistaken <= 4, "{mistaken} of 4000: one is likely at most");
+    let taken = (0..4_000).filter(|key| put(&disk, *key, 100).is_admitted()).count();
+    // Five keys that share a place for four push each other out: 70 or so of the 4000.
+    assert!(taken > 3_800, "{taken} came again");
+    // What was offered long ago is forgotten.
+    for key in 4_000..400_000 {
+        let _ = put(&disk, key, 0);
+    }
+    assert!(disk.remove(&7_u32.to_le_bytes()).unwrap());
+    assert_eq!(put(&disk, 7, 100), Outcome::Rejected(Rejection::FirstSeen));
+}
+
+#[test]
+fn a_value_that_replaces_one_is_always_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::at(1_000_000));
+    let disk = open(&dir, &clock, Admission::default());
+    assert!(put(&disk, 1, 100).is_admitted());
+    disk.close().unwrap();
+    drop(disk);
+    let admission = Admission { write_budget: Some(10), second_hit: true };
+    let disk = open(&dir, &clock, admission);
+    for len in 0..1_000 {
+        assert!(put(&disk, 1, len).is_admitted());
+        assert_eq!(disk.get(&1_u32.to_le_bytes()).unwrap().unwrap().len(), len);
+    }
+    assert!(!put(&disk, 2, 100).is_admitted());
+    assert_eq!(
+        put(&disk, 2, 100),
+        Outcome::Rejected(Rejection::WriteBudget { per_second: 10 }),
+        "they are taken off the budget"
+    );
+    let large = put(&disk, 3, 65 << 20);
+    assert!(matches!(large, Outcome::Rejected(Rejection::TooLarge { .. })), "{large:?}");
+}
+
+#[test]
+fn a_store_that_keeps_everything_takes_no_admission() {
+    let dir = tempfile::tempdir().unwrap();
+    let builder = || Disk::builder(dir.path().join("store"));
+    let admission = Admission { second_hit: true, ..Admission::default() };
+    let refused = builder().retain(Retain::All).admission(admission).open();
+    assert!(matches!(refused, Err(Error::Config { option: "admission", .. })), "{refused:?}");
+    let admission = Admission { write_budget: Some(0), ..Admission::default() };
+    let refused = builder().admission(admission).open();
+    assert!(matches!(refused, Err(Error::Config { option: "write_budget", .. })), "{refused:?}");
+}
