@@ -332,7 +332,7 @@ fn a_reader_sees_all_of_a_batch_or_nothing() {
         let mut batch = WriteBatch::new();
         for key in 0..20_u32 {
             // Now and then a key goes and comes back.
-            if (round + u64::from(key)) % 7 == 0 {
+            if (round + u64::from(key)).is_multiple_of(7) {
                 batch.remove(&key.to_le_bytes());
             } else {
                 batch.put(&key.to_le_bytes(), &round.to_le_bytes(), &PUT);

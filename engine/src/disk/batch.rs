@@ -22,8 +22,9 @@ use larder_format::{Batch, CodecId, ExternalRef, Flags, Kind, RecordHeader, Slot
 use super::change::Change;
 use super::counters::Count;
 use super::lanes::Held;
-use super::segment::{NewRecord, Segment, file_name, room_for};
+use super::segment::{Segment, file_name};
 use super::store::Store;
+use super::writer::{NewRecord, room_for};
 use crate::batch::{BatchChange, BatchOutcome, WriteBatch};
 use crate::clock::{NEVER, is_live};
 use crate::engine::{Durability, Rejection};

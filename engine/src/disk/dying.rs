@@ -25,8 +25,9 @@ use larder_format::{CodecId, Flags, FooterEntry, Kind, SegmentState, Slot, SlotS
 
 use super::counters::Count;
 use super::lanes::Held;
-use super::segment::{NewRecord, Record, Segment, room_for};
+use super::segment::{Record, Segment};
 use super::store::Store;
+use super::writer::{NewRecord, room_for};
 use crate::clock::NEVER;
 use crate::error::Result;
 use crate::sync::Ordering;
@@ -346,7 +347,7 @@ impl Store {
         }
         self.seal(lane);
         *lane.writer =
-            super::segment::Writer::new(self.begin_segment(lane.number, self.clock.now_ms())?);
+            super::writer::Writer::new(self.begin_segment(lane.number, self.clock.now_ms())?);
         Ok(roomy(lane))
     }
 

@@ -19,7 +19,8 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::deadline::Class;
 use super::in_flight::{InFlight, WriterWord, none_before};
-use super::segment::{Segment, Writer};
+use super::segment::Segment;
+use super::writer::Writer;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
 /// One lane.

@@ -6,7 +6,7 @@
 //! lanes.rs   index.rs      reclaim.rs     open.rs, rebuild.rs
 //! writers    slots         rolling,       trust after a stop
 //!   │        growth.rs     eviction
-//! segment.rs external.rs
+//! segment.rs, writer.rs external.rs
 //! records    large values
 //!   └───────────┼─────────────┐
 //!            map.rs*       table.rs, cell.rs*
@@ -64,6 +64,7 @@ mod trim;
 mod upkeep;
 mod usage;
 mod verify;
+mod writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;

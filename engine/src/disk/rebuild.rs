@@ -24,9 +24,10 @@ use larder_format::{Batch, ExternalRef, Flags, FooterEntry, SegmentState, Slot, 
 
 use super::counters::Count;
 use super::external;
-use super::segment::{Segment, Writer, file_name};
+use super::segment::{Segment, file_name};
 use super::storage::File;
 use super::store::Store;
+use super::writer::Writer;
 use crate::error::{Error, Result};
 use crate::sync::Ordering;
 
@@ -232,7 +233,16 @@ impl Store {
 struct Collected {
     entries: Vec<(FooterEntry, u64)>,
     /// The batch that was begun last, and what came of it so far.
-    batch: Option<(Batch, Vec<(u64, usize)>, Vec<(FooterEntry, u64)>)>,
+    batch: Option<Begun>,
+}
+
+/// A batch whose end is still to come.
+#[derive(Debug)]
+struct Begun {
+    batch: Batch,
+    /// Sequence numbers and lengths of its records.
+    lens: Vec<(u64, usize)>,
+    entries: Vec<(FooterEntry, u64)>,
 }
 
 impl Collected {
@@ -241,21 +251,21 @@ impl Collected {
         let value = bytes.get(extent.value_at..extent.chunks_at).unwrap_or_default();
         match header.kind {
             Kind::BatchBegin => {
-                self.batch = Batch::decode(value).ok().map(|batch| (batch, vec![], vec![]));
+                let begin = |batch| Begun { batch, lens: Vec::new(), entries: Vec::new() };
+                self.batch = Batch::decode(value).ok().map(begin);
             }
             Kind::BatchCommit => {
-                if let (Some((begun, lens, entries)), Ok(ended)) =
-                    (self.batch.take(), Batch::decode(value))
-                    && begun == ended
-                    && Batch::of(lens) == Some(ended)
+                if let (Some(begun), Ok(ended)) = (self.batch.take(), Batch::decode(value))
+                    && begun.batch == ended
+                    && Batch::of(begun.lens) == Some(ended)
                 {
-                    self.entries.extend(entries);
+                    self.entries.extend(begun.entries);
                 }
             }
             _ if header.flags.has(Flags::BATCHED) => {
-                if let Some((_, lens, entries)) = &mut self.batch {
-                    lens.push((header.seq, extent.end - offset));
-                    entries.push((entry, header.seq));
+                if let Some(begun) = &mut self.batch {
+                    begun.lens.push((header.seq, extent.end - offset));
+                    begun.entries.push((entry, header.seq));
                 }
             }
             _ => {

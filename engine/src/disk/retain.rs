@@ -17,8 +17,8 @@ use super::change::Change;
 
 use super::compact::{ANY_DEAD, PRESSED};
 use super::lanes::Held;
-use super::segment::{NewRecord, Writer, room_for};
 use super::store::Store;
+use super::writer::{NewRecord, Writer, room_for};
 use crate::clock::NEVER;
 use crate::error::{Error, Result};
 use crate::sync::Ordering;

@@ -12,22 +12,19 @@ use std::sync::Arc;
 
 use larder_format::layout::{
     CHUNK, ENTRY_LEN, SEGMENT_COMMITTED, SEGMENT_DATA, SEGMENT_HEADER_LEN, SEGMENT_STATE,
-    SEGMENT_SYNCED, TRAILER_LEN, UNIT,
+    SEGMENT_SYNCED, TRAILER_LEN,
 };
 use larder_format::record::{Extent, chunk_crc, payload_crc};
-use larder_format::scan::encode_chunk_table;
-use larder_format::segment::entry_at;
 use larder_format::{
-    CodecId, Committed, Flags, FooterEntry, FormatError, Kind, RecordHeader, Salt, SegmentHeader,
-    SegmentState, Trailer,
+    Committed, FooterEntry, FormatError, Kind, RecordHeader, Salt, SegmentHeader, SegmentState,
+    Trailer,
 };
 use parking_lot::Mutex;
 
-use super::map::{Appender, Owner, Region, View};
+use super::map::{Owner, Region, View};
 use super::storage::{File, Storage, give_birth};
 use super::tally::Tally;
 use super::usage::Usage;
-use crate::clock::NEVER;
 use crate::error::{Error, Result};
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
@@ -421,196 +418,4 @@ fn has_record(file: &dyn File, uuid: &[u8; 16], id: u64) -> bool {
             RecordHeader::decode(&bytes, Salt::new(uuid, id), at),
             Ok(_) | Err(FormatError::Truncated { .. })
         )
-}
-
-/// What is to be appended.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct NewRecord<'a> {
-    pub(crate) kind: Kind,
-    pub(crate) flags: Flags,
-    pub(crate) seq: u64,
-    pub(crate) key_hash: u64,
-    /// Hashes of its tags, at most 15.
-    pub(crate) tags: &'a [u64],
-    pub(crate) key: &'a [u8],
-    pub(crate) value: &'a [u8],
-    pub(crate) codec: CodecId,
-    pub(crate) expires_at_ms: u64,
-    pub(crate) written_at_ms: u64,
-}
-
-/// Most bytes that a record of these lengths takes in a segment, footer entry included.
-pub(crate) const fn room_for(key_len: usize, value_len: usize) -> usize {
-    let chunks = if value_len > CHUNK { value_len.div_ceil(CHUNK) * 4 } else { 0 };
-    larder_format::layout::RECORD_HEADER_LEN
-        + larder_format::layout::RECORD_EXTENSION_MAX
-        + key_len
-        + value_len
-        + chunks
-        + 2 * UNIT
-        + ENTRY_LEN
-}
-
-/// Most bytes of value that are put together with their header before they are written; larger
-/// ones are written from where they are.
-const TOGETHER_MAX: usize = 256 << 10;
-
-/// Appends to one segment.
-#[derive(Debug)]
-pub(crate) struct Writer {
-    segment: Arc<Segment>,
-    appender: Appender,
-    /// How much counts once what is staged is committed.
-    staged: Committed,
-    /// Where a record is put together.
-    record: Vec<u8>,
-}
-
-impl Writer {
-    /// Over a segment that has no writer; `None` if it has one or its file was cut short.
-    pub(crate) fn new(segment: Arc<Segment>) -> Option<Self> {
-        let appender = segment.region.appender()?;
-        let staged = appender.committed();
-        Some(Self { segment, appender, staged, record: Vec::new() })
-    }
-
-    pub(crate) const fn segment(&self) -> &Arc<Segment> {
-        &self.segment
-    }
-
-    /// Bytes that records and their entries can still take.
-    pub(crate) fn room(&self) -> usize {
-        let footer = self.staged.entries as usize * ENTRY_LEN + TRAILER_LEN;
-        self.segment.len() - self.staged.tail() - footer
-    }
-
-    /// Appends and commits a record; returns where it starts. The caller has made sure that
-    /// there is [`room`](Self::room).
-    pub(crate) fn append(&mut self, new: &NewRecord<'_>) -> io::Result<usize> {
-        let offset = match self.stage(new) {
-            Ok(offset) => offset,
-            Err(error) => {
-                self.unstage();
-                return Err(error);
-            }
-        };
-        self.commit();
-        Ok(offset)
-    }
-
-    /// Forgets what is staged.
-    pub(crate) const fn unstage(&mut self) {
-        self.staged = self.appender.committed();
-    }
-
-    /// Makes all that is staged count, at once.
-    pub(crate) fn commit(&mut self) {
-        self.appender.commit(self.staged);
-    }
-
-    /// Appends a record that does not count yet; returns where it starts.
-    pub(crate) fn stage(&mut self, new: &NewRecord<'_>) -> io::Result<usize> {
-        let too_long = |_| io::Error::from(io::ErrorKind::InvalidInput);
-        let segment_header = &self.segment.header;
-        let written = new.written_at_ms.saturating_sub(segment_header.created_ms);
-        let key_len = u16::try_from(new.key.len()).map_err(too_long)?;
-        let value_len = u32::try_from(new.value.len()).map_err(too_long)?;
-        let mut header = RecordHeader {
-            flags: new.flags,
-            codec: new.codec,
-            expires_at_ms: new.expires_at_ms,
-            tag_count: u8::try_from(new.tags.len()).map_err(too_long)?,
-            written_ms: u32::try_from(written).unwrap_or(u32::MAX),
-            ..RecordHeader::new(new.kind, new.seq, key_len, value_len)
-        };
-        let offset = self.staged.tail();
-        let extent = header.extent(offset);
-        let entry_at = entry_at(self.segment.len(), self.staged.entries as usize);
-        if extent.end > entry_at {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        let table =
-            if header.is_chunked() { encode_chunk_table(new.seq, new.value) } else { Vec::new() };
-
-        // Key, zeros and value stand in a row, as they are summed.
-        let [key_from, value_from] = [extent.key_at - offset, extent.value_at - offset];
-        let record = &mut self.record;
-        record.clear();
-        record.resize(key_from, 0);
-        record.extend_from_slice(new.key);
-        let summed = |record: &[u8], rest: &[u8]| payload_crc(new.seq, &record[key_from..], rest);
-        let together = new.value.len() <= TOGETHER_MAX;
-        if header.is_chunked() {
-            header.payload_crc = summed(record, &table);
-        }
-        record.resize(value_from, 0);
-        if together {
-            record.extend_from_slice(new.value);
-        }
-        if !header.is_chunked() {
-            header.payload_crc = summed(record, &[]);
-        }
-        let encoded = header.encode(self.segment.salt, offset as u64, new.tags);
-        record[..key_from].copy_from_slice(encoded.as_bytes());
-        self.appender.write(offset, record)?;
-        if !together {
-            self.appender.write(extent.value_at, new.value)?;
-        }
-        if !table.is_empty() {
-            self.appender.write(extent.chunks_at, &table)?;
-        }
-
-        let moved = new.flags.has(Flags::MOVED);
-        let delta = new.seq.checked_sub(segment_header.base_seq).filter(|_| !moved);
-        let entry = FooterEntry {
-            key_hash: new.key_hash,
-            offset_units: self.staged.tail_units,
-            kind: new.kind,
-            replaced: new.flags.has(Flags::REPLACED),
-            external: new.flags.has(Flags::EXTERNAL),
-            seq_delta: delta.and_then(|delta| u32::try_from(delta).ok()).filter(|d| *d != u32::MAX),
-        };
-        self.appender.write_footer(entry_at, &entry.encode());
-        let tail_units = u32::try_from(extent.end / UNIT).map_err(too_long)?;
-        self.staged = Committed { tail_units, entries: self.staged.entries + 1 };
-        Ok(offset)
-    }
-
-    /// Whether a footer of this many entries fits above a tail.
-    pub(crate) fn can_adopt(&self, tail: usize, entries: usize) -> bool {
-        tail + entries * ENTRY_LEN + TRAILER_LEN <= self.segment.len()
-    }
-
-    /// Writes entries that recovery found, over whatever stood there, and commits them.
-    pub(crate) fn adopt(&mut self, tail: usize, entries: &[FooterEntry]) {
-        for (number, entry) in entries.iter().enumerate() {
-            self.appender.write_footer(entry_at(self.segment.len(), number), &entry.encode());
-        }
-        let tail_units = u32::try_from(tail / UNIT).unwrap_or(u32::MAX);
-        let entries = u32::try_from(entries.len()).unwrap_or(u32::MAX);
-        self.staged = Committed { tail_units, entries };
-        self.commit();
-    }
-
-    /// Ends the segment: nothing is ever appended again.
-    pub(crate) fn seal(mut self, sealed_before: u64) -> Arc<Segment> {
-        let segment = Arc::clone(&self.segment);
-        let committed = self.appender.committed();
-        let (mut min_seq, mut max_seq) = (NEVER, 0);
-        for entry in segment.entries() {
-            if let Some(delta) = entry.seq_delta {
-                let seq = segment.header.base_seq.wrapping_add(delta.into());
-                min_seq = min_seq.min(seq);
-                max_seq = max_seq.max(seq);
-            }
-        }
-        let entries_crc =
-            larder_format::hash::crc_from(0, segment.region.entries().unwrap_or_default());
-        let id = segment.id();
-        let trailer = Trailer { id, committed, entries_crc, min_seq, max_seq, sealed_before };
-        let bytes = trailer.encode(segment.salt, segment.len());
-        self.appender.write_footer(segment.len() - TRAILER_LEN, &bytes);
-        segment.set_state(SegmentState::Sealed);
-        segment
-    }
 }

@@ -15,8 +15,9 @@ use larder_format::layout::{KEY_LEN_MAX, TAGS_MAX};
 use larder_format::{CodecId, Flags, Kind, Slot, SlotState};
 
 use super::index::{self, Verdict};
-use super::segment::{NewRecord, Record, room_for};
+use super::segment::Record;
 use super::store::Store;
+use super::writer::{NewRecord, room_for};
 use crate::clock::NEVER;
 use crate::error::{Error, Result};
 

@@ -5,7 +5,7 @@
 
 use larder_format::Kind;
 
-use super::segment::NewRecord;
+use super::writer::NewRecord;
 use crate::clock::NEVER;
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
