@@ -5,7 +5,9 @@
 
 use std::fmt;
 use std::sync::OnceLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::sync::{AtomicU64, Ordering};
 
@@ -23,6 +25,12 @@ pub const fn is_live(deadline_ms: u64, now_ms: u64) -> bool {
 pub trait Clock: Send + Sync + fmt::Debug {
     /// Milliseconds since 1970-01-01T00:00Z. Must not go back within a process.
     fn now_ms(&self) -> u64;
+
+    /// About the same, at less cost: may lag behind by some milliseconds. For noting when
+    /// something was written, not for comparing with deadlines.
+    fn about_now_ms(&self) -> u64 {
+        self.now_ms()
+    }
 }
 
 /// The machine's clock: read once, then advanced by the monotonic one, so that setting the
@@ -32,13 +40,29 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now_ms(&self) -> u64 {
-        static ANCHOR: OnceLock<(Instant, u64)> = OnceLock::new();
-        let (start, start_ms) = *ANCHOR.get_or_init(|| {
-            let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            (Instant::now(), u64::try_from(since_1970.as_millis()).unwrap_or(0))
-        });
-        start_ms.saturating_add(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX))
+        since_1970_ms(ClockId::Monotonic)
     }
+
+    fn about_now_ms(&self) -> u64 {
+        since_1970_ms(ClockId::MonotonicCoarse)
+    }
+}
+
+/// What a monotonic clock shows, in ms, counted from 1970.
+fn since_1970_ms(clock: ClockId) -> u64 {
+    /// What is to be added to a monotonic clock, in ms.
+    static OFFSET_MS: OnceLock<u64> = OnceLock::new();
+    let monotonic_ms = |clock| {
+        let time = clock_gettime(clock);
+        let (seconds, nanos) = (time.tv_sec.cast_unsigned(), time.tv_nsec.cast_unsigned());
+        seconds * 1000 + nanos / 1_000_000
+    };
+    let offset_ms = *OFFSET_MS.get_or_init(|| {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_1970_ms = u64::try_from(since_1970.as_millis()).unwrap_or(0);
+        since_1970_ms.saturating_sub(monotonic_ms(ClockId::Monotonic))
+    });
+    offset_ms.saturating_add(monotonic_ms(clock))
 }
 
 /// A clock that stands still until it is told.

@@ -31,7 +31,8 @@ use crate::layout::{BUCKET_SLOTS, PAGE_BUCKETS, SPLITS_MAX, UNIT};
 
 const BUCKET_MASK: u64 = PAGE_BUCKETS as u64 - 1;
 
-const TAG_SHIFT: u32 = 42;
+/// Where the tag begins in a slot's word.
+pub const TAG_SHIFT: u32 = 42;
 const SEGMENT_SHIFT: u32 = 26;
 const OFFSET_SHIFT: u32 = 4;
 const FREQ_SHIFT: u32 = 2;

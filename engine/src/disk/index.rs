@@ -30,7 +30,7 @@
 #[cfg(not(loom))]
 use larder_format::layout::{BUCKET_SLOTS, PAGE_BUCKETS};
 use larder_format::layout::{INDEX_DATA, PAGE};
-use larder_format::slot::buckets;
+use larder_format::slot::{TAG_SHIFT, buckets};
 use larder_format::{Geometry, Slot, SlotState};
 
 #[cfg(loom)]
@@ -120,6 +120,55 @@ pub(crate) struct Generation<W> {
     geometry: Geometry,
 }
 
+/// One bucket: a cache line of slots.
+#[derive(Debug, Clone, Copy)]
+struct Bucket<'a> {
+    /// Where it begins, in bytes from the start of the file.
+    at: usize,
+    words: &'a [AtomicU64; BUCKET_SLOTS],
+}
+
+impl Bucket<'_> {
+    /// Slot `i` as it is now, and where it is.
+    #[inline]
+    fn slot(&self, i: usize) -> (usize, Slot) {
+        (self.at + i * 8, load(&self.words[i]))
+    }
+
+    /// Which slots fit, one bit each: all are looked at before any is acted upon, so that the
+    /// loads overlap.
+    #[inline]
+    fn which(&self, fits: impl Fn(u64) -> bool) -> Bits {
+        let mut bits = 0;
+        for (i, word) in self.words.iter().enumerate() {
+            bits |= u32::from(fits(load(word).to_bits())) << i;
+        }
+        Bits(bits)
+    }
+
+    /// Which slots have the tag of a hash.
+    #[inline]
+    fn with_tag(&self, hash: u64) -> Bits {
+        self.which(|bits| has_tag(bits, hash))
+    }
+}
+
+/// Numbers of slots in a bucket.
+#[derive(Debug, Clone, Copy)]
+struct Bits(u32);
+
+impl Iterator for Bits {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        let next = self.0.trailing_zeros();
+        // Clears the lowest bit.
+        self.0 &= self.0.wrapping_sub(1);
+        (next < u32::BITS).then_some(next as usize)
+    }
+}
+
 /// Slots of a page.
 pub(crate) const PAGE_SLOTS: usize = PAGE_BUCKETS * BUCKET_SLOTS;
 
@@ -147,23 +196,21 @@ impl<W: Words> Generation<W> {
         INDEX_DATA + page * PAGE + number * 8
     }
 
-    /// The two candidate buckets of a hash: where each begins, and its words.
+    /// The two candidate buckets of a hash.
     #[inline]
-    fn candidates(&self, hash: u64) -> [(usize, &[AtomicU64]); 2] {
+    fn candidates(&self, hash: u64) -> [Bucket<'_>; 2] {
         let page = self.geometry.page(hash);
         buckets(hash).map(|bucket| {
             let at = Self::slot_at(page, bucket * BUCKET_SLOTS);
-            (at, self.words.words(at, BUCKET_SLOTS))
+            let words = self.words.words(at, BUCKET_SLOTS);
+            Bucket { at, words: words.first_chunk().expect("as many as were asked for") }
         })
     }
 
     /// The candidate slots of a hash as they are now, each with where it is.
-    #[inline]
     fn slots(&self, hash: u64) -> impl Iterator<Item = (usize, Slot)> {
         let both = self.candidates(hash).into_iter();
-        both.flat_map(|(first, words)| {
-            words.iter().enumerate().map(move |(i, word)| (first + i * 8, load(word)))
-        })
+        both.flat_map(|bucket| (0..BUCKET_SLOTS).map(move |i| bucket.slot(i)))
     }
 
     #[inline]
@@ -209,16 +256,16 @@ impl<W: Words> Generation<W> {
     ) -> Option<Found<T>> {
         loop {
             let mut newest: Option<Found<T>> = None;
-            for (first, words) in self.candidates(hash) {
-                for (i, word) in words.iter().enumerate() {
-                    let slot = load(word);
-                    if !has_tag(slot, hash) || !may_count(slot) {
+            for bucket in self.candidates(hash) {
+                for i in bucket.with_tag(hash) {
+                    let (at, slot) = bucket.slot(i);
+                    if !may_count(slot) {
                         continue;
                     }
                     if let Verdict::Same { seq, state, found } = judge(slot)
                         && newest.as_ref().is_none_or(|newest| newest.seq < seq)
                     {
-                        newest = Some(Found { slot, at: first + i * 8, seq, state, found });
+                        newest = Some(Found { slot, at, seq, state, found });
                     }
                 }
             }
@@ -239,8 +286,8 @@ impl<W: Words> Generation<W> {
     /// Loads a word of each candidate bucket, so that they are near when they are looked at.
     #[inline]
     pub(crate) fn touch_candidates(&self, hash: u64) -> u64 {
-        let [(_, first), (_, second)] = self.candidates(hash);
-        load(&first[0]).to_bits() ^ load(&second[0]).to_bits()
+        let [first, second] = self.candidates(hash);
+        first.slot(0).1.to_bits() ^ second.slot(0).1.to_bits()
     }
 
     /// Counts a hit in a slot, unless it is saturated or has changed.
@@ -268,20 +315,17 @@ impl<W: Words> Generation<W> {
         'again: loop {
             let mut current: Option<Found<T>> = None;
             let mut pending: Option<Found<T>> = None;
-            let mut free: [Option<(usize, Slot)>; 2] = [None; 2];
-            let mut free_count = [0; 2];
-            for (half, (first, words)) in self.candidates(hash).into_iter().enumerate() {
-                for (i, word) in words.iter().enumerate() {
-                    let (at, slot) = (first + i * 8, load(word));
+            let buckets = self.candidates(hash);
+            for bucket in buckets {
+                if bucket.which(|bits| Slot::from_bits(bits).is_frozen()).0 != 0 {
+                    return (Err(Blocked::Frozen), entries);
+                }
+                for i in bucket.with_tag(hash) {
+                    let (at, slot) = bucket.slot(i);
                     if slot.is_frozen() {
                         return (Err(Blocked::Frozen), entries);
                     }
                     if slot.state() == SlotState::Empty {
-                        free[half].get_or_insert((at, slot));
-                        free_count[half] += 1;
-                        continue;
-                    }
-                    if !has_tag(slot, hash) {
                         continue;
                     }
                     match judge(slot) {
@@ -311,7 +355,10 @@ impl<W: Words> Generation<W> {
                 continue;
             }
             // The emptier bucket: that is what makes two choices fill evenly.
-            let free = free[usize::from(free_count[1] > free_count[0])];
+            let free = buckets.map(|bucket| bucket.which(|bits| bits & 3 == 0));
+            let half = usize::from(free[1].0.count_ones() > free[0].0.count_ones());
+            let place = free[half].into_iter().next().map(|i| buckets[half].slot(i));
+            let free = place.filter(|(_, slot)| slot.to_bits() & 3 == 0);
             return (Ok(Survey { current, free }), entries);
         }
     }
@@ -407,14 +454,17 @@ impl<W: Words> Generation<W> {
         seq: u64,
         mut judge: impl FnMut(Slot) -> Verdict<T>,
     ) -> bool {
-        for (at, slot) in self.slots(hash) {
-            if at == own || !has_tag(slot, hash) || slot.state() == SlotState::Empty {
-                continue;
-            }
-            let Verdict::Same { seq: theirs, .. } = judge(slot) else { continue };
-            let gives_way = slot.state() == SlotState::Tentative && seq < theirs;
-            if !gives_way || !self.swap(at, slot, Slot::EMPTY) {
-                return false;
+        for bucket in self.candidates(hash) {
+            for i in bucket.with_tag(hash) {
+                let (at, slot) = bucket.slot(i);
+                if at == own || slot.state() == SlotState::Empty {
+                    continue;
+                }
+                let Verdict::Same { seq: theirs, .. } = judge(slot) else { continue };
+                let gives_way = slot.state() == SlotState::Tentative && seq < theirs;
+                if !gives_way || !self.swap(at, slot, Slot::EMPTY) {
+                    return false;
+                }
             }
         }
         true
@@ -465,10 +515,10 @@ fn load(word: &AtomicU64) -> Slot {
     Slot::from_bits(word.load(Site::SlotLoad.is(Ordering::Acquire)))
 }
 
-/// Whether a slot has the tag of a hash.
+/// Whether a slot has the tag of a hash: the bits above the place are the same.
 #[inline]
-const fn has_tag(slot: Slot, hash: u64) -> bool {
-    slot.tag() == Slot::from_bits(hash).tag()
+const fn has_tag(slot: u64, hash: u64) -> bool {
+    (slot ^ hash) < 1 << TAG_SHIFT
 }
 
 /// Whether a slot may say something to a reader.

@@ -28,7 +28,12 @@ impl Store {
     ) -> Result<Outcome> {
         self.check_open()?;
         let hash = self.hash(key)?;
-        let now_ms = self.clock.now_ms();
+        let lasts = options.ttl == Ttl::Never || options.ttl == Ttl::Default && self.ttl.is_none();
+        let now_ms = if lasts && expected.is_none() {
+            self.clock.about_now_ms()
+        } else {
+            self.clock.now_ms()
+        };
         let weight = (key.len() as u64).saturating_add(value.len() as u64);
         let limit = self.largest_value();
         if weight > limit {
