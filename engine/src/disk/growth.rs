@@ -63,6 +63,7 @@ impl IndexFile {
             file.write_at(&header.encode(), 0)
         })?;
         let map = file.map(len).map_err(|error| Error::io("map", &storage.path(&name), error))?;
+        map.make_ready();
         let (slots, retired) = (Generation::new(map, header.geometry), OnceLock::new());
         Ok(Self { header, slots, file, retired })
     }

@@ -23,24 +23,34 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use larder_format::Committed;
-use larder_format::layout::{ENTRY_LEN, SEGMENT_COMMITTED, SEGMENT_DATA, TRAILER_LEN, UNIT};
+use larder_format::layout::{ENTRY_LEN, PAGE, SEGMENT_COMMITTED, SEGMENT_DATA, TRAILER_LEN, UNIT};
 
 use super::committed::{AppendRight, CommittedWord};
 use super::storage::File;
-use crate::sync::{AtomicU64, Words};
+use crate::sync::{AtomicBool, AtomicU64, Ordering, Words};
 
 /// What keeps mapped memory in place.
 pub(crate) trait Backing: Send + Sync {
-    /// Makes all pages writable now, so that no write has to wait for one. A wish only.
-    fn populate(&self) {}
+    /// Makes the pages of a range writable now, so that no write has to wait for one. A wish
+    /// only.
+    fn populate(&self, _range: Range<usize>) {}
+
+    /// Asks for large pages, which need fewer entries to be found. A wish only.
+    fn prefer_large_pages(&self) {}
 }
 
 impl Backing for memmap2::MmapRaw {
-    fn populate(&self) {
+    fn populate(&self, range: Range<usize>) {
         // Changes no byte, so that it may go on beside anything. A kernel that does not know
         // it leaves the pages to the writers.
         #[cfg(target_os = "linux")]
-        let _ = self.advise(memmap2::Advice::PopulateWrite);
+        let _ = self.advise_range(memmap2::Advice::PopulateWrite, range.start, range.len());
+    }
+
+    fn prefer_large_pages(&self) {
+        // Kernels without them, or for this file system, go on with small ones.
+        #[cfg(target_os = "linux")]
+        let _ = self.advise(memmap2::Advice::HugePage);
     }
 }
 
@@ -78,6 +88,14 @@ impl Map {
     /// Length in bytes.
     pub(crate) const fn len(&self) -> usize {
         self.len
+    }
+
+    /// Asks for large pages, and makes all of them writable now: for files that are small
+    /// beside the memory, used all over, and never synced while they are written to. A sync
+    /// writes a large page as a whole.
+    pub(crate) fn make_ready(&self) {
+        self.backing.prefer_large_pages();
+        self.backing.populate(0..self.len);
     }
 
     /// The bytes of a range.
@@ -128,7 +146,10 @@ impl fmt::Debug for Map {
 
 /// Bytes up to which a write is copied into the mapping; above, it goes through the file,
 /// which saves the page faults.
-const COPY_MAX: usize = 32 << 10;
+const COPY_MAX: usize = 8 << 10;
+
+/// Bytes that an appender makes writable at a time: at first, and at most.
+const STEP: (usize, usize) = (16 << 10, 256 << 10);
 
 /// A mapped segment: committed bytes for everyone, the rest for one appender.
 #[derive(Debug)]
@@ -138,12 +159,15 @@ pub(crate) struct Region {
     /// The length that the header states; the map is shorter if the file was cut.
     nominal: usize,
     appending: AppendRight,
+    /// Whether all pages were made writable.
+    is_populated: AtomicBool,
 }
 
 impl Region {
     /// A region over a segment file whose header says `nominal` bytes.
     pub(crate) fn new(map: Map, file: Arc<dyn File>, nominal: usize) -> Self {
-        Self { map, file, nominal, appending: AppendRight::new() }
+        let is_populated = AtomicBool::new(false);
+        Self { map, file, nominal, appending: AppendRight::new(), is_populated }
     }
 
     fn committed_word(&self) -> CommittedWord<'_> {
@@ -169,7 +193,9 @@ impl Region {
 
     /// Makes all pages writable now, so that no write has to wait for one.
     pub(crate) fn populate(&self) {
-        self.map.backing.populate();
+        self.map.backing.populate(0..self.map.len());
+        // Relaxed: a hint that spares asking again.
+        self.is_populated.store(true, Ordering::Relaxed);
     }
 
     /// A mutable word of the header page.
@@ -230,7 +256,10 @@ impl Region {
         if !self.is_whole() || !self.appending.take() {
             return None;
         }
-        Some(Appender { committed: self.committed(), region: Arc::clone(self) })
+        let committed = self.committed();
+        let tail = committed.tail().next_multiple_of(PAGE);
+        let footer = self.nominal / PAGE * PAGE;
+        Some(Appender { committed, region: Arc::clone(self), ready: tail..footer, step: STEP.0 })
     }
 }
 
@@ -239,6 +268,10 @@ impl Region {
 pub(crate) struct Appender {
     region: Arc<Region>,
     committed: Committed,
+    /// Pages below and above are writable; between, writing waits for each.
+    ready: Range<usize>,
+    /// Bytes that are made writable at a time.
+    step: usize,
 }
 
 impl Appender {
@@ -253,10 +286,31 @@ impl Appender {
         if bytes.len() > COPY_MAX {
             return self.region.file.write_at(bytes, at as u64);
         }
+        self.get_ready(at + bytes.len());
         // SAFETY: above the committed word, where only the appender of this process writes
         // and nobody reads; `&mut self` and `appending` make it the only one.
         unsafe { self.region.map.write(at, bytes) };
         Ok(())
+    }
+
+    /// Makes the pages up to `end` writable, and some beyond: many at a time cost less than half
+    /// of what they cost one by one, when writing first meets them. The step grows with what
+    /// is written, so that whoever writes little dirties little.
+    fn get_ready(&mut self, end: usize) {
+        if end <= self.ready.start || self.is_populated() {
+            return;
+        }
+        let to = (end + self.step).next_multiple_of(PAGE).min(self.ready.end);
+        if to > self.ready.start {
+            self.region.map.backing.populate(self.ready.start..to);
+            self.ready.start = to;
+        }
+        self.step = (self.step * 2).min(STEP.1);
+    }
+
+    fn is_populated(&self) -> bool {
+        // Relaxed: a hint.
+        self.region.is_populated.load(Ordering::Relaxed)
     }
 
     /// Writes the next footer entry, or the trailer when there are no more.
@@ -268,6 +322,11 @@ impl Appender {
             (at >= self.committed.tail() && at + bytes.len() <= free) || at == trailer,
             "write over committed entries"
         );
+        if at < self.ready.end && !self.is_populated() {
+            let start = (at / PAGE * PAGE).saturating_sub(self.step / 4).max(self.ready.start);
+            self.region.map.backing.populate(start..self.ready.end);
+            self.ready.end = start;
+        }
         // SAFETY: as in `write`: above the committed records and below the committed
         // entries, or the trailer's place, which is no part of any slice over the map.
         unsafe { self.region.map.write(at, bytes) };
