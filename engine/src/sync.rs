@@ -18,6 +18,9 @@ pub(crate) trait Words {
     /// `count` words from `at` bytes on, a multiple of 8.
     fn words(&self, at: usize, count: usize) -> &[AtomicU64];
 
+    /// Asks for the cache line at `at` bytes, without waiting for it. A wish only.
+    fn prefetch(&self, _at: usize) {}
+
     /// The word at `at` bytes, a multiple of 8.
     #[inline]
     fn word(&self, at: usize) -> &AtomicU64 {

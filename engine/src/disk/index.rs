@@ -278,16 +278,25 @@ impl<W: Words> Generation<W> {
         }
     }
 
+    /// The slots that may hold the value of a key.
+    #[inline]
+    pub(crate) fn values_of(&self, hash: u64) -> impl Iterator<Item = Slot> {
+        let both = self.candidates(hash).into_iter();
+        both.flat_map(move |bucket| bucket.with_tag(hash).map(move |i| bucket.slot(i).1))
+    }
+
     /// The slot that points to a place, whatever stands there.
     pub(crate) fn slot_of(&self, hash: u64, place: Slot) -> Option<(usize, Slot)> {
         self.slots(hash).find(|(_, slot)| slot.same_place(place) && may_count(*slot))
     }
 
-    /// Loads a word of each candidate bucket, so that they are near when they are looked at.
+    /// Asks for the candidate buckets of a key, so that they are near when they are looked at.
     #[inline]
-    pub(crate) fn touch_candidates(&self, hash: u64) -> u64 {
-        let [first, second] = self.candidates(hash);
-        first.slot(0).1.to_bits() ^ second.slot(0).1.to_bits()
+    pub(crate) fn prefetch(&self, hash: u64) {
+        let page = self.geometry.page(hash);
+        for bucket in buckets(hash) {
+            self.words.prefetch(Self::slot_at(page, bucket * BUCKET_SLOTS));
+        }
     }
 
     /// Counts a hit in a slot, unless it is saturated or has changed.

@@ -182,7 +182,8 @@ impl Disk {
         self.store.get_many_with(keys, look)
     }
 
-    /// Touches what reading `keys` will need, so that reading them soon is quick.
+    /// Asks the processor for what reading `keys` will need, so that reading them soon is
+    /// quick; it waits for nothing.
     ///
     /// # Errors
     /// As of [`Engine`].

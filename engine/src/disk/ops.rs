@@ -28,6 +28,7 @@ impl Store {
     ) -> Result<Outcome> {
         self.check_open()?;
         let hash = self.hash(key)?;
+        self.index.for_reading(hash, &crossbeam_epoch::pin()).prefetch(hash);
         let lasts = options.ttl == Ttl::Never || options.ttl == Ttl::Default && self.ttl.is_none();
         let now_ms = if lasts && expected.is_none() {
             self.clock.about_now_ms()

@@ -1,27 +1,23 @@
 //! Reading values: one, or many at once.
 //!
 //! Most of the time that a read takes is spent waiting for memory: for the key's page of the
-//! index, and for its record. Of many keys all pages are touched first, and then all records,
+//! index, and for its record. Of many keys all buckets are asked for first, and then all records,
 //! so that the waits overlap; the reads themselves then find everything near.
 
-use std::hint::black_box;
-
 use crossbeam_epoch::Guard;
-use larder_format::{Flags, SlotState};
+use larder_format::Flags;
 
 use super::counters::Count;
-use super::index::Verdict;
 use super::store::Store;
 use crate::error::Result;
 use crate::value::{Meta, Value};
 
-/// Keys whose records are touched at a time: enough to overlap, and few enough that what was
-/// touched first is still near when it is read.
+/// Keys whose records are asked for at a time: enough to overlap, and few enough that what came
+/// first is still near when it is read.
 const AT_ONCE: usize = 64;
 
-/// Bytes of a record that are touched.
+/// Bytes of a record that are asked for.
 const TOUCHED: usize = 192;
-const CACHE_LINE: usize = 64;
 
 impl Store {
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Value>> {
@@ -97,7 +93,7 @@ impl Store {
         let mut hashes = [0; AT_ONCE];
         for keys in keys.chunks(AT_ONCE) {
             let guard = &crossbeam_epoch::pin();
-            self.touch_all(keys, &mut hashes, guard)?;
+            self.prefetch_all(keys, &mut hashes, guard)?;
             for (key, hash) in keys.iter().zip(hashes) {
                 let shown = self.look(
                     hash,
@@ -121,7 +117,7 @@ impl Store {
         let mut hashes = [0; AT_ONCE];
         for keys in keys.chunks(AT_ONCE) {
             let guard = &crossbeam_epoch::pin();
-            self.touch_all(keys, &mut hashes, guard)?;
+            self.prefetch_all(keys, &mut hashes, guard)?;
             for (key, hash) in keys.iter().zip(hashes) {
                 values.push(self.read(hash, key.as_ref(), guard)?);
             }
@@ -129,42 +125,33 @@ impl Store {
         Ok(values)
     }
 
-    /// Touches the pages that reading some keys will need.
+    /// Asks for what reading some keys will need.
     pub(crate) fn prefetch(&self, keys: &[impl AsRef<[u8]>]) -> Result<()> {
         self.check_open()?;
         let mut hashes = [0; AT_ONCE];
         for keys in keys.chunks(AT_ONCE) {
-            self.touch_all(keys, &mut hashes, &crossbeam_epoch::pin())?;
+            self.prefetch_all(keys, &mut hashes, &crossbeam_epoch::pin())?;
         }
         Ok(())
     }
 
-    fn touch_all(
+    fn prefetch_all(
         &self,
         keys: &[impl AsRef<[u8]>],
         hashes: &mut [u64; AT_ONCE],
         guard: &Guard,
     ) -> Result<()> {
-        let mut sum = 0;
         for (key, hash) in keys.iter().zip(hashes.iter_mut()) {
             *hash = self.hash(key.as_ref())?;
-            // Nothing depends on what is loaded, so that the loads of many keys overlap.
-            sum ^= self.index.for_reading(*hash, guard).touch_candidates(*hash);
+            self.index.for_reading(*hash, guard).prefetch(*hash);
         }
         for hash in hashes.iter().take(keys.len()) {
-            let slots = self.index.for_reading(*hash, guard);
-            let _: Option<super::index::Found<()>> = slots.find(*hash, |slot| {
-                if slot.state() == SlotState::Value
-                    && let Some(segment) = self.table.get(slot.segment(), guard)
-                {
-                    let bytes = segment.region().committed_from(slot.offset());
-                    let lines = bytes.iter().take(TOUCHED).step_by(CACHE_LINE);
-                    sum ^= lines.fold(0, |sum, byte| sum ^ u64::from(*byte));
+            for slot in self.index.for_reading(*hash, guard).values_of(*hash) {
+                if let Some(segment) = self.table.get(slot.segment(), guard) {
+                    segment.region().prefetch(slot.offset()..slot.offset() + TOUCHED);
                 }
-                Verdict::Other
-            });
+            }
         }
-        black_box(sum);
         Ok(())
     }
 

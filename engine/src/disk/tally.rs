@@ -80,7 +80,7 @@ impl Tally {
 
     /// Notes that a record was appended and takes this many bytes.
     pub(crate) fn note_append(&self, record: &NewRecord<'_>, bytes: usize) {
-        if record.kind == Kind::Value {
+        if record.kind == Kind::Value && self.deadline() < record.expires_at_ms {
             self.deadline.fetch_max(record.expires_at_ms, Ordering::Relaxed);
         }
         // A removal is of no use but to hide; a copy of one is known to hide something.
