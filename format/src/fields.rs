@@ -115,7 +115,9 @@ pub const SESSION: Structure = Structure {
         f(56, 8, "flags", Show::SessionFlags),
         f(64, 8, "opened", Show::Number),
         f(72, 4, "pid", Show::Number),
-        f(76, 52, "zeros", Show::Zeros),
+        f(76, 4, "zeros", Show::Zeros),
+        f(80, 8, "cleared", Show::Hex),
+        f(88, 40, "zeros", Show::Zeros),
     ],
 };
 

@@ -163,6 +163,8 @@ pub struct Session {
     pub opened_ms: u64,
     /// The process that opened it.
     pub pid: u32,
+    /// Records with a sequence number up to this one were cleared, and count no more.
+    pub cleared_seq: u64,
 }
 
 impl Session {
@@ -187,7 +189,7 @@ impl Session {
         out.put(&self.boot.boot_id).put(&self.boot.device.to_le_bytes());
         out.put(&self.boot.inode.to_le_bytes()).put(&self.boot.mount_id.to_le_bytes());
         out.put(&flags.to_le_bytes()).put(&self.opened_ms.to_le_bytes());
-        out.put(&self.pid.to_le_bytes());
+        out.put(&self.pid.to_le_bytes()).skip_to(80).put(&self.cleared_seq.to_le_bytes());
         out.seal(|body| crc_from(crc_from(0, uuid), body))
     }
 
@@ -212,12 +214,14 @@ impl Session {
         let flags = fields.u64();
         let opened_ms = fields.u64();
         let pid = fields.u32();
+        let _: [u8; 4] = fields.array();
+        let cleared_seq = fields.u64();
         if epoch == 0 || epoch >> 24 != 0 {
             let allowed = "1 to 2^24 - 1";
             return Err(FormatError::Field { what: WHAT, field: "epoch", found: epoch, allowed });
         }
         let clean = flags & Self::CLEAN != 0;
         let suspect = flags & Self::SUSPECT != 0;
-        Ok(Self { epoch, boot, clean, suspect, opened_ms, pid })
+        Ok(Self { epoch, boot, clean, suspect, opened_ms, pid, cleared_seq })
     }
 }

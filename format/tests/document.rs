@@ -139,6 +139,7 @@ fn stores() -> Vec<Changes> {
             ["flags"] => clean: true,
             ["flags"] => suspect: true,
             ["opened"] => opened_ms: 1,
+            ["cleared"] => cleared_seq: 7,
             ["pid"] => pid: 1,
         }),
         changes!(INDEX_HEADER, index_header(), IndexHeader::encode, {

@@ -95,7 +95,7 @@ proptest! {
     ) {
         let (boot_id, device, inode, mount_id) = ids;
         let boot = BootIdentity { boot_id, device, inode, mount_id };
-        let session = Session { epoch, boot, clean, suspect, opened_ms, pid };
+        let session = Session { epoch, boot, clean, suspect, opened_ms, pid, cleared_seq: opened_ms };
         prop_assert_eq!(Session::decode(&session.encode(&UUID), &UUID), Ok(session));
     }
 

@@ -159,6 +159,7 @@ impl Store {
             suspect: false,
             opened_ms: now_ms,
             pid: std::process::id(),
+            cleared_seq: self.file.cleared_seq(),
         };
         // First, so that the index is never older than the session: a process that dies in
         // between leaves one that is ahead by one.

@@ -52,6 +52,7 @@ impl Store {
         let segments: Vec<_> = self.live.lock().values().cloned().collect();
         let mut large = Large { unsettled_from: self.file.unsettled_from(), torn: false };
         let mut highest = 0;
+        let cleared = self.file.cleared_seq();
         for segment in segments {
             let entries = match (words, durable_entries(&segment)) {
                 (true, _) if segment.region().is_whole() => Some(collect(&segment)),
@@ -69,7 +70,9 @@ impl Store {
             self.recovered_records += entries.len() as u64;
             for (entry, seq) in entries {
                 highest = highest.max(seq);
-                self.offer(&segment, &entry, seq)?;
+                if seq > cleared {
+                    self.offer(&segment, &entry, seq)?;
+                }
             }
         }
         if large.torn {

@@ -187,6 +187,11 @@ impl StoreFile {
         self.locks.lock().clear();
     }
 
+    /// The last sequence number that was cleared.
+    pub(crate) fn cleared_seq(&self) -> u64 {
+        self.session().map_or(0, |session| session.cleared_seq)
+    }
+
     /// The current session.
     pub(crate) fn session(&self) -> Option<Session> {
         self.sessions.lock().first().map(|(_, session)| *session)

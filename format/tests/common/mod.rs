@@ -54,6 +54,7 @@ pub fn session(epoch: u64) -> Session {
         suspect: false,
         opened_ms: CREATED_MS + epoch * 1000,
         pid: 4321,
+        cleared_seq: 0,
     }
 }
 
