@@ -32,7 +32,7 @@ use super::usage::{Usage, blocks};
 use super::writer::Writer;
 use crate::error::{Error, Result};
 use crate::stats::Recovery;
-use crate::sync::{AtomicBool, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
 /// Segments found in the directory.
 #[derive(Debug, Default)]
@@ -118,6 +118,7 @@ impl Store {
             table,
             live: Mutex::new(found.live),
             lanes: Lanes::new(options.writers),
+            coming: AtomicU64::new(0),
             batching: AtomicBool::new(false),
             reclaiming: Mutex::new(None),
             upkeep: Upkeep::new(options),

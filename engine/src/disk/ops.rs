@@ -1,5 +1,7 @@
 //! What callers do to a key, in terms of [`update`](Store::update).
 
+use std::time::{Duration, Instant};
+
 use larder_format::{CodecId, ExternalRef, Flags, Kind, SlotState};
 
 use super::change::{Change, Content, Decision, Draft, Written};
@@ -12,6 +14,10 @@ use crate::engine::{Durability, Expected, Outcome, Put, Rejection, Ttl};
 use crate::error::{Error, Result};
 use crate::sync::Ordering;
 use crate::value::Value;
+
+/// How long a writer gives others the time to append before it syncs: about as long as a sync
+/// takes.
+const PATIENCE: Duration = Duration::from_micros(300);
 
 impl Store {
     pub(crate) fn put(&self, key: &[u8], value: &[u8], options: &Put<'_>) -> Result<Outcome> {
@@ -71,7 +77,7 @@ impl Store {
             named = Some(external);
         }
         let orphan = |_: &Error| self.doom_orphan(draft.flags, change.value);
-        let updated = self.update(&change, |current, guard| {
+        let decide = |current: Option<&Found<Record<'_>>>, guard: &crossbeam_epoch::Guard| {
             let conflict = expected.and_then(|expected| {
                 let live = self.live_version(current, now_ms, guard);
                 (!expected.is_met_by(live)).then_some(Outcome::Conflict { version: live })
@@ -83,7 +89,8 @@ impl Store {
                 }
                 None => Decision::Write(draft, None),
             })
-        });
+        };
+        let updated = self.as_coming(durable, || self.update(&change, decide));
         let (conflict, written) = updated.inspect_err(orphan)?;
         if let Some(conflict) = conflict {
             if let Some(named) = named {
@@ -105,8 +112,27 @@ impl Store {
         Ok(Outcome::Admitted { version })
     }
 
+    /// Waits for the disk to have what was written, together with other writers.
+    ///
+    /// While a page is on its way to the disk, whoever appends to it waits; so writers that
+    /// want the same come one after the other to where they can be synced. The one that would
+    /// sync next gives them the time to append, and all share one sync.
     pub(super) fn make_durable(&self, written: &Written) -> Result<()> {
+        let since = Instant::now();
+        // Relaxed: a hint; whoever is missed syncs for himself.
+        while self.coming.load(Ordering::Relaxed) > 0 && since.elapsed() < PATIENCE {
+            std::thread::yield_now();
+        }
         written.segment.sync(&*self.storage).inspect_err(|_| self.note_suspect())
+    }
+
+    /// Does `write`, which ends with a wait for the disk, as one that others may wait for.
+    pub(super) fn as_coming<R>(&self, durable: bool, write: impl FnOnce() -> R) -> R {
+        // Relaxed: see `make_durable`.
+        self.coming.fetch_add(durable.into(), Ordering::Relaxed);
+        let done = write();
+        self.coming.fetch_sub(durable.into(), Ordering::Relaxed);
+        done
     }
 
     /// What an expectation says to the key as it is now; a hint that spares work.

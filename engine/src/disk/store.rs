@@ -34,7 +34,7 @@ use super::usage::Usage;
 use crate::clock::{Clock, NEVER, is_live};
 use crate::error::{Error, Result};
 use crate::stats::{Recovery, Stats};
-use crate::sync::{AtomicBool, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::value::{Meta, Value};
 
 /// A value up to this many bytes is copied out; a larger one is a view of the mapping. Many
@@ -60,6 +60,8 @@ pub(crate) struct Store {
     /// Every live segment by id. Locked last, and never for long.
     pub(super) live: Mutex<BTreeMap<u64, Arc<Segment>>>,
     pub(super) lanes: Lanes,
+    /// Writers under way that will wait for the disk once they have appended.
+    pub(super) coming: AtomicU64,
     /// Whether a batch is being written. Changed by whoever holds all lanes.
     pub(super) batching: AtomicBool,
     /// Held to reclaim; holds the segment that is being reclaimed, and how far that is.

@@ -115,7 +115,7 @@ pub(super) const MOVE_AND_UPDATE: Model = Model::new(4, || {
 
 /// A writer that began before the growth meets one that moves the page: its update is either
 /// moved along, or goes to the new generation; and a reader never goes back.
-pub(super) const MOVE_AND_LATE_UPDATE: Model = Model::new(3, || {
+pub(super) const MOVE_AND_LATE_UPDATE: Model = Model::new(2, || {
     let growing = Growing::new();
     let late = {
         let growing = Arc::clone(&growing);

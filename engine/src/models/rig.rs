@@ -186,7 +186,9 @@ impl Log {
                     });
                 }
                 Err(Blocked::Changed) => {}
-                Err(blocked) => return Err(blocked),
+                // Nobody is in the way but a writer whose slot is still tentative.
+                Err(Blocked::Full) => loom::thread::yield_now(),
+                Err(Blocked::Frozen) => return Err(Blocked::Frozen),
             }
         }
     }
