@@ -39,12 +39,8 @@ pub(crate) enum Site {
     InsertFence,
     /// `in_flight.rs`: between saying that a writer is under way and drawing its number.
     EnterFence,
-    /// `in_flight.rs`: saying that a writer is done.
-    Leave,
     /// `in_flight.rs`: before looking for writers under way.
     LookFence,
-    /// `in_flight.rs`: looking for writers under way.
-    Look,
     /// `moving.rs`: looking whether a page has moved.
     MovedLoad,
     /// `moving.rs`: declaring a page moved.

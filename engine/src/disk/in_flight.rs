@@ -9,8 +9,8 @@
 //! `enter` stores, then fences, before the number is drawn; `none_before` fences after the
 //! remover drew its own, and then loads. Of a writer that enters and a remover that looks, at
 //! least one is seen: a writer that the remover misses draws its number after the remover
-//! drew its own. `leave` is Release and looking Acquire: who sees that a writer is done sees
-//! what it did.
+//! remover drew its own. Leaving and looking are Relaxed: a writer that is done publishes
+//! nothing more, and what it published the slots tell by themselves (`index.rs`, invariant 4).
 
 use crate::sync::{AtomicU64, Ordering, Site, fence};
 
@@ -42,8 +42,8 @@ impl WriterWord {
 pub(crate) fn none_before<'a>(mut writers: impl Iterator<Item = &'a WriterWord>, seq: u64) -> bool {
     // SeqCst: pairs with the fence in `enter`, see the module's orderings.
     fence(Site::LookFence.is(Ordering::SeqCst));
-    // Acquire: pairs with the Release of leaving; what that writer published is seen.
-    writers.all(|writer| writer.0.load(Site::Look.is(Ordering::Acquire)) > seq)
+    // Relaxed: see the module's orderings.
+    writers.all(|writer| writer.0.load(Ordering::Relaxed) > seq)
 }
 
 /// Says that a writer is under way.
@@ -52,7 +52,7 @@ pub(crate) struct InFlight<'a>(&'a WriterWord);
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        // Release: pairs with `none_before`; the slot was published before.
-        self.0.0.store(IDLE, Site::Leave.is(Ordering::Release));
+        // Relaxed: see the module's orderings. Coherence keeps it behind the store of `enter`.
+        self.0.0.store(IDLE, Ordering::Relaxed);
     }
 }

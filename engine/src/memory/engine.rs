@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
+use larder_format::CodecId;
 use larder_format::layout::KEY_LEN_MAX;
 use parking_lot::Mutex;
 
@@ -12,7 +13,7 @@ use super::builder::{Capacity, SHARD_CAPACITY_MIN, TierBuilder, default_shards};
 use super::policy::{Policy, PolicyKind};
 use super::tier::Tier;
 use crate::clock::{Clock, SystemClock};
-use crate::engine::{Engine, Outcome, Put};
+use crate::engine::{Atomic, Engine, Expected, Outcome, Put, Ttl};
 use crate::error::{Error, Result};
 use crate::stats::Stats;
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
@@ -24,8 +25,8 @@ pub const ENTRY_OVERHEAD: u64 = 256;
 /// A shard of so few bytes would not pay.
 const SHARD_BYTES_MIN: u64 = 64 << 10;
 
-/// Puts of different keys that can take place at once.
-const PUTTING: usize = 64;
+/// Changes of different keys that can take place at once.
+const CHANGING: usize = 64;
 
 /// An engine that keeps values in memory only.
 ///
@@ -47,8 +48,8 @@ pub struct Memory {
     clock: Arc<dyn Clock>,
     ttl: Option<Duration>,
     version: AtomicU64,
-    /// Held while a value is put; one of them for each key.
-    putting: [Mutex<()>; PUTTING],
+    /// Held while a key is changed; one of them for each key.
+    changing: [Mutex<()>; CHANGING],
     hasher: RandomState,
     put_bytes: AtomicU64,
     closed: AtomicBool,
@@ -74,6 +75,108 @@ impl Memory {
     }
 }
 
+impl Memory {
+    /// What is held while a key is changed.
+    fn changing(&self, key: &[u8]) -> &Mutex<()> {
+        let hash = self.hasher.hash_one(key);
+        &self.changing[usize::try_from(hash % CHANGING as u64).unwrap_or(0)]
+    }
+
+    /// Stores a value. The caller holds what is held while its key is changed, so that
+    /// versions are drawn in the order in which changes of one key take place.
+    fn store(&self, key: &[u8], value: &[u8], codec: CodecId, expires_at_ms: u64) -> Outcome {
+        // Relaxed: ordered by the lock, as far as it matters.
+        let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
+        let written_at_ms = self.clock.now_ms();
+        let meta = Meta { codec, expires_at_ms, written_at_ms, version };
+        match self.tier.insert(key.into(), Value::new(value, meta), expires_at_ms) {
+            Ok(()) => {
+                // Relaxed: a counter for people.
+                self.put_bytes.fetch_add((key.len() + value.len()) as u64, Ordering::Relaxed);
+                Outcome::Admitted { version }
+            }
+            Err(refused) => Outcome::Rejected(refused.why),
+        }
+    }
+
+    /// The live value of a key, without counting as a use.
+    fn live(&self, key: &[u8]) -> Option<Value> {
+        self.tier.peek_with(key, Value::clone)
+    }
+}
+
+impl Atomic for Memory {
+    fn put_if(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        options: &Put<'_>,
+        expected: Expected,
+    ) -> Result<Outcome> {
+        self.open()?;
+        check(key)?;
+        let expires_at_ms = options.ttl.deadline_ms(self.clock.now_ms(), self.ttl);
+        let _changing = self.changing(key).lock();
+        let version = self.tier.peek_with(key, |value| value.meta().version);
+        if !expected.is_met_by(version) {
+            return Ok(Outcome::Conflict { version });
+        }
+        Ok(self.store(key, value, options.codec, expires_at_ms))
+    }
+
+    fn take(&self, key: &[u8]) -> Result<Option<Value>> {
+        self.open()?;
+        let _changing = self.changing(key).lock();
+        Ok(self.tier.take(key))
+    }
+
+    fn touch(&self, key: &[u8], ttl: Ttl) -> Result<bool> {
+        self.open()?;
+        let expires_at_ms = ttl.deadline_ms(self.clock.now_ms(), self.ttl);
+        let _changing = self.changing(key).lock();
+        let Some(value) = self.live(key) else { return Ok(false) };
+        // As large as before: it is never refused.
+        let _ = self.store(key, &value, value.meta().codec, expires_at_ms);
+        Ok(true)
+    }
+
+    fn add_to(
+        &self,
+        key: &[u8],
+        by: i64,
+        initial: Option<i64>,
+        options: &Put<'_>,
+    ) -> Result<Option<i64>> {
+        self.open()?;
+        check(key)?;
+        let fresh_ms = options.ttl.deadline_ms(self.clock.now_ms(), self.ttl);
+        let _changing = self.changing(key).lock();
+        let (old, codec, expires_at_ms) = match (self.live(key), initial) {
+            (Some(value), _) => {
+                let Ok(bytes) = <[u8; 8]>::try_from(&*value) else {
+                    return Err(Error::NotANumber { len: value.len() });
+                };
+                let meta = value.meta();
+                (i64::from_le_bytes(bytes), meta.codec, meta.expires_at_ms)
+            }
+            (None, Some(initial)) => (initial, CodecId::RAW, fresh_ms),
+            (None, None) => return Ok(None),
+        };
+        let sum = old.checked_add(by).ok_or(Error::Overflow { value: old, by })?;
+        match self.store(key, &sum.to_le_bytes(), codec, expires_at_ms) {
+            Outcome::Rejected(_) => Ok(None),
+            Outcome::Admitted { .. } | Outcome::Conflict { .. } => Ok(Some(sum)),
+        }
+    }
+}
+
+fn check(key: &[u8]) -> Result<()> {
+    match key.len() {
+        len if len > KEY_LEN_MAX => Err(Error::KeyTooLong { len, max: KEY_LEN_MAX }),
+        _ => Ok(()),
+    }
+}
+
 #[expect(clippy::borrowed_box, reason = "the type of a weigher")]
 fn weight(key: &Box<[u8]>, value: &Value) -> u64 {
     (key.len() as u64).saturating_add(value.len() as u64).saturating_add(ENTRY_OVERHEAD)
@@ -96,29 +199,16 @@ impl Engine for Memory {
 
     fn put(&self, key: &[u8], value: &[u8], options: &Put<'_>) -> Result<Outcome> {
         self.open()?;
-        if key.len() > KEY_LEN_MAX {
-            return Err(Error::KeyTooLong { len: key.len(), max: KEY_LEN_MAX });
-        }
+        check(key)?;
         let now_ms = self.clock.now_ms();
         let expires_at_ms = options.ttl.deadline_ms(now_ms, self.ttl);
-        // Versions are drawn in the order in which puts of one key take place.
-        let hash = self.hasher.hash_one(key);
-        let _putting = self.putting[usize::try_from(hash % PUTTING as u64).unwrap_or(0)].lock();
-        // Relaxed: ordered by the lock, as far as it matters.
-        let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
-        let meta = Meta { codec: options.codec, expires_at_ms, written_at_ms: now_ms, version };
-        match self.tier.insert(key.into(), Value::new(value, meta), expires_at_ms) {
-            Ok(()) => {
-                // Relaxed: a counter for people.
-                self.put_bytes.fetch_add((key.len() + value.len()) as u64, Ordering::Relaxed);
-                Ok(Outcome::Admitted { version })
-            }
-            Err(refused) => Ok(Outcome::Rejected(refused.why)),
-        }
+        let _changing = self.changing(key).lock();
+        Ok(self.store(key, value, options.codec, expires_at_ms))
     }
 
     fn remove(&self, key: &[u8]) -> Result<bool> {
         self.open()?;
+        let _changing = self.changing(key).lock();
         Ok(self.tier.remove(key))
     }
 
@@ -222,7 +312,7 @@ impl MemoryBuilder {
             clock: self.clock,
             ttl: self.ttl,
             version: AtomicU64::new(0),
-            putting: [const { Mutex::new(()) }; PUTTING],
+            changing: [const { Mutex::new(()) }; CHANGING],
             hasher: RandomState::default(),
             put_bytes: AtomicU64::new(0),
             closed: AtomicBool::new(false),

@@ -74,8 +74,6 @@ const WEAKENINGS: &[(Site, Ordering, Model)] = &[
     (Site::InsertFence, AcqRel, slots::ADD_AND_ADD),
     (Site::EnterFence, Acquire, removal::REMOVE_AND_INSERT),
     (Site::LookFence, Release, removal::REMOVE_AND_INSERT),
-    (Site::Leave, Relaxed, removal::REMOVE_AND_INSERT),
-    (Site::Look, Relaxed, removal::REMOVE_AND_INSERT),
     (Site::MovedLoad, Relaxed, growth::MOVE_AND_LOOKUP),
     (Site::MovedLoad, Relaxed, growth::MOVE_AND_UPDATE),
     (Site::MovedSet, Relaxed, growth::MOVE_AND_LOOKUP),
