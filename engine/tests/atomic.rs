@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use larder_engine::memory::Memory;
 use larder_engine::{
-    Atomic, BatchOutcome, Disk, Durability, Engine, Error, Expected, ManualClock, Outcome, Put,
-    Ttl, WriteBatch,
+    Atomic, BatchOutcome, Disk, Durability, Engine, Error, Expected, Maintenance, ManualClock,
+    Outcome, Put, Retain, Ttl, WriteBatch,
 };
 use tempfile::TempDir;
 
@@ -403,4 +403,27 @@ fn first_one_made(disk: &dyn Atomic) {
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert!(values.iter().all(|value| *value == values[0]));
+}
+
+#[test]
+fn batches_go_on_while_a_full_store_is_compacted() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Disk::builder(dir.path().join("store"))
+        .budget(2 << 20)
+        .segment_len(64 << 10)
+        .retain(Retain::All)
+        .maintenance(Maintenance::Manual)
+        .open()
+        .unwrap();
+    // 20 times the budget: dead records have to go, and nothing live.
+    for round in 0..2_000_u32 {
+        let mut batch = WriteBatch::new();
+        for key in 0..20_u32 {
+            batch.put(&key.to_le_bytes(), &[round.to_le_bytes(); 250].concat(), &PUT);
+        }
+        assert!(disk.write(&batch, Durability::None).unwrap().is_committed(), "round {round}");
+    }
+    for key in 0..20_u32 {
+        assert_eq!(disk.get(&key.to_le_bytes()).unwrap().unwrap()[..4], 1_999_u32.to_le_bytes());
+    }
 }

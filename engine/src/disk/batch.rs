@@ -7,7 +7,7 @@
 //! takes the place of its key's older one.
 //!
 //! # Invariants
-//! 1. All lanes are held meanwhile: nobody else changes a key. Readers go on, and so does
+//! 1. All lanes of writers are held meanwhile: nobody else changes a key. Readers go on, and so does
 //!    reclaiming, which moves and empties slots but writes nothing new.
 //! 2. Every pending slot is in the index before the committed word covers its record.
 //! 3. A segment whose batch was cut off by a kill is never appended to again (`open.rs`): no
@@ -159,7 +159,7 @@ impl Store {
         room: usize,
         now_ms: u64,
     ) -> Result<(BatchOutcome, Option<Arc<Segment>>)> {
-        let mut lanes = self.lanes.acquire_all();
+        let mut lanes = self.lanes.acquire_writers();
         let Some(lane) = lanes.first_mut() else { return Err(Error::Closed) };
         self.make_room(lane, room, (Kind::Value, NEVER), now_ms)?;
         let guard = &crossbeam_epoch::pin();
@@ -204,14 +204,12 @@ impl Store {
         let Some(writer) = lane.writer.as_mut() else { return Err(Error::Closed) };
         writer.commit();
         let segment = Arc::clone(writer.segment());
-        let mut result = Ok(());
         for (step, slot) in steps.iter().zip(&slots) {
-            result = result.and(self.settle_step(step, *slot, guard));
+            self.settle_step(step, *slot, guard);
         }
         for old in replaced.iter().flatten() {
             self.doom_external(old);
         }
-        result?;
         Ok((BatchOutcome::Committed { version: first_seq + 1 }, Some(segment)))
     }
 
@@ -319,18 +317,19 @@ impl Store {
         }
     }
 
-    /// Gives a key its new slot for good.
-    fn settle_step(&self, step: &Step<'_>, slot: Slot, guard: &Guard) -> Result<()> {
-        self.survey(step.hash, step.key, guard)?;
+    /// Gives a key its new slot for good. The batch has taken place: where that does not work,
+    /// it is done by whoever changes the key next.
+    fn settle_step(&self, step: &Step<'_>, slot: Slot, guard: &Guard) {
+        let _ = self.survey(step.hash, step.key, guard);
         if step.kind() == Kind::Tombstone {
             // All lanes are held: nobody is left who could publish an older value.
             let slots = self.index.for_writing(self.ground(), step.hash, guard);
             if let Some((at, found)) = slots.slot_of(step.hash, slot) {
                 slots.swap_place(at, found, |_| Slot::EMPTY);
             }
-            return Ok(());
+        } else {
+            self.grow_if_loaded(guard);
         }
-        self.grow_if_loaded(guard)
     }
 
     /// Settles the key of a pending slot that a process which died has left committed.

@@ -185,7 +185,7 @@ impl Store {
             {
                 self.doom_external(record);
             }
-            self.note_published(&published, guard)?;
+            self.note_published(&published, guard);
             return Ok((result, Some(Written { seq, segment })));
         }
     }
@@ -302,18 +302,23 @@ impl Store {
             }
             let slots = self.index.for_writing(self.ground(), hash, guard);
             match slots.publish(hash, slot, seq, &survey, &judge) {
-                Ok(published) => return self.note_published(&published, guard),
+                Ok(published) => {
+                    self.note_published(&published, guard);
+                    return Ok(());
+                }
                 Err(Blocked::Frozen | Blocked::Full | Blocked::Changed) => {}
             }
         }
     }
 
-    pub(super) fn note_published(&self, published: &Published, guard: &Guard) -> Result<()> {
+    fn note_published(&self, published: &Published, guard: &Guard) {
         self.add_entries(published.entries);
         if let Some(dead) = published.replaced {
             self.note_dead(dead, guard);
         }
-        if published.replaced.is_none() { self.grow_if_loaded(guard) } else { Ok(()) }
+        if published.replaced.is_none() {
+            self.grow_if_loaded(guard);
+        }
     }
 
     /// All 16 candidate slots of a key are taken: grow, or give up the coldest.
@@ -354,12 +359,13 @@ impl Store {
         segment.record(slot.offset()).ok().map(|record| record.header.kind)
     }
 
-    pub(super) fn grow_if_loaded(&self, guard: &Guard) -> Result<()> {
+    /// Grows the index if it is loaded. What took place has taken place, whether that works or
+    /// not: the next one tries again, and only when there is no place at all does it fail.
+    pub(super) fn grow_if_loaded(&self, guard: &Guard) {
         let slots = self.index.slot_count(guard);
         if self.entries() * 4 > slots * 3 && !self.index.is_growing(guard) {
-            self.grow()?;
+            let _ = self.grow();
         }
-        Ok(())
     }
 
     /// Starts the next index generation. A disk without room for it is no reason to fail: the

@@ -139,6 +139,11 @@ impl Lanes {
         self.held(own, self.lanes[own].open.lock())
     }
 
+    /// The lanes of writers, taken in order.
+    pub(crate) fn acquire_writers(&self) -> Vec<Held<'_>> {
+        (0..self.writers()).map(|at| self.held(at, self.lanes[at].open.lock())).collect()
+    }
+
     /// All lanes, taken in order.
     pub(crate) fn acquire_all(&self) -> Vec<Held<'_>> {
         (0..self.lanes.len()).map(|at| self.held(at, self.lanes[at].open.lock())).collect()
