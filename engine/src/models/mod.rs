@@ -75,13 +75,11 @@ const WEAKENINGS: &[(Site, Ordering, Model)] = &[
     (Site::EnterFence, Acquire, removal::REMOVE_AND_INSERT),
     (Site::LookFence, Release, removal::REMOVE_AND_INSERT),
     (Site::MovedLoad, Relaxed, growth::MOVE_AND_LOOKUP),
-    (Site::MovedLoad, Relaxed, growth::MOVE_AND_UPDATE),
     (Site::MovedSet, Relaxed, growth::MOVE_AND_LOOKUP),
     (Site::MovedSet, Relaxed, growth::MOVE_AND_UPDATE),
     (Site::MovedSet, Relaxed, growth::MOVE_AND_LATE_UPDATE),
     (Site::MovedSet, Relaxed, growth::RECLAIM_AND_MOVE),
     (Site::SlotSwap, Acquire, batches::WRITE_AND_LOOKUP),
-    (Site::CommittedStore, Relaxed, batches::WRITE_AND_LOOKUP),
     (Site::CommittedLoad, Relaxed, append::COMMIT_AND_READ),
     (Site::CommittedStore, Relaxed, append::COMMIT_AND_READ),
     (Site::AppendTake, Release, append::HAND_OVER),
@@ -97,13 +95,18 @@ const WEAKENINGS: &[(Site, Ordering, Model)] = &[
 
 #[test]
 fn every_weakening_is_noticed() {
-    for &(site, weakened, model) in WEAKENINGS {
+    let mut unnoticed = Vec::new();
+    for (row, &(site, weakened, model)) in WEAKENINGS.iter().enumerate() {
         let failure = model.failure_with(site, weakened);
-        let Some(text) = failure else { panic!("nobody notices {site:?} {weakened:?}") };
+        let Some(text) = failure else {
+            unnoticed.push((row, site, weakened));
+            continue;
+        };
         let own_limit =
             text.contains("maximum number of branches") || text.contains("loom internal");
         assert!(!own_limit, "{site:?} {weakened:?} ran into a limit of the checker: {text}");
     }
+    assert_eq!(unnoticed, [], "nobody notices these");
 }
 
 /// The table above is complete: no ordering stands in the protocols without a name, and no

@@ -95,7 +95,7 @@ pub(super) const ADD_AND_ADD: Model = Model::new(3, || {
 
 /// A reader counts hits while the key is updated and its old record evicted. A hit never
 /// brings a record back, nor hides the one behind the slot from those who find it.
-pub(super) const EVICT_AND_TOUCH: Model = Model::new(3, || {
+pub(super) const EVICT_AND_TOUCH: Model = Model::new(2, || {
     let store = Arc::new(Store::new());
     store.put(Key::A, 1);
     let (at, slot, _) = store.find(Key::A).unwrap();
