@@ -184,7 +184,22 @@ impl<W: fmt::Write> Printer<'_, W> {
             let count = word.count_ones();
             printer.line(at, 8, format_args!("{count} of the 64 pages from {first} on"))
         })?;
-        self.zeros(moved_end, header.file_len())?;
+        self.zeros(moved_end, header.sums_at())?;
+        self.title(format_args!("page checksums"))?;
+        self.words(header.sums_at(), header.touched_at(), |printer, number, at, word| {
+            let page = number.saturating_mul(2);
+            let (low, high) = (word & 0xFFFF_FFFF, word >> 32);
+            printer.line(at, 8, format_args!("page {page}: {low:#010x}, next: {high:#010x}"))
+        })?;
+        self.title(format_args!("pages touched since their checksum"))?;
+        let touched_end =
+            header.touched_at().saturating_add(header.touched_words().saturating_mul(8));
+        self.words(header.touched_at(), touched_end, |printer, number, at, word| {
+            let first = number.saturating_mul(64);
+            let count = word.count_ones();
+            printer.line(at, 8, format_args!("{count} of the 64 pages from {first} on"))
+        })?;
+        self.zeros(touched_end, header.file_len())?;
         if self.bytes.len() != header.file_len() {
             self.bad(format_args!("the file should have {} bytes", header.file_len()))?;
         }

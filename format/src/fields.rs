@@ -5,9 +5,10 @@
 
 use crate::layout::{
     ARRAY_HEAD_LEN, BATCH_LEN, ENTRY_LEN, EXTERNAL_REF_LEN, EXTERNAL_TRAILER_LEN, INDEX_EPOCH,
-    INDEX_HEADER_LEN, RECORD_HEADER_LEN, SEGMENT_COMMITTED, SEGMENT_HEADER_LEN, SEGMENT_STATE,
-    SEGMENT_SYNCED, SESSION_LEN, SHARED_AT, SHARED_DROPPED, SHARED_ENTRIES, SHARED_GENERATIONS,
-    SHARED_NEXT_EXTERNAL, SHARED_NEXT_SEGMENT, SHARED_NEXT_SEQ, SUPERBLOCK_LEN, TRAILER_LEN,
+    INDEX_HEADER_LEN, INDEX_SUMMED, RECORD_HEADER_LEN, SEGMENT_COMMITTED, SEGMENT_HEADER_LEN,
+    SEGMENT_STATE, SEGMENT_SYNCED, SESSION_LEN, SHARED_AT, SHARED_DROPPED, SHARED_ENTRIES,
+    SHARED_GENERATIONS, SHARED_NEXT_EXTERNAL, SHARED_NEXT_SEGMENT, SHARED_NEXT_SEQ, SUPERBLOCK_LEN,
+    TRAILER_LEN,
 };
 
 /// How a field is shown to people.
@@ -115,9 +116,11 @@ pub const SESSION: Structure = Structure {
         f(56, 8, "flags", Show::SessionFlags),
         f(64, 8, "opened", Show::Number),
         f(72, 4, "pid", Show::Number),
-        f(76, 4, "zeros", Show::Zeros),
-        f(80, 8, "cleared", Show::Hex),
-        f(88, 40, "zeros", Show::Zeros),
+        f(76, 4, "words crc", Show::Hex),
+        f(80, 4, "segments crc", Show::Hex),
+        f(84, 4, "zeros", Show::Zeros),
+        f(88, 8, "cleared", Show::Hex),
+        f(96, 32, "zeros", Show::Zeros),
     ],
 };
 
@@ -165,11 +168,11 @@ pub const SEGMENT_WORDS: Structure = Structure {
     ],
 };
 
-/// The word of an index's header page that changes, from the start of the file.
+/// The words of an index's header page that change, from the start of the file.
 pub const INDEX_WORDS: Structure = Structure {
     name: "index words",
-    len: INDEX_EPOCH + 8,
-    fields: &[f(INDEX_EPOCH, 8, "epoch", Show::Number)],
+    len: INDEX_SUMMED + 8,
+    fields: &[f(INDEX_EPOCH, 8, "epoch", Show::Number), f(INDEX_SUMMED, 8, "summed", Show::Number)],
 };
 
 /// See [`RecordHeader`](crate::RecordHeader).

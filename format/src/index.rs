@@ -1,18 +1,19 @@
 //! The header of an index file.
 //!
 //! ```text
-//! | header page | 2^page_bits pages of 64 buckets of 8 slots | moved bits, one a page of the old generation |
+//! | header page | 2^page_bits pages of 64 buckets of 8 slots | moved bits, one a page of the old generation | page checksums | touched bits |
 //! ```
 //!
-//! Slots carry no checksum: each is a hint that the record it points to confirms.
+//! Slots carry no checksum: each is a hint that the record it points to confirms. After a clean
+//! end there is one for each page, so that no slot leads to an older record of its key.
 
 use crate::bytes::{Reader, Writer, check_crc, check_magic, check_version};
 use crate::error::FormatError;
-use crate::hash::crc_from;
+use crate::hash::{Salt, crc_from};
 use crate::layout::{
     FORMAT_VERSION, INDEX_DATA, INDEX_HEADER_LEN, INDEX_MAGIC, PAGE, PAGE_BITS_MAX, SPLITS_MAX,
 };
-use crate::slot::Geometry;
+use crate::slot::{Geometry, Slot};
 
 const WHAT: &str = "index header";
 
@@ -31,7 +32,45 @@ impl IndexHeader {
     /// Length of the file in bytes.
     #[must_use]
     pub const fn file_len(&self) -> usize {
+        let words = self.sum_words().saturating_add(self.touched_words());
+        self.sums_at().saturating_add(words.saturating_mul(8).next_multiple_of(PAGE))
+    }
+
+    /// Where the page checksums start: 32 bits a page, two in a word, the lower half first.
+    #[must_use]
+    pub const fn sums_at(&self) -> usize {
         self.moved_at().saturating_add(self.moved_words().saturating_mul(8).next_multiple_of(PAGE))
+    }
+
+    /// Words of page checksums.
+    #[must_use]
+    pub const fn sum_words(&self) -> usize {
+        self.geometry.pages().div_ceil(2)
+    }
+
+    /// Where the touched bits start: one bit a page, set when somebody met the page after its
+    /// checksum was written, and found it right.
+    #[must_use]
+    pub const fn touched_at(&self) -> usize {
+        self.sums_at().saturating_add(self.sum_words().saturating_mul(8))
+    }
+
+    /// Words of touched bits.
+    #[must_use]
+    pub const fn touched_words(&self) -> usize {
+        self.geometry.pages().div_ceil(64)
+    }
+
+    /// Checksum of the slots of page `page`. Hits do not count: readers change them at any
+    /// time, and nothing depends on them.
+    #[must_use]
+    pub fn page_crc(&self, page: usize, slots: impl IntoIterator<Item = Slot>) -> u32 {
+        let mut bytes = [0; PAGE];
+        for (eight, slot) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(slots) {
+            *eight = slot.with_freq(0).to_bits().to_le_bytes();
+        }
+        let at = INDEX_DATA.saturating_add(page.saturating_mul(PAGE));
+        Salt::new(&self.uuid, self.generation.into()).crc(at as u64, &bytes)
     }
 
     /// Where the moved bits start: one bit a page of the generation before, set when every

@@ -94,6 +94,8 @@ pub const INDEX_HEADER_LEN: usize = 128;
 /// Mutable word: the epoch of the session that last opened the index. One from before the last
 /// session is an old copy.
 pub const INDEX_EPOCH: usize = 256;
+/// Mutable word: the epoch of the session at whose clean end the page checksums were written.
+pub const INDEX_SUMMED: usize = 320;
 /// Where the first page of buckets starts.
 pub const INDEX_DATA: usize = PAGE;
 /// Slots in a bucket: one cache line of 64-bit words.

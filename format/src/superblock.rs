@@ -163,6 +163,11 @@ pub struct Session {
     pub opened_ms: u64,
     /// The process that opened it.
     pub pid: u32,
+    /// Of a clean session: checksum of the shared words, [`words_crc`](Self::words_crc_of).
+    pub words_crc: u32,
+    /// Of a clean session: checksum of the words of all segments,
+    /// [`segments_crc`](Self::segments_crc_of).
+    pub segments_crc: u32,
     /// Records with a sequence number up to this one were cleared, and count no more.
     pub cleared_seq: u64,
 }
@@ -189,8 +194,23 @@ impl Session {
         out.put(&self.boot.boot_id).put(&self.boot.device.to_le_bytes());
         out.put(&self.boot.inode.to_le_bytes()).put(&self.boot.mount_id.to_le_bytes());
         out.put(&flags.to_le_bytes()).put(&self.opened_ms.to_le_bytes());
-        out.put(&self.pid.to_le_bytes()).skip_to(80).put(&self.cleared_seq.to_le_bytes());
+        out.put(&self.pid.to_le_bytes());
+        out.put(&self.words_crc.to_le_bytes()).put(&self.segments_crc.to_le_bytes());
+        out.skip_to(88).put(&self.cleared_seq.to_le_bytes());
         out.seal(|body| crc_from(crc_from(0, uuid), body))
+    }
+
+    /// Checksum of the six shared words, in the order of their places.
+    #[must_use]
+    pub fn words_crc_of(words: &[u64; 6]) -> u32 {
+        words.iter().fold(0, |crc, word| crc_from(crc, &word.to_le_bytes()))
+    }
+
+    /// Checksum of all segments' ids, committed words and states, by rising id.
+    #[must_use]
+    pub fn segments_crc_of(segments: impl IntoIterator<Item = [u64; 3]>) -> u32 {
+        let words = segments.into_iter().flatten();
+        words.fold(0, |crc, word| crc_from(crc, &word.to_le_bytes()))
     }
 
     /// Decodes and checks a session slot of store `uuid`.
@@ -214,6 +234,7 @@ impl Session {
         let flags = fields.u64();
         let opened_ms = fields.u64();
         let pid = fields.u32();
+        let (words_crc, segments_crc) = (fields.u32(), fields.u32());
         let _: [u8; 4] = fields.array();
         let cleared_seq = fields.u64();
         if epoch == 0 || epoch >> 24 != 0 {
@@ -222,6 +243,16 @@ impl Session {
         }
         let clean = flags & Self::CLEAN != 0;
         let suspect = flags & Self::SUSPECT != 0;
-        Ok(Self { epoch, boot, clean, suspect, opened_ms, pid, cleared_seq })
+        Ok(Self {
+            epoch,
+            boot,
+            clean,
+            suspect,
+            opened_ms,
+            pid,
+            words_crc,
+            segments_crc,
+            cleared_seq,
+        })
     }
 }

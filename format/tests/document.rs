@@ -141,6 +141,8 @@ fn stores() -> Vec<Changes> {
             ["opened"] => opened_ms: 1,
             ["cleared"] => cleared_seq: 7,
             ["pid"] => pid: 1,
+            ["words crc"] => words_crc: 1,
+            ["segments crc"] => segments_crc: 1,
         }),
         changes!(INDEX_HEADER, index_header(), IndexHeader::encode, {
             ["generation"] => generation: 7,

@@ -91,11 +91,12 @@ proptest! {
     #[test]
     fn sessions(
         epoch in 1..1_u64 << 24, ids: ([u8; 16], u64, u64, u64), clean: bool, suspect: bool,
-        opened_ms: u64, pid: u32,
+        opened_ms: u64, pid: u32, words_crc: u32, segments_crc: u32,
     ) {
         let (boot_id, device, inode, mount_id) = ids;
         let boot = BootIdentity { boot_id, device, inode, mount_id };
-        let session = Session { epoch, boot, clean, suspect, opened_ms, pid, cleared_seq: opened_ms };
+        let cleared_seq = opened_ms;
+        let session = Session { epoch, boot, clean, suspect, opened_ms, pid, words_crc, segments_crc, cleared_seq };
         prop_assert_eq!(Session::decode(&session.encode(&UUID), &UUID), Ok(session));
     }
 

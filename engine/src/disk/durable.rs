@@ -52,20 +52,27 @@ impl Store {
         self.seal_full();
         self.sync_all()?;
         let guard = &crossbeam_epoch::pin();
-        if !self.entries_exact {
+        // So that one generation is left, whose pages are summed.
+        self.index.finish(self.ground(), guard);
+        if !self.entries_exact || self.damage.len() > 0 {
             // The next opening takes the count for exact. Relaxed: nobody changes it now.
             let counted = self.index.count_values(guard);
             self.file.entries().store(counted, Ordering::Relaxed);
         }
+        let epoch = self.file.session().map_or(0, |session| session.epoch);
+        self.index.write_sums(epoch);
         // A sync of the index that fails loses slots: the next opening must not go by them.
         let synced = self.index.sync(&*self.storage, guard);
         synced.inspect_err(|_| self.note_suspect())?;
         // The clean mark may reach the disk as soon as it is written: what it vouches for has
         // to be there before.
         self.file.sync_words(&*self.storage).inspect_err(|_| self.note_suspect())?;
+        let ends = self.segments_crc();
         drop(lanes);
         if let Some(session) = self.file.session() {
-            let session = larder_format::Session { clean: true, ..session };
+            let words_crc = self.file.words_crc();
+            let session =
+                larder_format::Session { clean: true, words_crc, segments_crc: ends, ..session };
             self.file.write_session(&*self.storage, session)?;
         }
         self.file.unlock();

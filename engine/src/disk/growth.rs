@@ -26,6 +26,7 @@ use super::cell::EpochCell;
 use super::index::Generation;
 use super::map::Map;
 use super::moving::{has_moved, move_page};
+use super::seal::{self, Seal};
 use super::storage::{File, Storage, give_birth};
 use super::usage::Usage;
 use crate::error::{Error, Result};
@@ -42,6 +43,8 @@ pub(crate) struct IndexFile {
     header: IndexHeader,
     slots: Generation<Map>,
     file: Arc<dyn File>,
+    /// Whether its pages were compared with their checksums, if it has any (`seal.rs`).
+    seal: Option<Seal>,
     /// Set once the file is unlinked: its bytes count until the last mapping goes.
     retired: OnceLock<Arc<Usage>>,
 }
@@ -65,7 +68,7 @@ impl IndexFile {
         let map = file.map(len).map_err(|error| Error::io("map", &storage.path(&name), error))?;
         map.make_ready();
         let (slots, retired) = (Generation::new(map, header.geometry), OnceLock::new());
-        Ok(Self { header, slots, file, retired })
+        Ok(Self { header, slots, file, seal: None, retired })
     }
 
     /// Opens the file of a generation; `None` when it is absent or cannot be used, in which
@@ -90,7 +93,7 @@ impl IndexFile {
         }
         let map = file.map(len).map_err(|error| Error::io("map", &storage.path(&name), error))?;
         let (slots, retired) = (Generation::new(map, header.geometry), OnceLock::new());
-        Ok(Some(Self { header, slots, file, retired }))
+        Ok(Some(Self { header, slots, file, seal: None, retired }))
     }
 
     pub(crate) const fn number(&self) -> u32 {
@@ -108,6 +111,44 @@ impl IndexFile {
         self.slots.word(INDEX_EPOCH).load(Ordering::Relaxed)
     }
 
+    /// The epoch of the session at whose clean end its pages were summed; 0 if they were not.
+    pub(crate) fn summed(&self) -> u64 {
+        seal::summed(&self.slots)
+    }
+
+    /// Sees to it that each page is compared with its checksum when it is first met: after a
+    /// `clean` end every page, and else those that were not met before.
+    pub(crate) fn set_seal(&mut self, seal: Seal, clean: bool) {
+        if clean {
+            seal::clear_touched(&self.header, &self.slots);
+        }
+        self.seal = Some(seal);
+    }
+
+    /// Meets a page: from now on its slots can be believed, and changed.
+    #[inline]
+    fn meet(&self, page: usize) {
+        if let Some(seal) = &self.seal
+            && !seal::is_touched(&self.header, &self.slots, page)
+        {
+            seal.meet(&self.header, &self.slots, page);
+        }
+    }
+
+    /// The slots, for whoever asks for a key.
+    #[inline]
+    fn slots_for(&self, hash: u64) -> &Generation<Map> {
+        if self.seal.is_some() {
+            self.meet(self.header.geometry.page(hash));
+        }
+        &self.slots
+    }
+
+    fn count_values(&self, page: usize) -> u64 {
+        self.meet(page);
+        self.slots.count_values(page)
+    }
+
     fn set_epoch(&self, epoch: u64) {
         // Relaxed: as for `epoch`.
         self.slots.word(INDEX_EPOCH).store(epoch, Ordering::Relaxed);
@@ -121,6 +162,7 @@ impl IndexFile {
 
     /// Moves a page of the generation before here. The caller holds the growth lock.
     fn take_page(&self, old: &Self, page: usize) {
+        old.meet(page);
         move_page(&old.slots, &self.slots, self.header.moved_at(), page);
     }
 }
@@ -184,8 +226,10 @@ impl Index {
     pub(crate) fn for_reading<'g>(&self, hash: u64, guard: &'g Guard) -> &'g Generation<Map> {
         let pair = self.load(guard);
         match &pair.old {
-            Some(old) if !pair.new.has_moved(old.slots.geometry().page(hash)) => &old.slots,
-            _ => &pair.new.slots,
+            Some(old) if !pair.new.has_moved(old.slots.geometry().page(hash)) => {
+                old.slots_for(hash)
+            }
+            _ => pair.new.slots_for(hash),
         }
     }
 
@@ -201,7 +245,7 @@ impl Index {
             let page = old.slots.geometry().page(hash);
             self.advance(ground, (!pair.new.has_moved(page)).then_some(page), guard);
         }
-        &pair.new.slots
+        pair.new.slots_for(hash)
     }
 
     fn load<'g>(&self, guard: &'g Guard) -> &'g Pair {
@@ -304,6 +348,25 @@ impl Index {
         })
     }
 
+    /// Writes the checksums of the pages of the one generation there is, for a session that
+    /// ends. Nobody may change slots any more.
+    pub(crate) fn write_sums(&self, epoch: u64) {
+        // Under the growth lock, so that it is the only one for as long as this takes.
+        let mover = self.mover.lock();
+        let index = &mover.new;
+        if mover.old.is_none() {
+            seal::write_sums(&index.header, &index.slots, index.seal.is_some(), epoch);
+        }
+    }
+
+    /// Meets all pages.
+    pub(crate) fn meet_all(&self, guard: &Guard) {
+        let pair = self.load(guard);
+        for index in [Some(&pair.new), pair.old.as_ref()].into_iter().flatten() {
+            (0..index.header.geometry.pages()).for_each(|page| index.meet(page));
+        }
+    }
+
     /// Marks the generations in use as those of a session.
     pub(crate) fn set_epoch(&self, epoch: u64) {
         let mover = self.mover.lock();
@@ -329,15 +392,15 @@ impl Index {
         let pair = self.load(guard);
         let Some(old) = &pair.old else {
             let pages = 0..pair.new.slots.geometry().pages();
-            return pages.map(|page| pair.new.slots.count_values(page)).sum();
+            return pages.map(|page| pair.new.count_values(page)).sum();
         };
         let pages = old.slots.geometry().pages();
         (0..pages)
             .map(|page| {
                 if pair.new.has_moved(page) {
-                    pair.new.slots.count_values(page) + pair.new.slots.count_values(page + pages)
+                    pair.new.count_values(page) + pair.new.count_values(page + pages)
                 } else {
-                    old.slots.count_values(page)
+                    old.count_values(page)
                 }
             })
             .sum()

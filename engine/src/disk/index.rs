@@ -181,6 +181,11 @@ impl<W: Words> Generation<W> {
         Self { words, geometry }
     }
 
+    /// All words of the file.
+    pub(crate) const fn words(&self) -> &W {
+        &self.words
+    }
+
     pub(crate) const fn geometry(&self) -> Geometry {
         self.geometry
     }

@@ -262,6 +262,11 @@ impl Region {
         self.committed_word().reset(Committed::EMPTY);
     }
 
+    /// Declares that this much is committed. For recovery, before anyone reads.
+    pub(crate) fn trust(&self, committed: Committed) {
+        self.committed_word().reset(committed);
+    }
+
     /// Declares that everything up to `tail` is committed and that there is no footer. For
     /// recovery of a file that was cut, which nobody appends to.
     pub(crate) fn trust_up_to(&self, tail: usize) {

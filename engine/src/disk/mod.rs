@@ -41,13 +41,16 @@ mod iter;
 mod lanes;
 mod maintenance;
 mod map;
+mod mend;
 mod moving;
 mod open;
 mod ops;
 mod read;
 mod rebuild;
 mod reclaim;
+mod refill;
 mod retain;
+mod seal;
 mod segment;
 mod session;
 #[cfg(test)]

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use larder_format::layout::SHARED_AT;
 use larder_format::{
     FormatError, Geometry, IndexHeader, KeyHasher, SegmentState, Session, Superblock,
 };
@@ -22,8 +23,9 @@ use super::counters::{Count, Counters};
 use super::external::{self, Externals};
 use super::growth::{self, Index, IndexFile};
 use super::lanes::Lanes;
+use super::seal::{Damage, Seal, Source};
 use super::segment::Segment;
-use super::session::{StoreFile, list};
+use super::session::{STORE, StoreFile, list};
 use super::storage::Storage;
 use super::store::Store;
 use super::table::Table;
@@ -49,6 +51,7 @@ impl Store {
         let started = Instant::now();
         let now_ms = options.clock.now_ms();
         let (file, created) = StoreFile::open(&*storage, || options.superblock(now_ms))?;
+        let file = Arc::new(file);
         let superblock = *file.superblock();
         if options.budget / 4 < u64::from(superblock.segment_len) {
             return Err(Error::Config {
@@ -61,8 +64,19 @@ impl Store {
         let recovery = match file.trust(&*storage) {
             _ if created => Recovery::Created,
             _ if options.distrust => Recovery::Rebuilt,
+            Recovery::Clean if !file.words_are_right() => Recovery::Rebuilt,
             found => found,
         };
+        let (counters, damage) = (Arc::new(Counters::default()), Arc::new(Damage::default()));
+        if recovery == Recovery::Rebuilt && file.has_wrong_words() {
+            counters.add(Count::Corrupt, 1);
+            let what = "the shared words were wrong, and the index was built anew";
+            damage.note(STORE.to_owned(), SHARED_AT, what);
+            // Relaxed: nobody else has the store yet. The id is drawn above all there are, and a
+            // slot may have been given up.
+            file.next_external().store(0, Ordering::Relaxed);
+            file.dropped().store(1, Ordering::Relaxed);
+        }
         let usage = Arc::new(Usage::default());
         // The note that stands in the lock's file takes a block as well.
         usage.add(blocks(larder_format::layout::STORE_FILE_LEN as u64) + blocks(1));
@@ -97,7 +111,19 @@ impl Store {
         let next = if trusted { next.max(found.highest_id + 1) } else { found.highest_id + 1 };
         file.next_segment().store(next, Ordering::Relaxed);
 
-        let index = if trusted { open_index(&*storage, &file)? } else { None };
+        let hasher = KeyHasher::new(superblock.hash_seed);
+        let index = if trusted {
+            let source = || Source {
+                segments: found.live.values().map(Arc::downgrade).collect(),
+                hasher,
+                file: Arc::downgrade(&file),
+                counters: Arc::clone(&counters),
+                damage: Arc::clone(&damage),
+            };
+            open_index(&*storage, &file, recovery == Recovery::Clean, source)?
+        } else {
+            None
+        };
         let rebuild = index.is_none();
         let (new, old) = match index {
             Some(pair) => pair,
@@ -105,12 +131,11 @@ impl Store {
         };
         let generations =
             u64::from(new.number()) | old.as_ref().map_or(0, |old| u64::from(old.number()) << 32);
-        file.generations().store(generations, Ordering::Relaxed);
         let index = Index::new(new, old, &usage, guard);
         let externals = Externals::new(superblock.uuid, &usage);
 
         let mut store = Self {
-            hasher: KeyHasher::new(superblock.hash_seed),
+            hasher,
             clock: Arc::clone(&options.clock),
             ttl: options.ttl,
             budget: options.budget,
@@ -125,7 +150,8 @@ impl Store {
             externals,
             doomed: Mutex::new(Vec::new()),
             usage,
-            counters: Counters::default(),
+            counters,
+            damage,
             recovery: match recovery {
                 // The index alone was unusable: what it says is what counts.
                 Recovery::Clean | Recovery::ProcessDied if rebuild => Recovery::Rebuilt,
@@ -139,6 +165,16 @@ impl Store {
             file,
         };
         store.counters.add(Count::Corrupt, found.damaged);
+        if recovery == Recovery::Clean {
+            store.mend_segments()?;
+            if rebuild && let Some(last) = store.file.session() {
+                // From here on the shared words are no longer those that it vouches for. An
+                // opening that ends early leaves an index without an epoch, which no later one
+                // believes.
+                store.file.write_session(&*store.storage, Session { clean: false, ..last })?;
+            }
+        }
+        store.file.generations().store(generations, Ordering::Relaxed);
         let highest_seq = if rebuild && !created { store.rebuild(trusted)? } else { 0 };
         let same_boot = store.file.is_same_boot(&*store.storage);
         store.begin_session(highest_seq, now_ms)?;
@@ -160,6 +196,8 @@ impl Store {
             suspect: false,
             opened_ms: now_ms,
             pid: std::process::id(),
+            words_crc: 0,
+            segments_crc: 0,
             cleared_seq: self.file.cleared_seq(),
         };
         // First, so that the index is never older than the session: a process that dies in
@@ -302,10 +340,13 @@ fn open_segments(
     Ok(found)
 }
 
-/// The generations in use, if their files are whole.
+/// The generations in use, if their files are whole. Pages that nobody has met since a clean
+/// end are compared with their checksums when they are.
 fn open_index(
     storage: &dyn Storage,
     file: &StoreFile,
+    clean: bool,
+    source: impl Fn() -> Source,
 ) -> Result<Option<(IndexFile, Option<IndexFile>)>> {
     // Acquire: pairs with the Release in `Ground::note`.
     let word = file.generations().load(Ordering::Acquire);
@@ -314,11 +355,23 @@ fn open_index(
     // An index from before the last session is an old copy that somebody put back.
     let open = |generation| -> Result<_> {
         let index = IndexFile::open(storage, uuid, generation)?;
-        Ok(index.filter(|index| index.epoch() >= file.last_epoch()))
+        let index = index.filter(|index| {
+            index.epoch() >= file.last_epoch() && (!clean || index.summed() == file.last_epoch())
+        });
+        Ok(index.map(|mut index| {
+            if index.summed() != 0 {
+                index.set_seal(Seal::new(source()), clean);
+            }
+            index
+        }))
     };
     let Some(new) = open(new)? else { return Ok(None) };
     if old == 0 {
         return Ok(Some((new, None)));
+    }
+    if clean {
+        // A clean end leaves one generation.
+        return Ok(None);
     }
     Ok(open(old)?.map(|old| (new, Some(old))))
 }

@@ -35,11 +35,11 @@ use crate::sync::Ordering;
 const STEP: usize = 1 << 20;
 
 /// What a rebuild knows about large values.
-struct Large {
+pub(super) struct Large {
     /// Records from this sequence number on may name files that are not whole.
-    unsettled_from: u64,
+    pub(super) unsettled_from: u64,
     /// Whether some were not, and were removed.
-    torn: bool,
+    pub(super) torn: bool,
 }
 
 impl Store {
@@ -75,13 +75,15 @@ impl Store {
                 }
             }
         }
-        if large.torn {
-            // They must be gone for good before a session begins that takes what it finds for
-            // settled.
-            let io = |error| Error::io("sync", &self.storage.path("big"), error);
-            self.storage.sync_dir("big").map_err(io)?;
-        }
+        self.forget_torn(&large)?;
         Ok(highest)
+    }
+
+    /// Large values that were removed must be gone for good before a session begins that takes
+    /// what it finds for settled.
+    pub(super) fn forget_torn(&self, large: &Large) -> Result<()> {
+        let io = |error| Error::io("sync", &self.storage.path("big"), error);
+        if large.torn { self.storage.sync_dir("big").map_err(io) } else { Ok(()) }
     }
 
     /// Whether all large values that a segment names are there and whole.
@@ -145,7 +147,11 @@ impl Store {
 
     /// Finds the records of a segment that says nothing reliable about itself, and writes it
     /// a footer.
-    fn scan(&self, segment: &Arc<Segment>, large: &mut Large) -> Result<Vec<(FooterEntry, u64)>> {
+    pub(super) fn scan(
+        &self,
+        segment: &Arc<Segment>,
+        large: &mut Large,
+    ) -> Result<Vec<(FooterEntry, u64)>> {
         let io = |error| Error::io("read", &self.storage.path(&file_name(segment.id())), error);
         let len = if segment.region().is_whole() { segment.len() } else { segment.region().len() };
         let mut bytes = vec![0; len];

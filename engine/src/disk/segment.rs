@@ -150,6 +150,8 @@ impl Segment {
         usage.add(len as u64);
         // Relaxed: nobody else has the segment yet.
         let synced = region.word(SEGMENT_SYNCED).load(Ordering::Relaxed);
+        // What is beyond all that counts is damaged, and would stand in the way of syncs.
+        let synced = if synced > region.committed().to_bits() { 0 } else { synced };
         let verified_words = nominal.div_ceil(CHUNK).div_ceil(64);
         Ok(Self {
             salt: Salt::new(&header.uuid, header.id),
@@ -191,6 +193,14 @@ impl Segment {
     pub(crate) fn state(&self) -> SegmentState {
         // Acquire: pairs with `set_state`; what was written before the change is seen.
         SegmentState::from_bits(self.region.word(SEGMENT_STATE).load(Ordering::Acquire))
+    }
+
+    /// Its id, committed word and state as they are in the file, whatever they say.
+    pub(crate) fn raw_words(&self) -> [u64; 3] {
+        // Relaxed: for openings and closings, which have the store to themselves.
+        let [committed, state] = [SEGMENT_COMMITTED, SEGMENT_STATE]
+            .map(|at| self.region.word(at).load(Ordering::Relaxed));
+        [self.id(), committed, state]
     }
 
     pub(crate) fn set_state(&self, state: SegmentState) {
@@ -273,6 +283,12 @@ impl Segment {
     pub(crate) fn synced_word(&self) -> u64 {
         // Relaxed: for recovery, which has the segment to itself.
         self.synced.load(Ordering::Relaxed)
+    }
+
+    /// Whether the file was unlinked.
+    pub(crate) fn is_retired(&self) -> bool {
+        // Relaxed: a hint; slots that lead here are found to lead nowhere.
+        self.retired.load(Ordering::Relaxed)
     }
 
     /// Unlinks the file. Its bytes count as retired until the last mapping goes.

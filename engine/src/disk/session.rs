@@ -14,7 +14,7 @@ use super::map::Map;
 use super::storage::{File, Guard, Storage, give_birth};
 use crate::error::{Error, Result};
 use crate::stats::Recovery;
-use crate::sync::{AtomicU64, Words};
+use crate::sync::{AtomicU64, Ordering, Words};
 
 /// The superblock's file.
 pub(crate) const STORE: &str = "store";
@@ -195,6 +195,34 @@ impl StoreFile {
     /// The current session.
     pub(crate) fn session(&self) -> Option<Session> {
         self.sessions.lock().first().map(|(_, session)| *session)
+    }
+
+    /// Checksum of the shared words as they are.
+    pub(crate) fn words_crc(&self) -> u32 {
+        let words = [
+            self.next_seq(),
+            self.next_segment(),
+            self.next_external(),
+            self.generations(),
+            self.entries(),
+            self.dropped(),
+        ];
+        // Relaxed: for openings and closings, which have the store to themselves.
+        Session::words_crc_of(&words.map(|word| word.load(Ordering::Relaxed)))
+    }
+
+    /// Whether the shared words are what a clean end vouched for.
+    pub(crate) fn words_are_right(&self) -> bool {
+        self.session().is_some_and(|last| last.words_crc == self.words_crc())
+    }
+
+    /// Whether the shared words of a clean session changed, although no later session was
+    /// there to change them. If there was one, its slot was torn, and the words are its.
+    pub(crate) fn has_wrong_words(&self) -> bool {
+        // Relaxed: for openings, which have the store to themselves.
+        let epoch = self.next_seq().load(Ordering::Relaxed) >> Session::COUNTER_BITS;
+        let clean = self.session().filter(|last| last.clean);
+        clean.is_some_and(|last| last.epoch == epoch) && !self.words_are_right()
     }
 
     pub(crate) fn next_seq(&self) -> &AtomicU64 {

@@ -25,6 +25,7 @@ use super::external::Externals;
 use super::growth::Index;
 use super::index::{self, Found, Verdict};
 use super::lanes::Lanes;
+use super::seal::Damage;
 use super::segment::{Record, Segment};
 use super::session::StoreFile;
 use super::storage::Storage;
@@ -49,7 +50,7 @@ const CLOCK_SLACK_MS: u64 = 60_000;
 #[derive(Debug)]
 pub(crate) struct Store {
     pub(super) storage: Arc<dyn Storage>,
-    pub(super) file: StoreFile,
+    pub(super) file: Arc<StoreFile>,
     pub(super) hasher: KeyHasher,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ttl: Option<Duration>,
@@ -71,7 +72,9 @@ pub(crate) struct Store {
     /// External files of replaced values, to be unlinked once their replacement is durable.
     pub(super) doomed: Mutex<Vec<u64>>,
     pub(super) usage: Arc<Usage>,
-    pub(super) counters: Counters,
+    pub(super) counters: Arc<Counters>,
+    /// What was found wrong, and mended.
+    pub(super) damage: Arc<Damage>,
     pub(super) recovery: Recovery,
     pub(super) recovered_records: u64,
     pub(super) open_us: u64,
@@ -229,10 +232,11 @@ impl Store {
     }
 
     pub(crate) fn len(&self) -> u64 {
-        if self.entries_exact {
+        let guard = &crossbeam_epoch::pin();
+        if self.entries_exact && self.damage.len() == 0 {
             return self.entries();
         }
-        self.index.count_values(&crossbeam_epoch::pin())
+        self.index.count_values(guard)
     }
 
     pub(crate) fn clear(&self) -> Result<u64> {

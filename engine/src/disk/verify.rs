@@ -54,6 +54,11 @@ impl Store {
             self.verify_segment(segment, &mut report)?;
             report.segments += 1;
         }
+        self.index.meet_all(&crossbeam_epoch::pin());
+        for mended in self.damage.all() {
+            let (path, offset) = (self.storage.path(&mended.file), mended.offset as u64);
+            report.findings.push(Finding { path, offset, what: mended.what.to_owned() });
+        }
         progress(total, total);
         Ok(report)
     }

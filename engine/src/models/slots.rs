@@ -65,10 +65,10 @@ fn insert_twice(first: u64, second: u64) {
 }
 
 /// As [`insert_twice`], the evictor being the newer.
-pub(super) const INSERT_AND_INSERT_NEWER: Model = Model::new(4, || insert_twice(2, 3));
+pub(super) const INSERT_AND_INSERT_NEWER: Model = Model::new(3, || insert_twice(2, 3));
 
 /// As [`insert_twice`], the evictor being the older.
-pub(super) const INSERT_AND_INSERT_OLDER: Model = Model::new(4, || insert_twice(3, 2));
+pub(super) const INSERT_AND_INSERT_OLDER: Model = Model::new(3, || insert_twice(3, 2));
 
 /// Two writers add a key that is absent, in two places: one succeeds.
 pub(super) const ADD_AND_ADD: Model = Model::new(3, || {
@@ -168,7 +168,7 @@ pub(super) const RECLAIM_AND_LOOKUP: Model = Model::new(4, || {
 
 /// A key that was put is found by whoever put it, also when a newer put finds room at another
 /// place meanwhile.
-pub(super) const INSERT_AND_READ_BACK: Model = Model::new(4, || {
+pub(super) const INSERT_AND_READ_BACK: Model = Model::new(3, || {
     let store = Arc::new(Store::new());
     store.put(Key::B, 1);
     let (at, slot, _) = store.find(Key::B).unwrap();

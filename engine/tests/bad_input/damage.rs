@@ -57,9 +57,8 @@ fn assert_bounded(path: &Path, what: &str, left: &Left, most: usize) {
         }
         Left::Opened { .. } => {
             assert!(missing <= most, "{what}: {missing} entries are missing");
-            // The index may lead to another record of the same key: see below.
             let old = left.old();
-            assert!(old == 0 || is_index(path), "{what}: {old} entries have an old value");
+            assert_eq!(old, 0, "{what}: {old} entries have an old value");
         }
     }
 }
@@ -71,9 +70,10 @@ fn is_index(path: &Path) -> bool {
 /// How many entries may suffer when one byte of a file changes.
 fn most_hit(path: &Path, at: usize) -> usize {
     match path.to_str().unwrap_or_default() {
-        // A damaged slot can hide its own record, or stand in the way of one more.
-        name if name.starts_with("index.") => 2,
-        // The segment's header, its words and its trailer stand for all its records.
+        // A page that fails its checksum is filled again, and a word is mended.
+        name if name.starts_with("index.") => 0,
+        name if name.starts_with("seg/") && (256..392).contains(&at) => 0,
+        // The segment's header stands for all its records.
         name if name.starts_with("seg/") && at < 4096 => contents().len(),
         name if name.starts_with("seg/") => 1,
         name if name.starts_with("big/") => 1,
@@ -174,7 +174,6 @@ fn any_run_of_bytes_can_be_lost() {
             let mut damaged = bytes.to_vec();
             match round % 3 {
                 0 => damaged[run.clone()].fill(0),
-                1 if is_index(path) => continue,
                 1 => damaged[run.clone()].fill(0xFF),
                 // A block of the same file, from elsewhere: every record in it is whole.
                 _ => {
@@ -364,13 +363,13 @@ fn slots_that_look_frozen_do_not_stop_a_put() {
 }
 
 #[test]
-#[ignore = "fails: a slot with one bit changed leads to an older record of its key"]
 fn a_damaged_index_leads_to_nothing_old() {
     let files = files();
     let (path, bytes) = files.iter().find(|(path, _)| is_index(path)).expect("an index");
     let mut old = Vec::new();
+    let step = if all() { 1 } else { 37 };
     for at in (4096..bytes.len()).filter(|&at| bytes[at] != 0) {
-        for bit in 0..8 {
+        for bit in (0..8).filter(|bit| (at * 8 + bit) % step == 0) {
             let mut damaged = bytes.to_vec();
             damaged[at] ^= 1 << bit;
             let what = format!("{} byte {at} bit {bit}", path.display());
@@ -383,7 +382,6 @@ fn a_damaged_index_leads_to_nothing_old() {
 }
 
 #[test]
-#[ignore = "fails: verify and counters do not notice a damaged committed word or index"]
 fn what_is_missing_is_noticed() {
     let mut unnoticed = Vec::new();
     for (path, bytes) in files() {

@@ -9,6 +9,7 @@
 mod damage;
 mod full;
 mod growth;
+mod pages;
 mod places;
 mod sample;
 

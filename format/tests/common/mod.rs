@@ -54,6 +54,8 @@ pub fn session(epoch: u64) -> Session {
         suspect: false,
         opened_ms: CREATED_MS + epoch * 1000,
         pid: 4321,
+        words_crc: 0,
+        segments_crc: 0,
         cleared_seq: 0,
     }
 }
@@ -306,5 +308,14 @@ pub fn index_file() -> Vec<u8> {
     place(b"user:3", false, 7, |slot| Slot::from_bits(slot.to_bits() ^ 3));
     place(b"user:4", false, 2, Slot::freeze);
     put(&mut bytes, header.moved_at(), &1_u64.to_le_bytes());
+    put(&mut bytes, INDEX_SUMMED, &1_u64.to_le_bytes());
+    for page in 0..header.geometry.pages() {
+        let at = INDEX_DATA + page * PAGE;
+        let slots = bytes[at..at + PAGE].as_chunks::<8>().0.iter();
+        let crc =
+            header.page_crc(page, slots.map(|slot| Slot::from_bits(u64::from_le_bytes(*slot))));
+        put(&mut bytes, header.sums_at() + page * 4, &crc.to_le_bytes());
+    }
+    put(&mut bytes, header.touched_at(), &2_u64.to_le_bytes());
     bytes
 }

@@ -59,7 +59,7 @@ impl World {
             locked: BTreeSet::new(),
             random: self.random.fork(),
             fault: None,
-            stale: Vec::new(),
+            stale: BTreeMap::new(),
             cuts: Vec::new(),
             ledger: Arc::clone(&self.ledger),
             ..*self

@@ -70,7 +70,7 @@ pub(super) struct World {
     pub(super) lie: Option<Lie>,
     /// Bytes that all files may take.
     pub(super) quota: u64,
-    pub(super) stale: Vec<u8>,
+    pub(super) stale: BTreeMap<usize, Vec<u8>>,
     /// Segments that the store removed.
     pub(super) segments_removed: u64,
     /// Bytes that the lie `SpaceIsLost` keeps.
@@ -110,7 +110,7 @@ impl World {
             fault: None,
             lie: None,
             quota: u64::MAX,
-            stale: Vec::new(),
+            stale: BTreeMap::new(),
             segments_removed: 0,
             lost_space: 0,
             cut_odds: 0,
@@ -290,8 +290,8 @@ impl World {
         }
         let len = usize::try_from(len).unwrap();
         let cache = HeapFile::new(len);
-        if self.lie == Some(Lie::StaleBytes) && self.stale.len() == len {
-            cache.write_at(&self.stale, 0)?;
+        if let Some(stale) = self.stale.get(&len) {
+            cache.write_at(stale, 0)?;
         }
         let inode = Inode {
             len,
@@ -337,7 +337,7 @@ impl World {
         let id = self.names.remove(name).ok_or(io::ErrorKind::NotFound)?;
         let inode = &self.inodes[&id];
         if self.lie == Some(Lie::StaleBytes) {
-            self.stale = inode.contents().unwrap_or_default();
+            self.stale.insert(inode.len, inode.contents().unwrap_or_default());
         }
         if self.lie == Some(Lie::SpaceIsLost) {
             self.lost_space += inode.len as u64;

@@ -1,0 +1,71 @@
+//! The words of segments after a clean end: compared with what the session says, and mended.
+//!
+//! One checksum in the session stands for ids, committed words and states of all segments, so
+//! that an opening reads nothing but these words. If it fails, each segment is looked at: one
+//! with a trailer was sealed, and the trailer says how much counts; one without is scanned, and
+//! sealed. Nothing is believed by a word that may be wrong: one that says too little would
+//! hide the newest record of a key.
+
+use larder_format::layout::SEGMENT_COMMITTED;
+use larder_format::{Committed, SegmentState, Session};
+
+use super::counters::Count;
+use super::rebuild::Large;
+use super::segment::file_name;
+use super::session::STORE;
+use super::store::Store;
+use crate::clock::NEVER;
+use crate::error::Result;
+
+impl Store {
+    /// Checksum of the words of all segments but those in which nothing was written: whether
+    /// one of them is there makes no difference.
+    pub(super) fn segments_crc(&self) -> u32 {
+        let live = self.live.lock();
+        let words = live.values().map(|segment| segment.raw_words());
+        let blank = [Committed::EMPTY.to_bits(), SegmentState::Open as u64];
+        Session::segments_crc_of(
+            words.filter(|[_, committed, state]| [*committed, *state] != blank),
+        )
+    }
+
+    /// Compares the words of all segments with their checksum, and mends them. For an opening
+    /// after a clean end.
+    pub(super) fn mend_segments(&self) -> Result<()> {
+        if self.file.session().is_none_or(|last| last.segments_crc == self.segments_crc()) {
+            return Ok(());
+        }
+        let note = |file: String, offset, what| {
+            self.counters.add(Count::Corrupt, 1);
+            self.damage.note(file, offset, what);
+        };
+        // After a clean end all large values are on the disk.
+        let mut large = Large { unsettled_from: NEVER, torn: false };
+        let mut mended = false;
+        let segments: Vec<_> = self.live.lock().values().cloned().collect();
+        for segment in segments.iter().filter(|segment| segment.region().is_whole()) {
+            let [_, before, state] = segment.raw_words();
+            if let Ok(trailer) = segment.trailer() {
+                if ![SegmentState::Sealed as u64, SegmentState::Retiring as u64].contains(&state) {
+                    segment.set_state(SegmentState::Sealed);
+                }
+                segment.region().trust(trailer.committed);
+            } else if !segment.is_blank() || SegmentState::Open as u64 != state {
+                self.scan(segment, &mut large)?;
+            }
+            let [_, after, state_after] = segment.raw_words();
+            // A scan seals what was open and right.
+            let was_open = state == SegmentState::Open as u64;
+            if before != after || state != state_after && !was_open {
+                let what = "the segment's words were wrong, and were mended from its records";
+                note(file_name(segment.id()), SEGMENT_COMMITTED, what);
+                mended = true;
+            }
+        }
+        if !mended {
+            let what = "the words of the segments are not those of the last session";
+            note(STORE.to_owned(), 0, what);
+        }
+        self.forget_torn(&large)
+    }
+}
