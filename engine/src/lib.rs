@@ -52,6 +52,8 @@ mod disk {
 #[cfg(not(loom))]
 pub use batch::{BatchOutcome, WriteBatch};
 pub use clock::{Clock, ManualClock, SystemClock};
+#[cfg(all(feature = "zstd", not(loom)))]
+pub use disk::Compression;
 #[cfg(not(loom))]
 pub use disk::{
     Admission, Disk, DiskBuilder, Finding, Limits, Maintained, Maintenance, Retain, VerifyReport,

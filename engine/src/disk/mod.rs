@@ -6,8 +6,8 @@
 //! lanes.rs   index.rs      reclaim.rs     open.rs, rebuild.rs
 //! writers    slots         rolling,       trust after a stop
 //!   │        growth.rs     eviction
-//! segment.rs, writer.rs external.rs
-//! records    large values
+//! segment.rs, writer.rs external.rs, compress.rs
+//! records    large values, packed ones
 //!   └───────────┼─────────────┐
 //!            map.rs*       table.rs, cell.rs*
 //!            mapped bytes  live segments, by epochs
@@ -26,6 +26,7 @@ mod cell;
 mod change;
 mod committed;
 mod compact;
+mod compress;
 mod counters;
 mod deadline;
 mod durable;
@@ -65,6 +66,8 @@ mod upkeep;
 mod usage;
 mod verify;
 mod writer;
+#[cfg(feature = "zstd")]
+mod zstd;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -76,6 +79,8 @@ pub(crate) use map::View;
 pub use retain::Retain;
 pub use trim::Limits;
 pub use verify::{Finding, VerifyReport};
+#[cfg(feature = "zstd")]
+pub use zstd::Compression;
 
 use crate::batch::{BatchOutcome, WriteBatch};
 use crate::engine::{Atomic, Durability, Engine, Expected, Outcome, Put, Rejection, Ttl};

@@ -18,6 +18,7 @@ use larder_format::{
 use parking_lot::Mutex;
 
 use super::builder::Options;
+use super::compress::Packer;
 use super::counters::{Count, Counters};
 use super::external::{self, Externals};
 use super::growth::{self, Index, IndexFile};
@@ -122,6 +123,7 @@ impl Store {
             reclaiming: Mutex::new(None),
             upkeep: Upkeep::new(options),
             externals,
+            packer: Packer::new(options)?,
             doomed: Mutex::new(Vec::new()),
             usage,
             counters: Counters::default(),

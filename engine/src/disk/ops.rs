@@ -52,16 +52,29 @@ impl Store {
             (draft, change.value) = (Draft::REMOVAL, &[]);
             change.fate = (Kind::Tombstone, NEVER);
         }
+        let external_min = self.file.superblock().external_min as usize;
+        if (self.packer.tries(change.value.len()) || change.value.len() >= external_min)
+            && let Some(conflict) = self.conflict_now(&change, expected)
+        {
+            return Ok(conflict);
+        }
+        let packed;
+        let mut saved = 0;
+        if !draft.content.is_nothing()
+            && let Some(bytes) = self.packer.pack(change.value)
+        {
+            saved = change.value.len().saturating_sub(bytes.len());
+            packed = bytes;
+            change.value = &packed;
+            draft.flags = draft.flags.with(Flags::COMPRESSED);
+        }
         let mut named = None;
         let encoded;
-        if change.value.len() >= self.file.superblock().external_min as usize {
-            if let Some(Outcome::Conflict { version }) = self.conflict_now(&change, expected) {
-                return Ok(Outcome::Conflict { version });
-            }
+        if change.value.len() >= external_min {
             let external = self.put_external(&change, durable)?;
             encoded = external.encode();
             change.value = &encoded;
-            draft.flags = Flags::EXTERNAL;
+            draft.flags = draft.flags.with(Flags::EXTERNAL);
             named = Some(external);
         }
         let orphan = |_: &Error| self.doom_orphan(draft.flags, change.value);
@@ -91,6 +104,7 @@ impl Store {
         }
         self.counters.add(Count::Inserts, 1);
         self.counters.add(Count::PutBytes, weight);
+        self.counters.add(Count::CompressedSaved, saved as u64);
         // Relaxed: only distinctness and growth count.
         let version = written.map_or_else(
             || self.file.next_seq().fetch_add(1, Ordering::Relaxed),
@@ -161,6 +175,9 @@ impl Store {
     /// Removes a key and returns the value that it had.
     pub(crate) fn take(&self, key: &[u8]) -> Result<Option<Value>> {
         let taken = self.take_with(key, |record, guard| self.value(record, guard))?;
+        if let Some(None) = taken {
+            self.counters.add(Count::Corrupt, 1);
+        }
         Ok(taken.flatten())
     }
 
