@@ -56,7 +56,8 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use disk::Compression;
 #[cfg(not(loom))]
 pub use disk::{
-    Admission, Disk, DiskBuilder, Finding, Limits, Maintained, Maintenance, Retain, VerifyReport,
+    Admission, Disk, DiskBuilder, Finding, Limits, Maintained, Maintenance, Reserved, Retain,
+    ValueReader, VerifyReport,
 };
 #[cfg(not(loom))]
 pub use engine::{Atomic, Durability, Engine, Expected, Outcome, Put, Rejection, Ttl};

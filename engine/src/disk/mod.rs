@@ -6,8 +6,8 @@
 //! lanes.rs   index.rs      reclaim.rs     open.rs, rebuild.rs
 //! writers    slots         rolling,       trust after a stop
 //!   │        growth.rs     eviction
-//! segment.rs, writer.rs external.rs, compress.rs
-//! records    large values, packed ones
+//! segment.rs, writer.rs external.rs, compress.rs, stream.rs
+//! records    large values, packed ones, in pieces
 //!   └───────────┼─────────────┐
 //!            map.rs*       table.rs, cell.rs*
 //!            mapped bytes  live segments, by epochs
@@ -37,6 +37,7 @@ mod growth;
 #[cfg(test)]
 mod heap;
 mod in_flight;
+mod incoming;
 mod index;
 mod iter;
 mod lanes;
@@ -56,6 +57,7 @@ mod sim;
 mod spare;
 mod storage;
 mod store;
+mod stream;
 mod table;
 mod tags;
 mod tally;
@@ -77,6 +79,7 @@ pub use builder::DiskBuilder;
 pub use maintenance::{Maintained, Maintenance};
 pub(crate) use map::View;
 pub use retain::Retain;
+pub use stream::{Reserved, ValueReader};
 pub use trim::Limits;
 pub use verify::{Finding, VerifyReport};
 #[cfg(feature = "zstd")]
