@@ -144,8 +144,10 @@ impl Storage for Directory {
         let before = file.metadata()?.len();
         if len < before {
             file.set_len(len)?;
-        } else {
-            allocate(&file, before, len)?;
+        } else if let Err(error) = allocate(&file, before, len) {
+            // A failed allocation may leave a longer file behind.
+            let _ = file.set_len(before);
+            return Err(error);
         }
         Ok(Arc::new(DiskFile(file)))
     }

@@ -152,7 +152,7 @@ impl<'a> Incoming<'a> {
         let storage = &*store.storage;
         let resized = match &self.file {
             None => create_anew(storage, &self.temporary, len),
-            Some(file) if self.file_len == len => Ok(Arc::clone(file)),
+            // Asked for even if nothing changes: a growth that failed may have left more.
             Some(_) => storage.resize(&self.temporary, len),
         };
         match resized {

@@ -24,7 +24,12 @@ const DICTIONARY_MAX: usize = 110 << 10;
 ///
 /// Values of `min_len` bytes or more are compressed one by one, and stored so where that saves
 /// at least an eighth of them. A store may hold both sorts, and every store reads both: the
-/// settings are about writing only, except for the dictionary.
+/// settings are about writing only, except for the dictionary. What is read is bounded: a
+/// compressed value that is longer than the largest that the budget allows is a miss.
+///
+/// A compressed value is decompressed onto the heap whenever it is read, also by
+/// [`Disk::get_with`]; values that come as a stream ([`Disk::put_reader`]) are compressed if
+/// they need no file of their own.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;

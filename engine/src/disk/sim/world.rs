@@ -327,6 +327,8 @@ impl World {
             inode.disk = Some(bytes.into());
         }
         inode.clean.clear();
+        // The disk learns of the new length with the next sync, or by itself.
+        inode.born = false;
         Ok((id, cache))
     }
 
