@@ -112,5 +112,5 @@ pub use larder_engine::Compression;
 pub use larder_engine::memory::PolicyKind;
 pub use larder_engine::{
     Clock, CodecId, Disk, DiskBuilder, Durability, Engine, Health, ManualClock, Meta, Outcome, Put,
-    Recovery, Rejection, Stats, SystemClock, Ttl, Value,
+    Recovery, Rejection, Reserved, Stats, SystemClock, Ttl, Value, ValueReader,
 };

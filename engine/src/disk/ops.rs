@@ -104,7 +104,9 @@ impl Store {
             change.fate = (Kind::Tombstone, NEVER);
         }
         let external_min = self.file.superblock().external_min as usize;
-        if (self.packer.tries(change.value.len()) || change.value.len() >= external_min)
+        let is_work = self.packer.tries(change.value.len()) || change.value.len() >= external_min;
+        if expected.is_some()
+            && is_work
             && let Some(conflict) = self.conflict_now(&change, expected)
         {
             return Ok(conflict);
