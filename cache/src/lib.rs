@@ -107,8 +107,10 @@ pub use key::{KeyBuf, KeyDecode, KeyEncode, KeyReader};
 pub use stats::CacheStats;
 pub use two_level::{TwoLevel, TwoLevelBuilder};
 
+#[cfg(feature = "zstd")]
+pub use larder_engine::Compression;
 pub use larder_engine::memory::PolicyKind;
 pub use larder_engine::{
     Clock, CodecId, Disk, DiskBuilder, Durability, Engine, Health, ManualClock, Meta, Outcome, Put,
-    Recovery, Rejection, Stats, SystemClock, Ttl, Value,
+    Recovery, Rejection, Reserved, Stats, SystemClock, Ttl, Value, ValueReader,
 };

@@ -52,9 +52,12 @@ mod disk {
 #[cfg(not(loom))]
 pub use batch::{BatchOutcome, WriteBatch};
 pub use clock::{Clock, ManualClock, SystemClock};
+#[cfg(all(feature = "zstd", not(loom)))]
+pub use disk::Compression;
 #[cfg(not(loom))]
 pub use disk::{
-    Admission, Disk, DiskBuilder, Finding, Limits, Maintained, Maintenance, Retain, VerifyReport,
+    Admission, Disk, DiskBuilder, Finding, Limits, Maintained, Maintenance, Reserved, Retain,
+    ValueReader, VerifyReport,
 };
 #[cfg(not(loom))]
 pub use engine::{Atomic, Durability, Engine, Expected, Outcome, Put, Rejection, Ttl};

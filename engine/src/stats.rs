@@ -32,6 +32,8 @@ pub struct Stats {
     pub written_bytes: u64,
     /// Live records moved to keep them, in bytes.
     pub moved_bytes: u64,
+    /// Bytes of values put that compression did not have to write.
+    pub compressed_saved_bytes: u64,
     /// Bytes of unlinked files that views still hold mapped.
     pub retired_bytes: u64,
     /// Segments on disk.

@@ -48,6 +48,8 @@ pub struct Value {
 #[derive(Clone)]
 enum Bytes {
     Heap(Arc<[u8]>),
+    /// On the heap as well, where it was made.
+    Owned(Arc<Vec<u8>>),
     Mapped(View),
 }
 
@@ -56,6 +58,11 @@ impl Value {
     #[must_use]
     pub fn new(bytes: impl Into<Arc<[u8]>>, meta: Meta) -> Self {
         Self { bytes: Bytes::Heap(bytes.into()), meta }
+    }
+
+    /// A value on the heap, where it is: no byte of it is copied.
+    pub(crate) fn owned(bytes: Vec<u8>, meta: Meta) -> Self {
+        Self { bytes: Bytes::Owned(Arc::new(bytes)), meta }
     }
 
     /// A view of committed bytes in a mapped file.
@@ -80,7 +87,7 @@ impl Value {
     #[must_use]
     pub fn pinned_len(&self) -> u64 {
         match &self.bytes {
-            Bytes::Heap(_) => 0,
+            Bytes::Heap(_) | Bytes::Owned(_) => 0,
             Bytes::Mapped(view) => view.pinned_len(),
         }
     }
@@ -99,6 +106,7 @@ impl Deref for Value {
     fn deref(&self) -> &[u8] {
         match &self.bytes {
             Bytes::Heap(bytes) => bytes,
+            Bytes::Owned(bytes) => bytes,
             Bytes::Mapped(view) => view.bytes(),
         }
     }

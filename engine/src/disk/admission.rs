@@ -121,6 +121,13 @@ impl Seen {
 }
 
 impl Store {
+    /// Counts bytes of value that were taken in without having been announced.
+    pub(super) fn charge(&self, bytes: u64) {
+        if let Some((rate, bucket)) = &self.upkeep.gate.bucket {
+            bucket.lock().take(*rate, bytes, self.clock.now_ms(), true);
+        }
+    }
+
     /// Why a value of these lengths is not taken, if so.
     pub(super) fn refuse(&self, key: &[u8], value_len: usize) -> Result<Option<Rejection>> {
         let gate = &self.upkeep.gate;

@@ -13,6 +13,7 @@
 //! 3. A segment whose batch was cut off by a kill is never appended to again (`open.rs`): no
 //!    other record ever comes to stand where a pending slot of that batch points to.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crossbeam_epoch::Guard;
@@ -36,8 +37,12 @@ struct Step<'a> {
     key: &'a [u8],
     hash: u64,
     /// The value as stored, or nothing to remove the key.
-    value: Option<std::borrow::Cow<'a, [u8]>>,
+    value: Option<Cow<'a, [u8]>>,
     external: Option<ExternalRef>,
+    /// What was done to the value to store it.
+    flags: Flags,
+    /// Bytes that packing it saved.
+    saved: u64,
     tags: Vec<u64>,
     codec: CodecId,
     expires_at_ms: u64,
@@ -104,6 +109,8 @@ impl Store {
                 }
                 self.counters.add(Count::Inserts, steps.len() as u64);
                 self.counters.add(Count::PutBytes, weight);
+                let saved = steps.iter().map(|step| step.saved).sum();
+                self.counters.add(Count::CompressedSaved, saved);
                 Ok(BatchOutcome::Committed { version })
             }
             Ok((outcome, _)) => {
@@ -126,6 +133,8 @@ impl Store {
             hash,
             value: None,
             external: None,
+            flags: Flags::NONE,
+            saved: 0,
             tags: Vec::new(),
             codec: CodecId::RAW,
             expires_at_ms: NEVER,
@@ -139,16 +148,22 @@ impl Store {
         step.tags = self.tag_hashes(&tags)?;
         step.codec = put.codec;
         step.expires_at_ms = expires_at_ms;
-        step.value = Some(if put.value.len() >= self.file.superblock().external_min as usize {
-            let (key, value) = (&*change.key, &*put.value);
+        let mut stored: Cow<'a, [u8]> = (&*put.value).into();
+        if let Some(packed) = self.packer.pack(&stored) {
+            step.flags = step.flags.with(Flags::COMPRESSED);
+            step.saved = put.value.len().saturating_sub(packed.len()) as u64;
+            stored = packed.into();
+        }
+        if stored.len() >= self.file.superblock().external_min as usize {
+            let (key, value) = (&*change.key, &*stored);
             let fate = (Kind::Value, expires_at_ms);
             let change = Change { hash, key, value, tags: &[], fate, now_ms };
             let named = self.put_external(&change, durable)?;
+            step.flags = step.flags.with(Flags::EXTERNAL);
             step.external = Some(named);
-            named.encode().to_vec().into()
-        } else {
-            (&*put.value).into()
-        });
+            stored = named.encode().to_vec().into();
+        }
+        step.value = Some(stored);
         Ok(step)
     }
 
@@ -245,12 +260,11 @@ impl Store {
         let mut stage = || {
             writer.stage(&end)?;
             for ((seq, step), hides) in (first_seq + 1..).zip(steps).zip(hides) {
-                let mut flags = Flags::BATCHED;
+                let mut flags = step.flags.with(Flags::BATCHED);
                 if *hides {
                     flags = flags.with(Flags::REPLACED);
                 }
                 if let Some(named) = &step.external {
-                    flags = flags.with(Flags::EXTERNAL);
                     // Relaxed: a sum.
                     segment.external_bytes().fetch_add(named.data_len, Ordering::Relaxed);
                 }

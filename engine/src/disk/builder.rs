@@ -9,6 +9,7 @@ use larder_format::layout::{PAGE, SEGMENT_LEN_MAX, SEGMENT_LEN_MIN};
 
 use super::Disk;
 use super::admission::Admission;
+use super::compress::Packer;
 use super::file::Directory;
 use super::maintenance::{Maintenance, Worker};
 use super::retain::Retain;
@@ -56,6 +57,8 @@ pub(super) struct Options {
     pub(super) retain: Retain,
     pub(super) admission: Admission,
     pub(super) sync_every: Option<Duration>,
+    #[cfg(feature = "zstd")]
+    pub(super) compression: Option<super::zstd::Compression>,
 }
 
 impl Default for Options {
@@ -72,6 +75,8 @@ impl Default for Options {
             retain: Retain::default(),
             admission: Admission::default(),
             sync_every: None,
+            #[cfg(feature = "zstd")]
+            compression: None,
         }
     }
 }
@@ -165,6 +170,13 @@ impl DiskBuilder {
         self
     }
 
+    /// Compresses values; off unless set. Values that were compressed are read in any case.
+    #[cfg(feature = "zstd")]
+    pub fn compression(mut self, compression: super::zstd::Compression) -> Self {
+        self.options.compression = Some(compression);
+        self
+    }
+
     /// Opens the directory even if it belongs to another user or others may write to it. They
     /// can then make this process read what they like, and end it with SIGBUS.
     pub const fn allow_shared_directory(mut self) -> Self {
@@ -231,7 +243,7 @@ impl Options {
         if !(1..=64).contains(&self.writers) {
             return config("writers", self.writers as u64, "1 to 64 are accepted");
         }
-        Ok(())
+        Packer::new(self).map(drop)
     }
 
     /// The superblock of a new store.

@@ -20,9 +20,10 @@ pub(crate) enum Count {
     MovedBytes,
     InlineRolls,
     InlineReclaims,
+    CompressedSaved,
 }
 
-const COUNTS: usize = Count::InlineReclaims as usize + 1;
+const COUNTS: usize = Count::CompressedSaved as usize + 1;
 const STRIPES: usize = 8;
 
 #[derive(Debug, Default)]
@@ -60,5 +61,6 @@ impl Counters {
         stats.moved_bytes = self.sum(Count::MovedBytes);
         stats.inline_rolls = self.sum(Count::InlineRolls);
         stats.inline_reclaims = self.sum(Count::InlineReclaims);
+        stats.compressed_saved_bytes = self.sum(Count::CompressedSaved);
     }
 }

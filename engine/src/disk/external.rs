@@ -242,6 +242,27 @@ impl Externals {
         self.usage.add(len);
         let external = External::create(storage, template, key, value, durable, &self.usage)
             .inspect_err(|_| self.usage.sub(len))?;
+        Ok(self.take_in(external, durable))
+    }
+
+    /// Takes in a file that was written elsewhere, is complete and counts already. If it cannot
+    /// be mapped it is removed.
+    pub(super) fn adopt(
+        &self,
+        storage: &dyn Storage,
+        footer: ExternalFooter,
+        file: Arc<dyn File>,
+        durable: bool,
+    ) -> Result<ExternalRef> {
+        let external = External::over(storage, footer, file, &self.usage).inspect_err(|_| {
+            // Best effort: the next opening sweeps it.
+            let _ = storage.remove(&file_name(footer.id));
+        })?;
+        Ok(self.take_in(external, durable))
+    }
+
+    fn take_in(&self, external: External, durable: bool) -> ExternalRef {
+        let ExternalFooter { class, id, data_len, .. } = external.footer;
         let external = Arc::new(external);
         let mut unsynced = self.unsynced.lock();
         if !durable {
@@ -249,7 +270,7 @@ impl Externals {
         }
         // Not pinned before: the file took its time.
         self.change(&crossbeam_epoch::pin(), |map| map.insert(id, external));
-        Ok(ExternalRef { class: ExternalClass::Value, id, data_len: value.len() as u64 })
+        ExternalRef { class, id, data_len }
     }
 
     /// Unlinks a file. Views of it go on; its bytes count as retired until the last one goes.

@@ -124,14 +124,10 @@ impl Storage for Directory {
     }
 
     fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn File>> {
-        // A file longer than the limit would end the process with SIGXFSZ.
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize);
-        if limit.current.is_some_and(|limit| len > limit) {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
+        check_limit(len)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file: fs::File = rustix::fs::openat(&self.handle, name, flags, FILE_MODE)?.into();
-        match allocate(&file, len) {
+        match allocate(&file, 0, len) {
             Ok(()) => Ok(Arc::new(DiskFile(file))),
             Err(error) => {
                 // A failed allocation may leave a longer file behind.
@@ -139,6 +135,21 @@ impl Storage for Directory {
                 Err(error)
             }
         }
+    }
+
+    fn resize(&self, name: &str, len: u64) -> io::Result<Arc<dyn File>> {
+        check_limit(len)?;
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file: fs::File = rustix::fs::openat(&self.handle, name, flags, Mode::empty())?.into();
+        let before = file.metadata()?.len();
+        if len < before {
+            file.set_len(len)?;
+        } else if let Err(error) = allocate(&file, before, len) {
+            // A failed allocation may leave a longer file behind.
+            let _ = file.set_len(before);
+            return Err(error);
+        }
+        Ok(Arc::new(DiskFile(file)))
     }
 
     fn open(&self, name: &str) -> Result<Option<Arc<dyn File>>> {
@@ -249,16 +260,29 @@ fn boot_id() -> [u8; 16] {
     id
 }
 
-/// Reserves every block, so that a mapped write can never find the disk full.
-fn allocate(file: &fs::File, len: u64) -> io::Result<()> {
-    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len) {
+/// Refuses a file longer than the process may write, which would end it with SIGXFSZ.
+fn check_limit(len: u64) -> io::Result<()> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize);
+    if limit.current.is_some_and(|limit| len > limit) {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(())
+}
+
+/// Reserves every block between two lengths, so that a mapped write can never find the disk
+/// full.
+fn allocate(file: &fs::File, from: u64, len: u64) -> io::Result<()> {
+    if from == len {
+        return Ok(());
+    }
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), from, len - from) {
         Ok(()) => return Ok(()),
         Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
         Err(error) => return Err(error.into()),
     }
     // A file system without fallocate: writing does the same, slowly.
     let zeros = vec![0; 1 << 20];
-    let mut at = 0;
+    let mut at = from;
     while at < len {
         let step = (len - at).min(zeros.len() as u64);
         let step = usize::try_from(step).unwrap_or(zeros.len());

@@ -49,6 +49,13 @@ impl Storage for Heap {
         Ok(file)
     }
 
+    fn resize(&self, name: &str, len: u64) -> io::Result<Arc<dyn File>> {
+        let mut contents = self.0.lock();
+        let file = contents.files.get_mut(name).ok_or(io::ErrorKind::NotFound)?;
+        *file = Arc::new(file.resized(usize::try_from(len).map_err(io::Error::other)?)?);
+        Ok(Arc::clone(file) as Arc<dyn File>)
+    }
+
     fn open(&self, name: &str) -> Result<Option<Arc<dyn File>>> {
         let contents = self.0.lock();
         Ok(contents.files.get(name).map(|file| Arc::clone(file) as Arc<dyn File>))
@@ -157,6 +164,15 @@ impl HeapFile {
         let base = unsafe { std::alloc::alloc_zeroed(layout) };
         let Some(base) = NonNull::new(base) else { std::alloc::handle_alloc_error(layout) };
         Self(Arc::new(Memory { base, layout, len }))
+    }
+
+    /// Another file of this length that begins as this one does.
+    pub(super) fn resized(&self, len: usize) -> io::Result<Self> {
+        let mut bytes = vec![0; len.min(self.0.len)];
+        self.read_at(&mut bytes, 0)?;
+        let resized = Self::new(len);
+        resized.write_at(&bytes, 0)?;
+        Ok(resized)
     }
 
     fn check(&self, offset: u64, len: usize) -> io::Result<usize> {

@@ -18,6 +18,7 @@ use std::vec;
 use crossbeam_epoch::Guard;
 use larder_format::{Committed, FooterEntry, Kind, SegmentState, SlotState};
 
+use super::counters::Count;
 use super::segment::{Record, Segment};
 use super::store::Store;
 use crate::error::Result;
@@ -97,6 +98,9 @@ impl Iter<'_> {
         let store = self.store;
         let item = self.resolve(segment, entry, |record, guard| {
             let value = store.value(record, guard)?;
+            if value.is_none() {
+                store.counters.add(Count::Corrupt, 1);
+            }
             Ok(value.map(|value| (record.key().to_vec(), value)))
         })?;
         item.transpose()

@@ -6,8 +6,8 @@
 //! lanes.rs   index.rs      reclaim.rs     open.rs, rebuild.rs
 //! writers    slots         rolling,       trust after a stop
 //!   │        growth.rs     eviction
-//! segment.rs, writer.rs external.rs
-//! records    large values
+//! segment.rs, writer.rs external.rs, compress.rs, stream.rs
+//! records    large values, packed ones, in pieces
 //!   └───────────┼─────────────┐
 //!            map.rs*       table.rs, cell.rs*
 //!            mapped bytes  live segments, by epochs
@@ -26,6 +26,7 @@ mod cell;
 mod change;
 mod committed;
 mod compact;
+mod compress;
 mod counters;
 mod deadline;
 mod durable;
@@ -36,6 +37,7 @@ mod growth;
 #[cfg(test)]
 mod heap;
 mod in_flight;
+mod incoming;
 mod index;
 mod iter;
 mod lanes;
@@ -58,6 +60,7 @@ mod sim;
 mod spare;
 mod storage;
 mod store;
+mod stream;
 mod table;
 mod tags;
 mod tally;
@@ -68,6 +71,8 @@ mod upkeep;
 mod usage;
 mod verify;
 mod writer;
+#[cfg(feature = "zstd")]
+mod zstd;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -77,8 +82,11 @@ pub use builder::DiskBuilder;
 pub use maintenance::{Maintained, Maintenance};
 pub(crate) use map::View;
 pub use retain::Retain;
+pub use stream::{Reserved, ValueReader};
 pub use trim::Limits;
 pub use verify::{Finding, VerifyReport};
+#[cfg(feature = "zstd")]
+pub use zstd::Compression;
 
 use crate::batch::{BatchOutcome, WriteBatch};
 use crate::engine::{Atomic, Durability, Engine, Expected, Outcome, Put, Rejection, Ttl};

@@ -19,6 +19,7 @@ use larder_format::{
 use parking_lot::Mutex;
 
 use super::builder::Options;
+use super::compress::Packer;
 use super::counters::{Count, Counters};
 use super::external::{self, Externals};
 use super::growth::{self, Index, IndexFile};
@@ -148,6 +149,7 @@ impl Store {
             reclaiming: Mutex::new(None),
             upkeep: Upkeep::new(options),
             externals,
+            packer: Packer::new(options)?,
             doomed: Mutex::new(Vec::new()),
             usage,
             counters,

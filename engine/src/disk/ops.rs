@@ -18,6 +18,42 @@ use crate::value::Value;
 /// How long a writer gives others the time to append before it syncs: about as long as a sync
 /// takes.
 const PATIENCE: Duration = Duration::from_micros(300);
+/// How a value is put under a key, whatever the value.
+#[derive(Debug, Clone)]
+pub(super) struct Terms {
+    /// Of the key.
+    pub(super) hash: u64,
+    /// Hashes of the tags.
+    tags: Vec<u64>,
+    ttl: Ttl,
+    codec: CodecId,
+    pub(super) durable: bool,
+}
+
+impl Terms {
+    fn change<'a>(
+        &'a self,
+        key: &'a [u8],
+        value: &'a [u8],
+        expires_at_ms: u64,
+        now_ms: u64,
+    ) -> (Change<'a>, Draft) {
+        let fate = (Kind::Value, expires_at_ms);
+        let change = Change { hash: self.hash, key, value, tags: &self.tags, fate, now_ms };
+        let (content, flags) = (Content::Given, Flags::NONE);
+        (change, Draft { content, flags, codec: self.codec, expires_at_ms })
+    }
+}
+
+/// What is known about a value that is ready to be stored.
+struct Offer {
+    /// Its file, if it has one.
+    named: Option<ExternalRef>,
+    /// Bytes that packing it saved.
+    saved: usize,
+    weight: u64,
+    durable: bool,
+}
 
 impl Store {
     pub(crate) fn put(&self, key: &[u8], value: &[u8], options: &Put<'_>) -> Result<Outcome> {
@@ -33,9 +69,33 @@ impl Store {
         expected: Option<Expected>,
     ) -> Result<Outcome> {
         self.check_open()?;
-        let hash = self.hash(key)?;
-        self.index.for_reading(hash, &crossbeam_epoch::pin()).prefetch(hash);
-        let lasts = options.ttl == Ttl::Never || options.ttl == Ttl::Default && self.ttl.is_none();
+        self.put_under(key, value, &self.terms(key, options)?, expected)
+    }
+
+    /// Under which terms a key is put, checked.
+    pub(super) fn terms(&self, key: &[u8], options: &Put<'_>) -> Result<Terms> {
+        let tags =
+            if options.tags.is_empty() { Vec::new() } else { self.tag_hashes(options.tags)? };
+        Ok(Terms {
+            hash: self.hash(key)?,
+            tags,
+            ttl: options.ttl,
+            codec: options.codec,
+            durable: options.durability == Durability::Sync,
+        })
+    }
+
+    /// As [`put_if`](Self::put_if), under terms.
+    pub(super) fn put_under(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        terms: &Terms,
+        expected: Option<Expected>,
+    ) -> Result<Outcome> {
+        self.check_open()?;
+        self.index.for_reading(terms.hash, &crossbeam_epoch::pin()).prefetch(terms.hash);
+        let lasts = terms.ttl == Ttl::Never || terms.ttl == Ttl::Default && self.ttl.is_none();
         let now_ms = if lasts && expected.is_none() {
             self.clock.about_now_ms()
         } else {
@@ -47,35 +107,77 @@ impl Store {
             self.counters.add(Count::Rejected, 1);
             return Ok(Outcome::Rejected(Rejection::TooLarge { weight, limit }));
         }
-        let tags =
-            if options.tags.is_empty() { Vec::new() } else { self.tag_hashes(options.tags)? };
-        let expires_at_ms = options.ttl.deadline_ms(now_ms, self.ttl);
-        let durable = options.durability == Durability::Sync;
-        let fate = (Kind::Value, expires_at_ms);
-        let mut change = Change { hash, key, value, tags: &tags, fate, now_ms };
-        let mut draft = Draft {
-            content: Content::Given,
-            flags: Flags::NONE,
-            codec: options.codec,
-            expires_at_ms,
-        };
+        let expires_at_ms = terms.ttl.deadline_ms(now_ms, self.ttl);
+        let (mut change, mut draft) = terms.change(key, value, expires_at_ms, now_ms);
         if !is_live(expires_at_ms, now_ms) {
             // Dead on arrival: what counts is that the old value goes.
             (draft, change.value) = (Draft::REMOVAL, &[]);
             change.fate = (Kind::Tombstone, NEVER);
         }
+        let external_min = self.file.superblock().external_min as usize;
+        let is_work = self.packer.tries(change.value.len()) || change.value.len() >= external_min;
+        if expected.is_some()
+            && is_work
+            && let Some(conflict) = self.conflict_now(&change, expected)
+        {
+            return Ok(conflict);
+        }
+        let packed;
+        let mut saved = 0;
+        if !draft.content.is_nothing()
+            && let Some(bytes) = self.packer.pack(change.value)
+        {
+            saved = change.value.len().saturating_sub(bytes.len());
+            packed = bytes;
+            change.value = &packed;
+            draft.flags = draft.flags.with(Flags::COMPRESSED);
+        }
         let mut named = None;
         let encoded;
-        if change.value.len() >= self.file.superblock().external_min as usize {
-            if let Some(Outcome::Conflict { version }) = self.conflict_now(&change, expected) {
-                return Ok(Outcome::Conflict { version });
-            }
-            let external = self.put_external(&change, durable)?;
+        if change.value.len() >= external_min {
+            let external = self.put_external(&change, terms.durable)?;
             encoded = external.encode();
             change.value = &encoded;
-            draft.flags = Flags::EXTERNAL;
+            draft.flags = draft.flags.with(Flags::EXTERNAL);
             named = Some(external);
         }
+        let offer = Offer { named, saved, weight, durable: terms.durable };
+        self.publish(&change, draft, &offer, expected)
+    }
+
+    /// Puts the value that lies in a file which nothing names yet. If it is not put, the file
+    /// goes.
+    pub(super) fn put_file(
+        &self,
+        key: &[u8],
+        named: ExternalRef,
+        terms: &Terms,
+    ) -> Result<Outcome> {
+        let now_ms = self.clock.now_ms();
+        let expires_at_ms = terms.ttl.deadline_ms(now_ms, self.ttl);
+        let open = self.check_open();
+        if open.is_err() || !is_live(expires_at_ms, now_ms) {
+            self.externals.remove(&*self.storage, named.id, &crossbeam_epoch::pin())?;
+            open?;
+            return self.put_under(key, &[], terms, None);
+        }
+        let encoded = named.encode();
+        let (change, mut draft) = terms.change(key, &encoded, expires_at_ms, now_ms);
+        draft.flags = Flags::EXTERNAL;
+        let weight = named.data_len.saturating_add(key.len() as u64);
+        let offer = Offer { named: Some(named), saved: 0, weight, durable: terms.durable };
+        self.publish(&change, draft, &offer, None)
+    }
+
+    /// Writes the record of a value that is ready to be stored, if the key is as expected.
+    fn publish(
+        &self,
+        change: &Change<'_>,
+        draft: Draft,
+        offer: &Offer,
+        expected: Option<Expected>,
+    ) -> Result<Outcome> {
+        let now_ms = change.now_ms;
         let orphan = |_: &Error| self.doom_orphan(draft.flags, change.value);
         let decide = |current: Option<&Found<Record<'_>>>, guard: &crossbeam_epoch::Guard| {
             let conflict = expected.and_then(|expected| {
@@ -90,20 +192,23 @@ impl Store {
                 None => Decision::Write(draft, None),
             })
         };
-        let updated = self.as_coming(durable, || self.update(&change, decide));
+        let updated = self.as_coming(offer.durable, || self.update(change, decide));
         let (conflict, written) = updated.inspect_err(orphan)?;
         if let Some(conflict) = conflict {
-            if let Some(named) = named {
+            if let Some(named) = &offer.named {
                 let guard = &crossbeam_epoch::pin();
                 self.externals.remove(&*self.storage, named.id, guard)?;
             }
             return Ok(conflict);
         }
-        if durable && let Some(written) = &written {
+        if offer.durable
+            && let Some(written) = &written
+        {
             self.make_durable(written)?;
         }
         self.counters.add(Count::Inserts, 1);
-        self.counters.add(Count::PutBytes, weight);
+        self.counters.add(Count::PutBytes, offer.weight);
+        self.counters.add(Count::CompressedSaved, offer.saved as u64);
         // Relaxed: only distinctness and growth count.
         let version = written.map_or_else(
             || self.file.next_seq().fetch_add(1, Ordering::Relaxed),
@@ -193,6 +298,9 @@ impl Store {
     /// Removes a key and returns the value that it had.
     pub(crate) fn take(&self, key: &[u8]) -> Result<Option<Value>> {
         let taken = self.take_with(key, |record, guard| self.value(record, guard))?;
+        if let Some(None) = taken {
+            self.counters.add(Count::Corrupt, 1);
+        }
         Ok(taken.flatten())
     }
 

@@ -65,7 +65,8 @@ impl Store {
             return Ok(None);
         };
         let record = &found.found;
-        if record.header.flags.has(Flags::EXTERNAL) {
+        let flags = record.header.flags;
+        if flags.has(Flags::EXTERNAL) || flags.has(Flags::COMPRESSED) {
             return Ok(self.read(hash, key, guard)?.map(|value| look(&value, value.meta())));
         }
         if !record.is_intact() {

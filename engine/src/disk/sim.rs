@@ -92,6 +92,13 @@ impl Storage for Sim {
         Ok(Arc::new(SimFile { sim: self.clone(), inode, cache }))
     }
 
+    fn resize(&self, name: &str, len: u64) -> io::Result<Arc<dyn File>> {
+        let mut world = self.0.lock();
+        world.begin(Call::Create)?;
+        let (inode, cache) = world.resize(name, len)?;
+        Ok(Arc::new(SimFile { sim: self.clone(), inode, cache }))
+    }
+
     fn open(&self, name: &str) -> Result<Option<Arc<dyn File>>> {
         let mut world = self.0.lock();
         world.begin(Call::Open).map_err(|error| Error::io("open", &self.path(name), error))?;

@@ -1,8 +1,9 @@
 //! The only way to files: a trait, so that tests can supply memory or faults.
 //!
 //! Names are relative to the store's directory, with `/` between the parts. Every file has
-//! its final length from birth on, is allocated in full before it gets its name, and never
-//! changes length: a mapping can then be trusted as far as the file system can.
+//! its final length, and is allocated in full, before it gets its name and before it is
+//! mapped, and never changes length afterwards: a mapping can then be trusted as far as the
+//! file system can.
 
 use std::fmt;
 use std::io;
@@ -22,6 +23,11 @@ pub(crate) trait Storage: Send + Sync + fmt::Debug {
     /// Creates a file of `len` bytes, all zero and all allocated. Fails if the name is taken;
     /// leaves nothing behind when it fails.
     fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn File>>;
+
+    /// Gives a file that is still being born, and that nobody has mapped, another length, and
+    /// returns it anew. What is added is zero and allocated. On failure it is as it was, or
+    /// longer.
+    fn resize(&self, name: &str, len: u64) -> io::Result<Arc<dyn File>>;
 
     /// Opens a file; `None` if there is none. Anything but a regular file is refused.
     fn open(&self, name: &str) -> Result<Option<Arc<dyn File>>>;
@@ -87,28 +93,54 @@ pub(crate) fn give_birth(
     durable: bool,
     fill: impl FnOnce(&dyn File) -> io::Result<()>,
 ) -> Result<Arc<dyn File>> {
-    let temporary = format!("{name}.{}.tmp", std::process::id());
-    let dir = name.rsplit_once('/').map_or("", |(dir, _)| dir);
-    let file = match storage.create(&temporary, len) {
+    let temporary = temporary_name(name);
+    let failed = |error| Error::io("create", &storage.path(name), error);
+    let file = create_anew(storage, &temporary, len).map_err(failed)?;
+    if let Err(error) = fill(&*file) {
+        // Best effort: what stays is swept by the next opening.
+        let _ = storage.remove(&temporary);
+        return Err(failed(error));
+    }
+    christen(storage, &*file, &temporary, name, durable).map_err(failed)?;
+    Ok(file)
+}
+
+/// What a file is called before it gets its name.
+pub(crate) fn temporary_name(name: &str) -> String {
+    format!("{name}.{}.tmp", std::process::id())
+}
+
+/// Creates a file under a temporary name.
+pub(crate) fn create_anew(
+    storage: &dyn Storage,
+    temporary: &str,
+    len: u64,
+) -> io::Result<Arc<dyn File>> {
+    match storage.create(temporary, len) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             // Left by a process of this id that died; ours is the only one that may exist now.
-            storage.remove(&temporary).and_then(|()| storage.create(&temporary, len))
+            storage.remove(temporary).and_then(|()| storage.create(temporary, len))
         }
         created => created,
     }
-    .map_err(|error| Error::io("create", &storage.path(name), error))?;
-    let mut found_as = &*temporary;
-    let born = fill(&*file)
-        .and_then(|()| if durable { file.sync() } else { Ok(()) })
-        .and_then(|()| storage.rename(&temporary, name))
+}
+
+/// Gives a file that is complete its name. Where that fails, it has none.
+pub(crate) fn christen(
+    storage: &dyn Storage,
+    file: &dyn File,
+    temporary: &str,
+    name: &str,
+    durable: bool,
+) -> io::Result<()> {
+    let dir = name.rsplit_once('/').map_or("", |(dir, _)| dir);
+    let mut found_as = temporary;
+    let sync = if durable { file.sync() } else { Ok(()) };
+    sync.and_then(|()| storage.rename(temporary, name))
         .inspect(|()| found_as = name)
-        .and_then(|()| if durable { storage.sync_dir(dir) } else { Ok(()) });
-    match born {
-        Ok(()) => Ok(file),
-        Err(error) => {
+        .and_then(|()| if durable { storage.sync_dir(dir) } else { Ok(()) })
+        .inspect_err(|_| {
             // Best effort: what stays is swept, or taken over, by the next opening.
             let _ = storage.remove(found_as);
-            Err(Error::io("create", &storage.path(name), error))
-        }
-    }
+        })
 }

@@ -19,6 +19,7 @@ use larder_format::layout::KEY_LEN_MAX;
 use larder_format::{ExternalRef, Flags, KeyHasher, Kind, Slot, SlotState};
 use parking_lot::Mutex;
 
+use super::compress::{Packer, Unreadable};
 use super::counters::{Count, Counters};
 use super::dying::Dying;
 use super::external::Externals;
@@ -26,6 +27,7 @@ use super::growth::Index;
 use super::index::{self, Found, Verdict};
 use super::lanes::Lanes;
 use super::seal::Damage;
+use super::map::View;
 use super::segment::{Record, Segment};
 use super::session::StoreFile;
 use super::storage::Storage;
@@ -69,6 +71,7 @@ pub(crate) struct Store {
     pub(super) reclaiming: Mutex<Option<Dying>>,
     pub(super) upkeep: Upkeep,
     pub(super) externals: Externals,
+    pub(super) packer: Packer,
     /// External files of replaced values, to be unlinked once their replacement is durable.
     pub(super) doomed: Mutex<Vec<u64>>,
     pub(super) usage: Arc<Usage>,
@@ -198,12 +201,12 @@ impl Store {
             return Ok(None);
         }
         let meta = Self::meta(record);
+        if record.header.flags.has(Flags::COMPRESSED) {
+            let unpacked = self.unpack(record, guard)?;
+            return Ok(unpacked.ok().map(|bytes| Value::owned(bytes, meta)));
+        }
         if record.header.flags.has(Flags::EXTERNAL) {
-            let Ok(named) = ExternalRef::decode(record.value()) else { return Ok(None) };
-            let external = self.externals.get(&*self.storage, &named, guard)?;
-            return Ok(external
-                .and_then(|file| file.value())
-                .map(|view| Value::mapped(view, meta)));
+            return Ok(self.external(record, guard)?.map(|view| Value::mapped(view, meta)));
         }
         let bytes = record.value();
         if bytes.len() <= COPY_OUT_MAX {
@@ -215,6 +218,27 @@ impl Store {
             // Reclaimed since it was looked up: the record stays while the guard is pinned.
             None => Value::new(bytes, meta),
         }))
+    }
+
+    /// The bytes of a record's external file, if it is whole.
+    pub(super) fn external(&self, record: &Record<'_>, guard: &Guard) -> Result<Option<View>> {
+        let Ok(named) = ExternalRef::decode(record.value()) else { return Ok(None) };
+        let external = self.externals.get(&*self.storage, &named, guard)?;
+        Ok(external.and_then(|file| file.value()))
+    }
+
+    /// The value of an intact record that is packed.
+    pub(super) fn unpack(
+        &self,
+        record: &Record<'_>,
+        guard: &Guard,
+    ) -> Result<Result<Vec<u8>, Unreadable>> {
+        let limit = self.largest_value();
+        if !record.header.flags.has(Flags::EXTERNAL) {
+            return Ok(self.packer.unpack(record.value(), limit));
+        }
+        let packed = self.external(record, guard)?;
+        Ok(packed.map_or(Err(Unreadable::NoFrame), |view| self.packer.unpack(view.bytes(), limit)))
     }
 
     pub(super) fn add_entries(&self, by: i64) {

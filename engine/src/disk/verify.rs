@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use larder_format::{ExternalRef, Flags, Kind, SegmentState};
+use larder_format::{Flags, Kind, SegmentState};
 
 use super::segment::{Segment, file_name};
 use super::store::Store;
@@ -108,17 +108,15 @@ impl Store {
                 continue;
             }
             report.live += 1;
-            if record.header.flags.has(Flags::EXTERNAL) {
-                let whole = match ExternalRef::decode(record.value()) {
-                    Ok(named) => self
-                        .externals
-                        .get(&*self.storage, &named, guard)?
-                        .is_some_and(|file| file.value().is_some()),
-                    Err(_) => false,
-                };
-                if !whole {
-                    find(entry.offset(), "its external file is missing or damaged".to_owned());
-                }
+            if record.header.flags.has(Flags::EXTERNAL) && self.external(&record, guard)?.is_none()
+            {
+                find(entry.offset(), "its external file is missing or damaged".to_owned());
+                continue;
+            }
+            if record.header.flags.has(Flags::COMPRESSED)
+                && let Err(why) = self.unpack(&record, guard)?
+            {
+                find(entry.offset(), why.to_string());
             }
         }
         Ok(())

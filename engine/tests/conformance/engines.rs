@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "zstd")]
+use larder_engine::Compression;
 use larder_engine::conformance::{self, Harness, Keeps, Liberties, Place};
 use larder_engine::memory::{Memory, PolicyKind};
-use larder_engine::{Disk, Engine, ManualClock, Result, Retain};
+use larder_engine::{Disk, DiskBuilder, Engine, ManualClock, Result, Retain};
 use tempfile::TempDir;
 
 const POLICIES: [PolicyKind; 3] = [PolicyKind::S3Fifo, PolicyKind::Lru, PolicyKind::Fifo];
@@ -70,6 +72,7 @@ struct OnDisk {
     segment_len: u32,
     ttl: Option<Duration>,
     retain: Retain,
+    compress: bool,
     liberties: Liberties,
 }
 
@@ -80,6 +83,7 @@ struct Directory {
     segment_len: u32,
     ttl: Option<Duration>,
     retain: Retain,
+    compress: bool,
 }
 
 impl Harness for OnDisk {
@@ -91,8 +95,8 @@ impl Harness for OnDisk {
         // In memory where that can be had: what a sync costs is no part of the contract.
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         let dir = dir.expect("a temporary directory");
-        let Self { budget, segment_len, ttl, retain, .. } = *self;
-        Box::new(Directory { dir, budget, segment_len, ttl, retain })
+        let Self { budget, segment_len, ttl, retain, compress, .. } = *self;
+        Box::new(Directory { dir, budget, segment_len, ttl, retain, compress })
     }
 }
 
@@ -106,8 +110,21 @@ impl Place for Directory {
         if let Some(ttl) = self.ttl {
             builder = builder.ttl(ttl);
         }
+        if self.compress {
+            builder = compressing(builder);
+        }
         Ok(Box::new(builder.open()?))
     }
+}
+
+#[cfg(feature = "zstd")]
+fn compressing(builder: DiskBuilder) -> DiskBuilder {
+    builder.compression(Compression { min_len: 20, ..Compression::default() })
+}
+
+#[cfg(not(feature = "zstd"))]
+fn compressing(builder: DiskBuilder) -> DiskBuilder {
+    builder
 }
 
 #[test]
@@ -118,6 +135,7 @@ fn disk_with_room_keeps_everything() {
         segment_len: 1 << 20,
         ttl: None,
         retain: Retain::Recent,
+        compress: false,
         liberties,
     });
 }
@@ -130,6 +148,7 @@ fn disk_of_many_small_segments_keeps_everything() {
         segment_len: 64 << 10,
         ttl: None,
         retain: Retain::Recent,
+        compress: false,
         liberties,
     });
 }
@@ -138,7 +157,14 @@ fn disk_of_many_small_segments_keeps_everything() {
 fn disk_that_retains_all_keeps_everything() {
     let (budget, segment_len, retain) = (256 << 20, 64 << 10, Retain::All);
     let liberties = Liberties::default();
-    conformance::check(&OnDisk { budget, segment_len, ttl: None, retain, liberties });
+    conformance::check(&OnDisk {
+        budget,
+        segment_len,
+        ttl: None,
+        retain,
+        compress: true,
+        liberties,
+    });
 }
 
 #[test]
@@ -154,6 +180,7 @@ fn disk_without_room_misses_and_nothing_else() {
         segment_len: 64 << 10,
         ttl: None,
         retain: Retain::Recent,
+        compress: true,
         liberties,
     });
 }
@@ -167,6 +194,7 @@ fn disk_with_a_default_ttl_uses_it() {
         segment_len: 1 << 20,
         ttl,
         retain: Retain::Recent,
+        compress: false,
         liberties,
     });
 }

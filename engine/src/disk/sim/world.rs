@@ -310,6 +310,28 @@ impl World {
         Ok((id, cache))
     }
 
+    /// Gives a file that nobody has mapped another length.
+    pub(super) fn resize(&mut self, name: &str, len: u64) -> io::Result<(u64, HeapFile)> {
+        let (id, cache) = self.open(name).ok_or(io::ErrorKind::NotFound)?;
+        let used = self.used();
+        let inode = self.inodes.get_mut(&id).unwrap();
+        if (used - inode.len as u64).saturating_add(len) > self.quota {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        inode.len = usize::try_from(len).unwrap();
+        let cache = cache.resized(inode.len)?;
+        inode.cache = Some(cache.clone());
+        if let Some(disk) = &inode.disk {
+            let mut bytes = disk.to_vec();
+            bytes.resize(inode.len, 0);
+            inode.disk = Some(bytes.into());
+        }
+        inode.clean.clear();
+        // The disk learns of the new length with the next sync, or by itself.
+        inode.born = false;
+        Ok((id, cache))
+    }
+
     pub(super) fn open(&mut self, name: &str) -> Option<(u64, HeapFile)> {
         let id = *self.names.get(name)?;
         let inode = self.inodes.get_mut(&id)?;

@@ -1,0 +1,185 @@
+//! The file of a large value that comes in pieces.
+//!
+//! It is written under a temporary name as the pieces come, and gets its own with the last one.
+//! Where the length is not known, it grows by doubling, and is cut to its length at the end.
+//!
+//! # Invariants
+//! 1. What the file takes counts before it is taken, and until it is gone.
+//! 2. Dropped before it is finished, it leaves nothing behind; what a death leaves is swept by
+//!    the next opening.
+//! 3. Nothing is mapped before the file has its name and its length (`storage.rs`).
+
+use std::io;
+use std::sync::Arc;
+
+use larder_format::layout::CHUNK;
+use larder_format::record::chunk_crc;
+use larder_format::{ExternalClass, ExternalFooter, ExternalRef};
+
+use super::counters::Count;
+use super::external::file_name;
+use super::storage::{File, christen, create_anew, temporary_name};
+use super::store::Store;
+use super::usage::blocks;
+use crate::error::{Error, Result};
+use crate::sync::Ordering;
+
+/// A large value on its way into a file.
+#[derive(Debug)]
+pub(super) struct Incoming<'a> {
+    store: &'a Store,
+    /// Of the file if it ended here.
+    footer: ExternalFooter,
+    temporary: String,
+    file: Option<Arc<dyn File>>,
+    /// Length of the file so far; all of it counts.
+    file_len: u64,
+    /// Bytes of value that the file has room for.
+    room: u64,
+    /// Bytes of value that are still to be written: less than a chunk.
+    rest: Vec<u8>,
+    /// Checksums of the chunks that are written.
+    table: Vec<u8>,
+}
+
+impl<'a> Incoming<'a> {
+    /// Begins a file with room for `room` bytes.
+    pub(super) fn begin(store: &'a Store, hash: u64, key: &[u8], room: u64) -> Result<Self> {
+        // Relaxed: only distinctness counts.
+        let id = store.file.next_external().fetch_add(1, Ordering::Relaxed);
+        let seq = store.file.next_seq().fetch_add(1, Ordering::Relaxed);
+        let footer = ExternalFooter {
+            uuid: store.file.superblock().uuid,
+            id,
+            class: ExternalClass::Value,
+            seq,
+            key_hash: hash,
+            data_len: 0,
+            key_len: u32::try_from(key.len()).unwrap_or(u32::MAX),
+            descriptor_len: 0,
+            tail_crc: 0,
+        };
+        let temporary = temporary_name(&file_name(id));
+        let rest = Vec::with_capacity(CHUNK);
+        let (file_len, table) = (0, Vec::new());
+        let mut incoming =
+            Self { store, footer, temporary, file: None, file_len, room: 0, rest, table };
+        incoming.make_room(room)?;
+        Ok(incoming)
+    }
+
+    /// Appends to the value.
+    pub(super) fn push(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let fits = bytes.len().min(CHUNK - self.rest.len());
+            let (now, later) = bytes.split_at(fits);
+            self.rest.extend_from_slice(now);
+            bytes = later;
+            if self.rest.len() == CHUNK {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the value, and gives the file its name. The caller then writes the record that
+    /// names it, or removes the file.
+    pub(super) fn finish(mut self, key: &[u8], durable: bool) -> Result<ExternalRef> {
+        self.flush()?;
+        let mut tail = std::mem::take(&mut self.table);
+        tail.extend_from_slice(key);
+        let footer = ExternalFooter { tail_crc: self.footer.tail_crc(&tail), ..self.footer };
+        self.resize(footer.file_len())?;
+        let Some(file) = self.file.clone() else { return Err(Error::Closed) };
+        let name = file_name(footer.id);
+        let storage = &*self.store.storage;
+        file.write_at(&tail, footer.table_at())
+            .and_then(|()| file.write_at(&footer.encode(), footer.trailer_at()))
+            .map_err(|error| self.failed("write", error))?;
+        // Where that fails, neither name is left.
+        self.file = None;
+        christen(storage, &*file, &self.temporary, &name, durable)
+            .map_err(|error| self.failed("create", error))?;
+        let named = self.store.externals.adopt(storage, footer, file, durable)?;
+        // It counts as a file of the store from here on.
+        self.file_len = 0;
+        self.store.counters.add(Count::WrittenBytes, footer.data_len);
+        Ok(named)
+    }
+
+    /// Writes what is still to be written.
+    fn flush(&mut self) -> Result<()> {
+        if self.rest.is_empty() {
+            return Ok(());
+        }
+        let at = self.footer.data_at().saturating_add(self.footer.data_len);
+        let number = self.footer.data_len / CHUNK as u64;
+        let len = self.footer.data_len.saturating_add(self.rest.len() as u64);
+        if len > self.room {
+            let double = self.room.saturating_mul(2).min(self.store.largest_value());
+            match self.make_room(double.max(len)) {
+                // Half of what is left may do.
+                Err(Error::Full { .. } | Error::StorageFull { .. }) if double > len => {
+                    self.make_room(len)?;
+                }
+                made => made?,
+            }
+        }
+        let Some(file) = &self.file else { return Err(Error::Closed) };
+        file.write_at(&self.rest, at).map_err(|error| self.failed("write", error))?;
+        let crc = chunk_crc(self.footer.seq, number, &self.rest);
+        self.table.extend_from_slice(&crc.to_le_bytes());
+        self.footer.data_len = len;
+        self.rest.clear();
+        Ok(())
+    }
+
+    fn make_room(&mut self, room: u64) -> Result<()> {
+        self.resize(ExternalFooter { data_len: room, ..self.footer }.file_len())?;
+        self.room = room;
+        Ok(())
+    }
+
+    /// Gives the file another length.
+    fn resize(&mut self, len: u64) -> Result<()> {
+        let store = self.store;
+        store.check_open()?;
+        let (before, after) = (blocks(self.file_len), blocks(len));
+        if let Some(more) = after.checked_sub(before).filter(|more| *more > 0) {
+            store.make_space_for(more, store.clock.now_ms())?;
+            store.usage.add(more);
+        }
+        let storage = &*store.storage;
+        let resized = match &self.file {
+            None => create_anew(storage, &self.temporary, len),
+            // Asked for even if nothing changes: a growth that failed may have left more.
+            Some(_) => storage.resize(&self.temporary, len),
+        };
+        match resized {
+            Ok(file) => {
+                self.file = Some(file);
+                self.file_len = len;
+                store.usage.sub(before.saturating_sub(after));
+                Ok(())
+            }
+            Err(error) => {
+                store.usage.sub(after.saturating_sub(before));
+                Err(self.failed("create", error))
+            }
+        }
+    }
+
+    fn failed(&self, op: &'static str, error: io::Error) -> Error {
+        Error::io(op, &self.store.storage.path(&file_name(self.footer.id)), error)
+    }
+}
+
+impl Drop for Incoming<'_> {
+    fn drop(&mut self) {
+        if self.file.take().is_some() {
+            // Best effort: what stays is swept by the next opening.
+            let _ = self.store.storage.remove(&self.temporary);
+        }
+        self.store.usage.sub(blocks(self.file_len));
+    }
+}
