@@ -71,7 +71,11 @@ fn the_index_grows_while_in_use() {
 fn a_bounded_store_keeps_within_its_budget_and_keeps_what_is_read() {
     let dir = scratch();
     let budget = 8 << 20;
-    let disk = Disk::builder(dir.path()).budget(budget).open().unwrap();
+    let disk = Disk::builder(dir.path())
+        .budget(budget)
+        .maintenance(larder_engine::Maintenance::Manual)
+        .open()
+        .unwrap();
     for number in 0..100_u32 {
         put(&disk, format!("hot{number}").as_bytes(), &value_of(number, 500));
     }
