@@ -56,6 +56,8 @@ pub(super) struct Options {
     pub(super) retain: Retain,
     pub(super) admission: Admission,
     pub(super) sync_every: Option<Duration>,
+    /// What a store is that is created; made up unless set.
+    pub(super) superblock: Option<Superblock>,
 }
 
 impl Default for Options {
@@ -72,6 +74,7 @@ impl Default for Options {
             retain: Retain::default(),
             admission: Admission::default(),
             sync_every: None,
+            superblock: None,
         }
     }
 }
@@ -236,6 +239,9 @@ impl Options {
 
     /// The superblock of a new store.
     pub(super) fn superblock(&self, now_ms: u64) -> Result<Superblock> {
+        if let Some(superblock) = self.superblock {
+            return Ok(superblock);
+        }
         let share = (self.budget / SEGMENTS).clamp(SEGMENT_LEN_MIN.into(), SEGMENT_LEN_MAX.into());
         let share = u32::try_from(share).unwrap_or(SEGMENT_LEN_MAX);
         let segment_len = self.segment_len.unwrap_or(1 << share.ilog2());
@@ -257,7 +263,7 @@ impl Options {
 }
 
 /// Bytes that nobody can guess.
-fn random() -> Result<[u8; 16]> {
+pub(super) fn random() -> Result<[u8; 16]> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| {
         Error::io("draw random bytes from", "the system".as_ref(), error.into())

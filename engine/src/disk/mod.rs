@@ -20,6 +20,7 @@
 //! `in_flight.rs`, `committed.rs` and `cell.rs`.
 
 mod admission;
+mod backup;
 mod batch;
 mod builder;
 mod cell;
@@ -42,6 +43,7 @@ mod lanes;
 mod maintenance;
 mod map;
 mod moving;
+mod newborn;
 mod open;
 mod ops;
 mod read;
@@ -70,6 +72,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use admission::Admission;
+pub use backup::BackupReport;
 pub use builder::DiskBuilder;
 pub use maintenance::{Maintained, Maintenance};
 pub(crate) use map::View;

@@ -21,6 +21,9 @@ pub(crate) const STORE: &str = "store";
 /// The lock that says which process has the store open, and its note, who that is.
 const PROCESS_LOCK: &str = "proc/0.lock";
 
+/// The directories of a store.
+pub(crate) const DIRS: [&str; 4] = ["seg", "arr", "big", "proc"];
+
 /// The open file `store`, locked for this process.
 #[derive(Debug)]
 pub(crate) struct StoreFile {
@@ -40,7 +43,7 @@ impl StoreFile {
         storage: &dyn Storage,
         fresh: impl FnOnce() -> Result<Superblock>,
     ) -> Result<(Self, bool)> {
-        for dir in ["seg", "arr", "big", "proc"] {
+        for dir in DIRS {
             storage.make_dir(dir)?;
         }
         let path = storage.path(STORE);
