@@ -44,6 +44,14 @@ pub enum Error {
         /// What is wrong with it.
         source: FormatError,
     },
+    /// A file is damaged, and what stood in it cannot be found out.
+    #[error("{} cannot be repaired: {why}; restore a backup, or begin anew", path.display())]
+    Irreparable {
+        /// The file.
+        path: PathBuf,
+        /// What would be needed.
+        why: &'static str,
+    },
     /// Another process has the directory open.
     #[error(
         "{} is open in process {pid}: close it there, or use another directory", path.display()

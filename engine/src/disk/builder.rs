@@ -56,6 +56,8 @@ pub(super) struct Options {
     pub(super) retain: Retain,
     pub(super) admission: Admission,
     pub(super) sync_every: Option<Duration>,
+    /// Whether the store is opened to be repaired.
+    pub(super) repairs: bool,
     /// What a store is that is created; made up unless set.
     pub(super) superblock: Option<Superblock>,
 }
@@ -74,6 +76,7 @@ impl Default for Options {
             retain: Retain::default(),
             admission: Admission::default(),
             sync_every: None,
+            repairs: false,
             superblock: None,
         }
     }

@@ -49,7 +49,9 @@ mod ops;
 mod read;
 mod rebuild;
 mod reclaim;
+mod repair;
 mod retain;
+mod salvage;
 mod segment;
 mod session;
 #[cfg(test)]
@@ -76,6 +78,7 @@ pub use backup::BackupReport;
 pub use builder::DiskBuilder;
 pub use maintenance::{Maintained, Maintenance};
 pub(crate) use map::View;
+pub use repair::RepairReport;
 pub use retain::Retain;
 pub use trim::Limits;
 pub use verify::{Finding, VerifyReport};

@@ -252,7 +252,7 @@ impl Store {
 }
 
 /// The id in a file's name, which has to be exactly as this crate writes it.
-fn parse_id(name: &str, suffix: &str) -> Option<u64> {
+pub(super) fn parse_id(name: &str, suffix: &str) -> Option<u64> {
     let hex = name.strip_suffix(suffix)?;
     let id = u64::from_str_radix(hex, 16).ok()?;
     (format!("{id:016x}") == hex).then_some(id)

@@ -34,6 +34,9 @@ pub(super) struct Upkeep {
     pub(super) retain: Retain,
     pub(super) gate: Gate,
     pub(super) sync_every_ms: Option<u64>,
+    /// The store is opened to be repaired, which looks at large values later: a key whose file
+    /// is damaged goes then, and no older value shows.
+    pub(super) repairs: bool,
     /// A segment that is ready to be written to.
     pub(super) spare: Mutex<Option<Arc<Segment>>>,
     /// When the spare was made, and whether the one before it was used soon.
@@ -70,6 +73,7 @@ impl Upkeep {
             retain: options.retain,
             gate: Gate::new(options.admission, options.budget),
             sync_every_ms: options.sync_every.map(ms),
+            repairs: options.repairs,
             spare: Mutex::new(None),
             spare_ms: AtomicU64::new(0),
             is_fast: AtomicBool::new(false),

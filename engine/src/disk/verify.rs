@@ -58,7 +58,11 @@ impl Store {
         Ok(report)
     }
 
-    fn verify_segment(&self, segment: &Segment, report: &mut VerifyReport) -> Result<()> {
+    pub(super) fn verify_segment(
+        &self,
+        segment: &Segment,
+        report: &mut VerifyReport,
+    ) -> Result<()> {
         let path = || self.storage.path(&file_name(segment.id()));
         let mut find = |offset: usize, what: String| {
             report.findings.push(Finding { path: path(), offset: offset as u64, what });
