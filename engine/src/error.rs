@@ -140,6 +140,9 @@ pub enum Error {
         /// The budget in bytes.
         budget: u64,
     },
+    /// The store was opened to be read only.
+    #[error("the store is open to be read only: open it without `read_only` to change it")]
+    ReadOnly,
     /// The engine was closed.
     #[error("the engine is closed: open it again")]
     Closed,

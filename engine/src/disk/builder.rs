@@ -11,7 +11,9 @@ use super::Disk;
 use super::admission::Admission;
 use super::file::Directory;
 use super::maintenance::{Maintenance, Worker};
+use super::read_only::ReadOnly;
 use super::retain::Retain;
+use super::session::STORE;
 use super::storage::Storage;
 use super::store::Store;
 use crate::clock::{Clock, SystemClock};
@@ -56,6 +58,8 @@ pub(super) struct Options {
     pub(super) retain: Retain,
     pub(super) admission: Admission,
     pub(super) sync_every: Option<Duration>,
+    /// Whether the store is opened to be read only.
+    pub(super) read_only: bool,
     /// Whether the store is opened to be repaired.
     pub(super) repairs: bool,
     /// What a store is that is created; made up unless set.
@@ -76,6 +80,7 @@ impl Default for Options {
             retain: Retain::default(),
             admission: Admission::default(),
             sync_every: None,
+            read_only: false,
             repairs: false,
             superblock: None,
         }
@@ -178,6 +183,32 @@ impl DiskBuilder {
         self
     }
 
+    /// Opens a store that is there to be read: nothing is created or changed, and no leave to
+    /// write is needed. Other readers can have it open as well; a process that writes and those
+    /// that read exclude each other ([`Error::Locked`], whose process is the last one that wrote
+    /// if readers have the store). Whatever would change the store fails with
+    /// [`Error::ReadOnly`].
+    ///
+    /// The index is trusted as usual; one that cannot be is built anew in memory. The budget
+    /// does not count. A user who does not own the directory needs
+    /// [`allow_shared_directory`](Self::allow_shared_directory) as well.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # use larder_engine::{Disk, Engine, Error, Put};
+    /// # let disk = Disk::builder(dir.path().join("store")).open()?;
+    /// # let _ = disk.put(b"key", b"value", &Put::default())?;
+    /// # disk.close()?;
+    /// let disk = Disk::builder(dir.path().join("store")).read_only().open()?;
+    /// assert_eq!(disk.get(b"key")?.as_deref(), Some(&b"value"[..]));
+    /// assert!(matches!(disk.remove(b"key"), Err(Error::ReadOnly)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub const fn read_only(mut self) -> Self {
+        self.options.read_only = true;
+        self
+    }
+
     /// Opens the store, creating the directory (mode 0700) and the store if they are absent.
     ///
     /// Takes time independent of the number of entries, unless the machine stopped or the
@@ -190,8 +221,22 @@ impl DiskBuilder {
     /// - [`Error::Locked`]: another process has the store open.
     /// - [`Error::Format`]: the superblock is damaged, foreign, or of a newer format.
     /// - [`Error::Io`], [`Error::StorageFull`]: the system refused.
-    pub fn open(self) -> Result<Disk> {
+    pub fn open(mut self) -> Result<Disk> {
         self.options.check()?;
+        if self.options.read_only {
+            self.options.budget = u64::MAX;
+            self.options.maintenance = Maintenance::Manual;
+            let storage = ReadOnly(Directory::open_existing(&self.dir, self.allow_shared)?);
+            let path = storage.path(STORE);
+            let len = match storage.open(STORE)? {
+                Some(file) => file.len().map_err(|error| Error::io("look at", &path, error))?,
+                None => 0,
+            };
+            if len == 0 {
+                return Err(Error::io("open", &path, std::io::ErrorKind::NotFound.into()));
+            }
+            return self.options.open_in(Arc::new(storage));
+        }
         let storage = Directory::open(&self.dir, self.allow_shared)?;
         self.options.open_in(Arc::new(storage))
     }

@@ -47,6 +47,7 @@ mod newborn;
 mod open;
 mod ops;
 mod read;
+mod read_only;
 mod rebuild;
 mod reclaim;
 mod repair;
@@ -216,7 +217,7 @@ impl Disk {
     /// As of [`Engine`]; [`Error::IndexFull`](crate::Error::IndexFull) if there is no place for
     /// its keys. After an error none of it took place, unless syncing was what failed.
     pub fn write(&self, batch: &WriteBatch, durability: Durability) -> Result<BatchOutcome> {
-        match self.store.write(batch, durability) {
+        match self.writable()?.write(batch, durability) {
             Err(Error::Full { needed, budget }) => {
                 self.store.counters.add(Count::Rejected, 1);
                 Ok(BatchOutcome::Rejected(Rejection::Full { needed, budget }))
@@ -244,7 +245,7 @@ impl Disk {
     /// # Errors
     /// As of [`Engine`].
     pub fn invalidate_tag(&self, tag: &[u8]) -> Result<()> {
-        self.store.invalidate_tag(tag)
+        self.writable()?.invalidate_tag(tag)
     }
 
     /// The keys that are live under `tag`, in no order. Looks at every entry of the store.
@@ -274,7 +275,7 @@ impl Disk {
     /// # Errors
     /// [`Error`] if the store is closed or the system refused. The step can be taken again.
     pub fn maintain(&self) -> Result<Maintained> {
-        self.store.maintain()
+        self.writable()?.maintain()
     }
 
     /// Rewrites every segment that holds something dead or expired, and returns by how many
@@ -290,7 +291,7 @@ impl Disk {
     /// # Errors
     /// [`Error`] if the store is closed or the system refused. What was done stays done.
     pub fn compact(&self) -> Result<u64> {
-        self.store.compact()
+        self.writable()?.compact()
     }
 
     /// Removes everything that has expired, and says how many entries that were. Space comes
@@ -300,7 +301,7 @@ impl Disk {
     /// # Errors
     /// [`Error`] if the store is closed or the system refused. What was done stays done.
     pub fn purge(&self) -> Result<u64> {
-        self.store.purge()
+        self.writable()?.purge()
     }
 
     /// Removes the oldest entries until the store is within all of the limits, and says how
@@ -311,7 +312,7 @@ impl Disk {
     /// # Errors
     /// [`Error`] if the store is closed or the system refused. What was done stays done.
     pub fn trim(&self, limits: Limits) -> Result<u64> {
-        self.store.trim(limits)
+        self.writable()?.trim(limits)
     }
 
     /// What the maintenance's thread failed with last, if it ever did. How often it did stands
@@ -323,6 +324,11 @@ impl Disk {
 }
 
 impl Disk {
+    /// The store, if it may be changed.
+    fn writable(&self) -> Result<&Store> {
+        if self.store.upkeep.read_only { Err(Error::ReadOnly) } else { Ok(&self.store) }
+    }
+
     /// Puts a value, unless it is not to be taken in.
     fn admit(
         &self,
@@ -330,7 +336,7 @@ impl Disk {
         value_len: usize,
         put: impl FnOnce() -> Result<Outcome>,
     ) -> Result<Outcome> {
-        if let Some(why) = self.store.refuse(key, value_len)? {
+        if let Some(why) = self.writable()?.refuse(key, value_len)? {
             return Ok(Outcome::Rejected(why));
         }
         match put() {
@@ -355,11 +361,11 @@ impl Atomic for Disk {
     }
 
     fn take(&self, key: &[u8]) -> Result<Option<Value>> {
-        self.store.take(key)
+        self.writable()?.take(key)
     }
 
     fn touch(&self, key: &[u8], ttl: Ttl) -> Result<bool> {
-        self.store.touch(key, ttl)
+        self.writable()?.touch(key, ttl)
     }
 
     fn add_to(
@@ -369,7 +375,7 @@ impl Atomic for Disk {
         initial: Option<i64>,
         options: &Put<'_>,
     ) -> Result<Option<i64>> {
-        self.store.add_to(key, by, initial, options)
+        self.writable()?.add_to(key, by, initial, options)
     }
 }
 
@@ -391,11 +397,11 @@ impl Engine for Disk {
     }
 
     fn remove(&self, key: &[u8]) -> Result<bool> {
-        self.store.remove(key)
+        self.writable()?.remove(key)
     }
 
     fn clear(&self) -> Result<u64> {
-        self.store.clear()
+        self.writable()?.clear()
     }
 
     fn len(&self) -> u64 {

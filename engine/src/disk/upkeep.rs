@@ -34,6 +34,8 @@ pub(super) struct Upkeep {
     pub(super) retain: Retain,
     pub(super) gate: Gate,
     pub(super) sync_every_ms: Option<u64>,
+    /// The store is open to be read: what it writes stays in its memory.
+    pub(super) read_only: bool,
     /// The store is opened to be repaired, which looks at large values later: a key whose file
     /// is damaged goes then, and no older value shows.
     pub(super) repairs: bool,
@@ -73,6 +75,7 @@ impl Upkeep {
             retain: options.retain,
             gate: Gate::new(options.admission, options.budget),
             sync_every_ms: options.sync_every.map(ms),
+            read_only: options.read_only,
             repairs: options.repairs,
             spare: Mutex::new(None),
             spare_ms: AtomicU64::new(0),
