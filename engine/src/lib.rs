@@ -54,8 +54,8 @@ pub use batch::{BatchOutcome, WriteBatch};
 pub use clock::{Clock, ManualClock, SystemClock};
 #[cfg(not(loom))]
 pub use disk::{
-    Admission, BackupReport, Disk, DiskBuilder, Finding, Limits, Maintained, Maintenance,
-    RepairReport, Retain, VerifyReport,
+    Admission, BackupReport, Disk, DiskBuilder, Event, Finding, Limits, Maintained, Maintenance,
+    Observer, RepairReport, Retain, VerifyReport,
 };
 #[cfg(not(loom))]
 pub use engine::{Atomic, Durability, Engine, Expected, Outcome, Put, Rejection, Ttl};

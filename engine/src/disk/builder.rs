@@ -11,6 +11,7 @@ use super::Disk;
 use super::admission::Admission;
 use super::file::Directory;
 use super::maintenance::{Maintenance, Worker};
+use super::observer::Observer;
 use super::read_only::ReadOnly;
 use super::retain::Retain;
 use super::session::STORE;
@@ -58,6 +59,7 @@ pub(super) struct Options {
     pub(super) retain: Retain,
     pub(super) admission: Admission,
     pub(super) sync_every: Option<Duration>,
+    pub(super) observer: Option<Arc<dyn Observer>>,
     /// Whether the store is opened to be read only.
     pub(super) read_only: bool,
     /// Whether the store is opened to be repaired.
@@ -80,6 +82,7 @@ impl Default for Options {
             retain: Retain::default(),
             admission: Admission::default(),
             sync_every: None,
+            observer: None,
             read_only: false,
             repairs: false,
             superblock: None,
@@ -183,6 +186,33 @@ impl DiskBuilder {
         self
     }
 
+    /// Is told what goes on in the store: segments that come and go, the index that grows, and
+    /// everything that fails. Costs nothing unless set.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # use std::sync::Arc;
+    /// use larder_engine::{Disk, Event, Observer};
+    ///
+    /// #[derive(Debug)]
+    /// struct Complain;
+    ///
+    /// impl Observer for Complain {
+    ///     fn event(&self, event: &Event) {
+    ///         if let Event::SyncFailed | Event::Corrupt = event {
+    ///             eprintln!("look at the disk: {event:?}");
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let disk = Disk::builder(dir.path().join("store")).observer(Arc::new(Complain)).open()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.options.observer = Some(observer);
+        self
+    }
+
     /// Opens a store that is there to be read: nothing is created or changed, and no leave to
     /// write is needed. Other readers can have it open as well; a process that writes and those
     /// that read exclude each other ([`Error::Locked`], whose process is the last one that wrote
@@ -246,6 +276,7 @@ impl Options {
     /// Opens the store in a storage of any kind.
     pub(super) fn open_in(&self, storage: Arc<dyn Storage>) -> Result<Disk> {
         let store = Arc::new(Store::open(storage, self)?);
+        store.upkeep.observed.tell();
         Ok(Disk { worker: Worker::start(&store)?, store })
     }
 

@@ -44,6 +44,7 @@ mod maintenance;
 mod map;
 mod moving;
 mod newborn;
+mod observer;
 mod open;
 mod ops;
 mod read;
@@ -79,6 +80,7 @@ pub use backup::BackupReport;
 pub use builder::DiskBuilder;
 pub use maintenance::{Maintained, Maintenance};
 pub(crate) use map::View;
+pub use observer::{Event, Observer};
 pub use repair::RepairReport;
 pub use retain::Retain;
 pub use trim::Limits;
@@ -91,6 +93,7 @@ use crate::stats::Stats;
 use crate::value::{Meta, Value};
 use counters::Count;
 use maintenance::Worker;
+use observer::Call;
 use store::Store;
 
 /// A store in a directory.
@@ -217,9 +220,11 @@ impl Disk {
     /// As of [`Engine`]; [`Error::IndexFull`](crate::Error::IndexFull) if there is no place for
     /// its keys. After an error none of it took place, unless syncing was what failed.
     pub fn write(&self, batch: &WriteBatch, durability: Durability) -> Result<BatchOutcome> {
-        match self.writable()?.write(batch, durability) {
+        let store = self.writable()?;
+        match store.write(batch, durability) {
             Err(Error::Full { needed, budget }) => {
                 self.store.counters.add(Count::Rejected, 1);
+                store.upkeep.observed.note(|| Event::Full { needed, budget });
                 Ok(BatchOutcome::Rejected(Rejection::Full { needed, budget }))
             }
             done => done,
@@ -325,8 +330,8 @@ impl Disk {
 
 impl Disk {
     /// The store, if it may be changed.
-    fn writable(&self) -> Result<&Store> {
-        if self.store.upkeep.read_only { Err(Error::ReadOnly) } else { Ok(&self.store) }
+    fn writable(&self) -> Result<Call<'_>> {
+        if self.store.upkeep.read_only { Err(Error::ReadOnly) } else { Ok(Call(&self.store)) }
     }
 
     /// Puts a value, unless it is not to be taken in.
@@ -336,12 +341,14 @@ impl Disk {
         value_len: usize,
         put: impl FnOnce() -> Result<Outcome>,
     ) -> Result<Outcome> {
-        if let Some(why) = self.writable()?.refuse(key, value_len)? {
+        let store = self.writable()?;
+        if let Some(why) = store.refuse(key, value_len)? {
             return Ok(Outcome::Rejected(why));
         }
         match put() {
             Err(Error::Full { needed, budget }) => {
                 self.store.counters.add(Count::Rejected, 1);
+                store.upkeep.observed.note(|| Event::Full { needed, budget });
                 Ok(Outcome::Rejected(Rejection::Full { needed, budget }))
             }
             done => done,
@@ -416,14 +423,14 @@ impl Engine for Disk {
     }
 
     fn sync(&self) -> Result<()> {
-        self.store.sync()
+        Call(&self.store).sync()
     }
 
     fn close(&self) -> Result<()> {
         if let Some(worker) = &self.worker {
             worker.stop();
         }
-        self.store.close()
+        Call(&self.store).close()
     }
 
     fn stats(&self) -> Stats {

@@ -22,6 +22,7 @@ use super::counters::{Count, Counters};
 use super::external::{self, Externals};
 use super::growth::{self, Index, IndexFile};
 use super::lanes::Lanes;
+use super::observer::Event;
 use super::segment::Segment;
 use super::session::{StoreFile, list};
 use super::storage::Storage;
@@ -145,6 +146,9 @@ impl Store {
         store.sweep_external(recovery != Recovery::Clean, same_boot)?;
         store.sweep_indexes()?;
         store.open_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let (records, open_us) = (store.recovered_records, store.open_us);
+        let recovery = store.recovery;
+        store.upkeep.observed.note(|| Event::Recovered { recovery, records, open_us });
         Ok(store)
     }
 
