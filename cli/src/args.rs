@@ -30,6 +30,13 @@ pub(crate) enum Command {
     Ls(Ls),
     Stats(Stats),
     Verify(Verify),
+    Compact(Compact),
+    Purge(Purge),
+    Trim(Trim),
+    Backup(Backup),
+    Repair(Repair),
+    Tags(Tags),
+    Invalidate(Invalidate),
     Dump(Dump),
 }
 
@@ -246,6 +253,101 @@ pub(crate) struct Verify {
     pub(crate) json: bool,
 }
 
+/// Get back the space of what is dead
+///
+/// Rewrites every segment that holds something replaced, removed or expired.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Compact {
+    /// Directory of the store
+    pub(crate) dir: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Remove everything that has expired
+#[derive(Debug, clap::Args)]
+pub(crate) struct Purge {
+    /// Directory of the store
+    pub(crate) dir: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Remove the oldest entries until the store is within limits
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("limits").required(true).multiple(true))]
+pub(crate) struct Trim {
+    /// Directory of the store
+    pub(crate) dir: PathBuf,
+    /// Most bytes that the directory is to hold
+    #[arg(long, value_name = "SIZE", group = "limits")]
+    pub(crate) bytes: Option<Size>,
+    /// Most entries that it is to hold
+    #[arg(long, value_name = "N", group = "limits")]
+    pub(crate) items: Option<u64>,
+    /// Remove what was written this long ago or longer, as in 90s, 15m or 2days; 0s empties it
+    #[arg(long, value_name = "TIME", group = "limits", value_parser = humantime::parse_duration)]
+    pub(crate) age: Option<Duration>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Write everything that lives in a store to another directory
+///
+/// The backup is a store of its own, with the same values, codecs, deadlines and tags. It gets
+/// its name when all of it is on disk. Ends with 1 if damaged entries were left out.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Backup {
+    /// Directory of the store, which is only read
+    pub(crate) dir: PathBuf,
+    /// Directory of the backup: absent, or empty
+    pub(crate) to: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Drop what is damaged in a store, and keep the rest
+///
+/// Files that cannot be used are moved to `lost+found` in the directory. A damaged superblock is
+/// written again if what is left of it and a record prove each other. Ends with 0 if there was
+/// nothing to repair, 1 if there was, 2 if the store cannot be repaired.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Repair {
+    /// Directory of the store
+    pub(crate) dir: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// List the keys that are live under a tag
+#[derive(Debug, clap::Args)]
+pub(crate) struct Tags {
+    /// Directory of the store, which is only read
+    pub(crate) dir: PathBuf,
+    /// The tag: text, or bytes as 0x and hex digits
+    pub(crate) tag: Key,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Invalidate everything that was put under a tag
+#[derive(Debug, clap::Args)]
+pub(crate) struct Invalidate {
+    /// Directory of the store
+    pub(crate) dir: PathBuf,
+    /// The tag: text, or bytes as 0x and hex digits
+    pub(crate) tag: Key,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// Show the bytes of a store's file with what they mean
 ///
 /// Damage stands in lines that begin with `!!`.
@@ -300,6 +402,9 @@ mod tests {
             "larder get d 0xff --raw",
             "larder rm d a b c",
             "larder ls d --json --long --limit 3",
+            "larder trim d --bytes 1GiB --items 5 --age 2days --json",
+            "larder backup d to",
+            "larder invalidate d 0xff",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line));
         }
@@ -319,6 +424,9 @@ mod tests {
             "larder put d k v --ttl soon",
             "larder get d k --raw --out f",
             "larder rm d",
+            "larder trim d",
+            "larder backup d",
+            "larder tags d",
         ] {
             let error = parse(line).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");

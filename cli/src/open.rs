@@ -29,6 +29,12 @@ pub(crate) fn existing(dir: &Path) -> anyhow::Result<Disk> {
     Ok(Disk::builder(dir).budget(NO_BUDGET).open()?)
 }
 
+/// Opens the store in `dir`, which must be there, to be read: nothing of it changes.
+pub(crate) fn to_read(dir: &Path) -> anyhow::Result<Disk> {
+    check_exists(dir)?;
+    Ok(Disk::builder(dir).read_only().open()?)
+}
+
 /// Refuses a directory without a store, before anything would create one.
 pub(crate) fn check_exists(dir: &Path) -> anyhow::Result<()> {
     let shown = dir.display();

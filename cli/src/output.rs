@@ -29,7 +29,7 @@ pub(crate) const EXIT_CODES: &str = "Exit codes:
   0    fine
   1    the command ran and found something: a wrong value or a missing one (replay), results
        that could not be stored (demo, replay), damage that leaves the store usable (verify),
-       no such key (get, rm)
+       damage that was repaired (repair) or left out (backup), no such key (get, rm)
   2    refused: bad usage, or a file, directory, store or trace that cannot be used
   130  stopped by Ctrl-C; the store was closed first";
 

@@ -34,13 +34,22 @@ pub(crate) fn segments(hidden: bool) -> ProgressBar {
     bar(0, "{bar:30} {pos}/{len} segments, {eta} left", hidden)
 }
 
+/// Says that something is under way whose end is not known.
+pub(crate) fn waiting(what: &'static str, hidden: bool) -> ProgressBar {
+    let bar = bar(0, "{spinner} {msg}, {elapsed}", hidden);
+    bar.set_message(what);
+    bar
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn bars_count_even_when_hidden() {
-        for bar in [files(3, true), bytes(3, true), segments(true), files(3, false)] {
+        for bar in
+            [files(3, true), bytes(3, true), segments(true), waiting("on", true), files(3, false)]
+        {
             bar.inc(2);
             assert_eq!(bar.position(), 2);
             bar.finish_and_clear();

@@ -44,6 +44,14 @@ pub enum Error {
         /// What is wrong with it.
         source: FormatError,
     },
+    /// A file is damaged, and what stood in it cannot be found out.
+    #[error("{} cannot be repaired: {why}; restore a backup, or begin anew", path.display())]
+    Irreparable {
+        /// The file.
+        path: PathBuf,
+        /// What would be needed.
+        why: &'static str,
+    },
     /// Another process has the directory open.
     #[error(
         "{} is open in process {pid}: close it there, or use another directory", path.display()
@@ -132,6 +140,9 @@ pub enum Error {
         /// The budget in bytes.
         budget: u64,
     },
+    /// The store was opened to be read only.
+    #[error("the store is open to be read only: open it without `read_only` to change it")]
+    ReadOnly,
     /// The engine was closed.
     #[error("the engine is closed: open it again")]
     Closed,

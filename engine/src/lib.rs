@@ -56,8 +56,8 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use disk::Compression;
 #[cfg(not(loom))]
 pub use disk::{
-    Admission, Disk, DiskBuilder, Finding, Limits, Maintained, Maintenance, Reserved, Retain,
-    ValueReader, VerifyReport,
+    Admission, BackupReport, Disk, DiskBuilder, Event, Finding, Limits, Maintained, Maintenance,
+    Observer, RepairReport, Reserved, Retain, ValueReader, VerifyReport,
 };
 #[cfg(not(loom))]
 pub use engine::{Atomic, Durability, Engine, Expected, Outcome, Put, Rejection, Ttl};

@@ -56,6 +56,27 @@ pub struct Stats {
     pub open_us: u64,
 }
 
+impl Stats {
+    /// Bytes written to disk for each byte that was put: 1 and a little for headers and padding,
+    /// more where records are moved; `None` before anything was put.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # use larder_engine::{Disk, Engine, Put};
+    /// let disk = Disk::builder(dir.path().join("store")).open()?;
+    /// assert_eq!(disk.stats().write_amplification(), None);
+    /// let _ = disk.put(b"key", &[0; 4000], &Put::default())?;
+    /// assert!(disk.stats().write_amplification().is_some_and(|times| times > 1.0 && times < 1.1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn write_amplification(&self) -> Option<f64> {
+        #[expect(clippy::cast_precision_loss, reason = "a ratio, for people")]
+        let times = self.written_bytes as f64 / self.put_bytes as f64;
+        (self.put_bytes > 0).then_some(times)
+    }
+}
+
 /// What an engine could trust when it was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -45,6 +45,11 @@ impl Superblock {
     /// Features that this build knows, of each of the three sorts: none so far.
     pub const KNOWN: u64 = 0;
 
+    /// Where the uuid stands, for who has to find it in a damaged superblock.
+    pub const UUID_AT: usize = 16;
+    /// Where the seed of the key hash stands.
+    pub const HASH_SEED_AT: usize = 32;
+
     /// Encodes the superblock.
     #[must_use]
     pub fn encode(&self) -> [u8; SUPERBLOCK_LEN] {

@@ -4,6 +4,7 @@ mod demo;
 mod dump;
 mod replay;
 mod store;
+mod upkeep;
 mod verify;
 
 use crate::args::Command;
@@ -20,6 +21,13 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Ls(args) => store::ls(&args),
         Command::Stats(args) => store::stats(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Compact(args) => upkeep::compact(&args),
+        Command::Purge(args) => upkeep::purge(&args),
+        Command::Trim(args) => upkeep::trim(&args),
+        Command::Backup(args) => upkeep::backup(&args),
+        Command::Repair(args) => upkeep::repair(&args),
+        Command::Tags(args) => upkeep::tags(&args),
+        Command::Invalidate(args) => upkeep::invalidate(&args),
         Command::Dump(args) => dump::run(&args),
     }
 }

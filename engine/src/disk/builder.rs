@@ -12,7 +12,10 @@ use super::admission::Admission;
 use super::compress::Packer;
 use super::file::Directory;
 use super::maintenance::{Maintenance, Worker};
+use super::observer::Observer;
+use super::read_only::ReadOnly;
 use super::retain::Retain;
+use super::session::STORE;
 use super::storage::Storage;
 use super::store::Store;
 use crate::clock::{Clock, SystemClock};
@@ -59,6 +62,13 @@ pub(super) struct Options {
     pub(super) sync_every: Option<Duration>,
     #[cfg(feature = "zstd")]
     pub(super) compression: Option<super::zstd::Compression>,
+    pub(super) observer: Option<Arc<dyn Observer>>,
+    /// Whether the store is opened to be read only.
+    pub(super) read_only: bool,
+    /// Whether the store is opened to be repaired.
+    pub(super) repairs: bool,
+    /// What a store is that is created; made up unless set.
+    pub(super) superblock: Option<Superblock>,
 }
 
 impl Default for Options {
@@ -77,6 +87,10 @@ impl Default for Options {
             sync_every: None,
             #[cfg(feature = "zstd")]
             compression: None,
+            observer: None,
+            read_only: false,
+            repairs: false,
+            superblock: None,
         }
     }
 }
@@ -184,6 +198,59 @@ impl DiskBuilder {
         self
     }
 
+    /// Is told what goes on in the store: segments that come and go, the index that grows, and
+    /// everything that fails. Costs nothing unless set.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # use std::sync::Arc;
+    /// use larder_engine::{Disk, Event, Observer};
+    ///
+    /// #[derive(Debug)]
+    /// struct Complain;
+    ///
+    /// impl Observer for Complain {
+    ///     fn event(&self, event: &Event) {
+    ///         if let Event::SyncFailed | Event::Corrupt = event {
+    ///             eprintln!("look at the disk: {event:?}");
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let disk = Disk::builder(dir.path().join("store")).observer(Arc::new(Complain)).open()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.options.observer = Some(observer);
+        self
+    }
+
+    /// Opens a store that is there to be read: nothing is created or changed, and no leave to
+    /// write is needed. Other readers can have it open as well; a process that writes and those
+    /// that read exclude each other ([`Error::Locked`], whose process is the last one that wrote
+    /// if readers have the store). Whatever would change the store fails with
+    /// [`Error::ReadOnly`].
+    ///
+    /// The index is trusted as usual; one that cannot be is built anew in memory. The budget
+    /// does not count. A user who does not own the directory needs
+    /// [`allow_shared_directory`](Self::allow_shared_directory) as well.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # use larder_engine::{Disk, Engine, Error, Put};
+    /// # let disk = Disk::builder(dir.path().join("store")).open()?;
+    /// # let _ = disk.put(b"key", b"value", &Put::default())?;
+    /// # disk.close()?;
+    /// let disk = Disk::builder(dir.path().join("store")).read_only().open()?;
+    /// assert_eq!(disk.get(b"key")?.as_deref(), Some(&b"value"[..]));
+    /// assert!(matches!(disk.remove(b"key"), Err(Error::ReadOnly)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub const fn read_only(mut self) -> Self {
+        self.options.read_only = true;
+        self
+    }
+
     /// Opens the store, creating the directory (mode 0700) and the store if they are absent.
     ///
     /// Takes time independent of the number of entries, unless the machine stopped or the
@@ -196,8 +263,22 @@ impl DiskBuilder {
     /// - [`Error::Locked`]: another process has the store open.
     /// - [`Error::Format`]: the superblock is damaged, foreign, or of a newer format.
     /// - [`Error::Io`], [`Error::StorageFull`]: the system refused.
-    pub fn open(self) -> Result<Disk> {
+    pub fn open(mut self) -> Result<Disk> {
         self.options.check()?;
+        if self.options.read_only {
+            self.options.budget = u64::MAX;
+            self.options.maintenance = Maintenance::Manual;
+            let storage = ReadOnly(Directory::open_existing(&self.dir, self.allow_shared)?);
+            let path = storage.path(STORE);
+            let len = match storage.open(STORE)? {
+                Some(file) => file.len().map_err(|error| Error::io("look at", &path, error))?,
+                None => 0,
+            };
+            if len == 0 {
+                return Err(Error::io("open", &path, std::io::ErrorKind::NotFound.into()));
+            }
+            return self.options.open_in(Arc::new(storage));
+        }
         let storage = Directory::open(&self.dir, self.allow_shared)?;
         self.options.open_in(Arc::new(storage))
     }
@@ -207,6 +288,7 @@ impl Options {
     /// Opens the store in a storage of any kind.
     pub(super) fn open_in(&self, storage: Arc<dyn Storage>) -> Result<Disk> {
         let store = Arc::new(Store::open(storage, self)?);
+        store.upkeep.observed.tell();
         Ok(Disk { worker: Worker::start(&store)?, store })
     }
 
@@ -248,6 +330,9 @@ impl Options {
 
     /// The superblock of a new store.
     pub(super) fn superblock(&self, now_ms: u64) -> Result<Superblock> {
+        if let Some(superblock) = self.superblock {
+            return Ok(superblock);
+        }
         let share = (self.budget / SEGMENTS).clamp(SEGMENT_LEN_MIN.into(), SEGMENT_LEN_MAX.into());
         let share = u32::try_from(share).unwrap_or(SEGMENT_LEN_MAX);
         let segment_len = self.segment_len.unwrap_or(1 << share.ilog2());
@@ -269,7 +354,7 @@ impl Options {
 }
 
 /// Bytes that nobody can guess.
-fn random() -> Result<[u8; 16]> {
+pub(super) fn random() -> Result<[u8; 16]> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| {
         Error::io("draw random bytes from", "the system".as_ref(), error.into())

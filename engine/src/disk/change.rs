@@ -375,7 +375,7 @@ impl Store {
             // Somebody else may have been first.
             return Ok(self.index.is_growing(&crossbeam_epoch::pin()));
         }
-        match self.index.grow(self.ground()) {
+        match self.start_growth() {
             Ok(grown) => Ok(grown),
             Err(Error::StorageFull { .. }) => Ok(false),
             Err(error) => Err(error),

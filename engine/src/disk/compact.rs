@@ -202,13 +202,18 @@ impl Store {
                 return Ok(());
             }
         }
+        self.rewrite(&segment)
+    }
+
+    /// Moves what lives in a sealed segment, and drops the rest and the segment.
+    pub(super) fn rewrite(&self, segment: &Arc<Segment>) -> Result<()> {
         loop {
             let mut lane = self.lanes.acquire_maintenance();
             let mut reclaiming = self.reclaiming.lock();
             if self.live.lock().get(&segment.id()).is_none() {
                 return Ok(());
             }
-            let next = || Some(Arc::clone(&segment));
+            let next = || Some(Arc::clone(segment));
             if self.step_compaction(&mut reclaiming, &mut lane, next)? == Some(Step::Stuck) {
                 return Ok(());
             }

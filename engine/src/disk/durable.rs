@@ -3,6 +3,7 @@
 //! A sync that fails is remembered for good: by the segment, which never again says that it is
 //! durable, and by the session, so that the next opening trusts nothing unsynced.
 
+use super::observer::Event;
 use super::store::Store;
 use crate::error::{Error, Result};
 use crate::sync::Ordering;
@@ -33,6 +34,7 @@ impl Store {
     /// Remembers durably, as far as the disk still goes along, that write-back failed: what
     /// the page cache holds cannot be trusted to be on disk.
     pub(super) fn note_suspect(&self) {
+        self.upkeep.observed.note(|| Event::SyncFailed);
         if let Some(session) = self.file.session()
             && !session.suspect
         {

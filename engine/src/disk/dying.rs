@@ -25,6 +25,7 @@ use larder_format::{CodecId, Flags, FooterEntry, Kind, SegmentState, Slot, SlotS
 
 use super::counters::Count;
 use super::lanes::Held;
+use super::observer::Event;
 use super::segment::{Record, Segment};
 use super::store::Store;
 use super::writer::{NewRecord, room_for};
@@ -82,6 +83,7 @@ pub(super) struct Dying {
     compared: usize,
     settled: usize,
     dropped: u64,
+    moved: u64,
     /// Whether anything was appended for it.
     wrote: bool,
 }
@@ -107,6 +109,7 @@ impl Dying {
             compared: 0,
             settled: 0,
             dropped: 0,
+            moved: 0,
             wrote: false,
         }
     }
@@ -219,7 +222,8 @@ impl Store {
             if let Some(entry) = dying.segment.entry(dying.settled) {
                 match self.settle(dying, &entry, &mut bytes, lane.as_deref_mut(), &mut guard)? {
                     Settled::NoRoom => return Ok(Step::Stuck),
-                    Settled::Moved | Settled::Dropped => {}
+                    Settled::Moved => dying.moved += 1,
+                    Settled::Dropped => {}
                 }
             }
             dying.settled += 1;
@@ -236,6 +240,8 @@ impl Store {
         }
         self.unlink(&dying.segment)?;
         self.drop_externals(&dying.segment);
+        let (segment, moved, dropped) = (dying.segment.id(), dying.moved, dying.dropped);
+        self.upkeep.observed.note(|| Event::Reclaimed { segment, moved, dropped });
         Ok(Step::Gone)
     }
 

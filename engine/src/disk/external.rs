@@ -175,6 +175,23 @@ struct Unsynced {
     /// The directory, or a file that another process left, could not be synced: what is on the
     /// disk is not known before the next opening.
     failed: bool,
+    /// Backups under way, and what was removed meanwhile.
+    keepers: usize,
+    kept: HashMap<u64, Arc<External>>,
+}
+
+/// Keeps removed files readable until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Keeping<'a>(&'a Externals);
+
+impl Drop for Keeping<'_> {
+    fn drop(&mut self) {
+        let mut unsynced = self.0.unsynced.lock();
+        unsynced.keepers -= 1;
+        if unsynced.keepers == 0 {
+            unsynced.kept.clear();
+        }
+    }
 }
 
 /// The external files of a store.
@@ -215,6 +232,27 @@ impl Externals {
         let external = Arc::new(external);
         self.change(guard, |map| map.insert(named.id, Arc::clone(&external)));
         Ok(Some(external))
+    }
+
+    /// Keeps every file that is removed from now on readable by [`get_kept`](Self::get_kept), for
+    /// as long as the guard lives.
+    pub(crate) fn keep(&self) -> Keeping<'_> {
+        self.unsynced.lock().keepers += 1;
+        Keeping(self)
+    }
+
+    /// As [`get`](Self::get), of files that were removed while they were kept as well.
+    pub(crate) fn get_kept(
+        &self,
+        storage: &dyn Storage,
+        named: &ExternalRef,
+        guard: &Guard,
+    ) -> Result<Option<Arc<External>>> {
+        if let Some(external) = self.get(storage, named, guard)? {
+            return Ok(Some(external));
+        }
+        let kept = self.unsynced.lock().kept.get(&named.id).cloned();
+        Ok(kept.filter(|external| external.footer.data_len == named.data_len))
     }
 
     /// Writes a value to a file of its own. The caller then writes the record that names it.
@@ -277,15 +315,22 @@ impl Externals {
     pub(crate) fn remove(&self, storage: &dyn Storage, id: u64, guard: &Guard) -> Result<()> {
         let name = file_name(id);
         let mut unsynced = self.unsynced.lock();
-        let len = match storage.open(&name)? {
-            Some(file) => blocks(file.len().unwrap_or(0)),
-            None => return Ok(()),
-        };
+        let Some(file) = storage.open(&name)? else { return Ok(()) };
+        let len = blocks(file.len().unwrap_or(0));
+        let mut mapped = self.mapped.load(guard).and_then(|map| map.get(&id)).cloned();
+        if unsynced.keepers > 0 {
+            if mapped.is_none() {
+                let footer = read_footer(&*file, &self.uuid, id)
+                    .map_err(|error| Error::io("read", &storage.path(&name), error))?;
+                let over = |footer| External::over(storage, footer, file, &self.usage);
+                mapped = footer.map(over).transpose()?.map(Arc::new);
+            }
+            unsynced.kept.extend(mapped.iter().map(|external| (id, Arc::clone(external))));
+        }
         let io = |op, error| Error::io(op, &storage.path(&name), error);
         storage.remove(&name).map_err(|error| io("remove", error))?;
         unsynced.own.retain(|external| external.footer.id != id);
         unsynced.inherited.retain(|inherited| *inherited != id);
-        let mapped = self.mapped.load(guard).and_then(|map| map.get(&id)).cloned();
         match mapped {
             Some(external) => {
                 // Relaxed: read by `drop` only, which is ordered by the Arc.

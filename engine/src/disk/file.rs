@@ -49,6 +49,12 @@ impl Directory {
             Err(error) => return Err(io("look at", error)),
             Ok(_) => {}
         }
+        Self::open_existing(root, allow_shared)
+    }
+
+    /// As [`open`](Self::open), of a directory that is there.
+    pub(crate) fn open_existing(root: &Path, allow_shared: bool) -> Result<Self> {
+        let io = |op, error| Error::io(op, root, error);
         let found = fs::metadata(root).map_err(|error| io("look at", error))?;
         if !found.is_dir() {
             let found = describe(FileType::from_raw_mode(found.mode()));
@@ -97,6 +103,24 @@ impl Directory {
             return Err(wrong(describe(FileType::from_raw_mode(found.mode()))));
         }
         Ok(Some(file))
+    }
+
+    /// Opens a file that is not to be written to; `None` if there is none.
+    pub(super) fn open_to_read(&self, name: &str) -> Result<Option<fs::File>> {
+        self.open_file(name, OFlags::RDONLY)
+    }
+
+    /// Shares the lock of a file with other readers for as long as the guard lives; `None` if a
+    /// writer has it. Without the file there is no writer.
+    pub(super) fn lock_shared(&self, name: &str) -> Result<Option<Box<dyn Guard>>> {
+        let Some(file) = self.open_to_read(name)? else { return Ok(Some(Box::new(NoLock))) };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Some(Box::new(LockFile(file)))),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => {
+                Err(Error::io("lock", &self.root.join(name), error))
+            }
+        }
     }
 
     fn open_dir(&self, name: &str) -> io::Result<OwnedFd> {
@@ -323,6 +347,12 @@ impl File for DiskFile {
 struct LockFile(fs::File);
 
 impl Guard for LockFile {}
+
+/// Stands for the lock of a file that is not there.
+#[derive(Debug)]
+struct NoLock;
+
+impl Guard for NoLock {}
 
 impl Drop for LockFile {
     fn drop(&mut self) {

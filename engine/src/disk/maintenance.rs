@@ -257,6 +257,7 @@ fn run(store: &Weak<Store>, bell: &Bell) {
     loop {
         let Some(store) = store.upgrade() else { return };
         let step = catch_unwind(AssertUnwindSafe(|| store.maintain()));
+        store.upkeep.observed.tell();
         let error = match step {
             Ok(Ok(done)) => {
                 let nap = if done.more { Some(Duration::ZERO) } else { store.nap() };
@@ -272,6 +273,7 @@ fn run(store: &Weak<Store>, bell: &Bell) {
             Err(_) => None,
         };
         store.upkeep.note_trouble(error);
+        store.upkeep.observed.tell();
         drop(store);
         if !bell.rest(REST) {
             return;

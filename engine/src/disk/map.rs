@@ -75,6 +75,23 @@ impl Map {
         Self { base, len, backing: Box::new(map) }
     }
 
+    /// Maps the first `len` bytes of a file privately: what is written to the map stays in it.
+    pub(crate) fn of_private(file: &std::fs::File, len: usize) -> std::io::Result<Self> {
+        // SAFETY: no slice over it is kept: it becomes a raw map at once, to which invariants 1
+        // to 4 apply. Nobody changes the file meanwhile, as the lock excludes writers
+        // (`read_only.rs`); who does on purpose breaks what the header of this file says.
+        let map = unsafe { memmap2::MmapOptions::new().len(len).map_copy(file)? };
+        Ok(Self::of_file(map.into()))
+    }
+
+    /// A map over zeros, but for what it begins with, that is no file.
+    pub(crate) fn of_memory(len: usize, head: &[u8]) -> std::io::Result<Self> {
+        let mut map = memmap2::MmapOptions::new().len(len).map_anon()?;
+        let begin = map.get_mut(..head.len()).ok_or(std::io::ErrorKind::InvalidInput)?;
+        begin.copy_from_slice(head);
+        Ok(Self::of_file(map.into()))
+    }
+
     /// A map over `len` bytes at `base`, for storage that is no file.
     ///
     /// # Safety

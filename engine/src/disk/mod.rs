@@ -20,6 +20,7 @@
 //! `in_flight.rs`, `committed.rs` and `cell.rs`.
 
 mod admission;
+mod backup;
 mod batch;
 mod builder;
 mod cell;
@@ -45,13 +46,18 @@ mod maintenance;
 mod map;
 mod mend;
 mod moving;
+mod newborn;
+mod observer;
 mod open;
 mod ops;
 mod read;
+mod read_only;
 mod rebuild;
 mod reclaim;
 mod refill;
+mod repair;
 mod retain;
+mod salvage;
 mod seal;
 mod segment;
 mod session;
@@ -78,9 +84,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use admission::Admission;
+pub use backup::BackupReport;
 pub use builder::DiskBuilder;
 pub use maintenance::{Maintained, Maintenance};
 pub(crate) use map::View;
+pub use observer::{Event, Observer};
+pub use repair::RepairReport;
 pub use retain::Retain;
 pub use stream::{Reserved, ValueReader};
 pub use trim::Limits;
@@ -95,6 +104,7 @@ use crate::stats::Stats;
 use crate::value::{Meta, Value};
 use counters::Count;
 use maintenance::Worker;
+use observer::Call;
 use store::Store;
 
 /// A store in a directory.
@@ -222,9 +232,11 @@ impl Disk {
     /// As of [`Engine`]; [`Error::IndexFull`](crate::Error::IndexFull) if there is no place for
     /// its keys. After an error none of it took place, unless syncing was what failed.
     pub fn write(&self, batch: &WriteBatch, durability: Durability) -> Result<BatchOutcome> {
-        match self.store.write(batch, durability) {
+        let store = self.writable()?;
+        match store.write(batch, durability) {
             Err(Error::Full { needed, budget }) => {
                 self.store.counters.add(Count::Rejected, 1);
+                store.upkeep.observed.note(|| Event::Full { needed, budget });
                 Ok(BatchOutcome::Rejected(Rejection::Full { needed, budget }))
             }
             done => done,
@@ -250,7 +262,7 @@ impl Disk {
     /// # Errors
     /// As of [`Engine`].
     pub fn invalidate_tag(&self, tag: &[u8]) -> Result<()> {
-        self.store.invalidate_tag(tag)
+        self.writable()?.invalidate_tag(tag)
     }
 
     /// The keys that are live under `tag`, in no order. Looks at every entry of the store.
@@ -280,7 +292,7 @@ impl Disk {
     /// # Errors
     /// [`Error`] if the store is closed or the system refused. The step can be taken again.
     pub fn maintain(&self) -> Result<Maintained> {
-        self.store.maintain()
+        self.writable()?.maintain()
     }
 
     /// Rewrites every segment that holds something dead or expired, and returns by how many
@@ -296,7 +308,7 @@ impl Disk {
     /// # Errors
     /// [`Error`] if the store is closed or the system refused. What was done stays done.
     pub fn compact(&self) -> Result<u64> {
-        self.store.compact()
+        self.writable()?.compact()
     }
 
     /// Removes everything that has expired, and says how many entries that were. Space comes
@@ -306,7 +318,7 @@ impl Disk {
     /// # Errors
     /// [`Error`] if the store is closed or the system refused. What was done stays done.
     pub fn purge(&self) -> Result<u64> {
-        self.store.purge()
+        self.writable()?.purge()
     }
 
     /// Removes the oldest entries until the store is within all of the limits, and says how
@@ -317,7 +329,7 @@ impl Disk {
     /// # Errors
     /// [`Error`] if the store is closed or the system refused. What was done stays done.
     pub fn trim(&self, limits: Limits) -> Result<u64> {
-        self.store.trim(limits)
+        self.writable()?.trim(limits)
     }
 
     /// What the maintenance's thread failed with last, if it ever did. How often it did stands
@@ -329,6 +341,11 @@ impl Disk {
 }
 
 impl Disk {
+    /// The store, if it may be changed.
+    fn writable(&self) -> Result<Call<'_>> {
+        if self.store.upkeep.read_only { Err(Error::ReadOnly) } else { Ok(Call(&self.store)) }
+    }
+
     /// Puts a value, unless it is not to be taken in.
     fn admit(
         &self,
@@ -336,12 +353,14 @@ impl Disk {
         value_len: usize,
         put: impl FnOnce() -> Result<Outcome>,
     ) -> Result<Outcome> {
-        if let Some(why) = self.store.refuse(key, value_len)? {
+        let store = self.writable()?;
+        if let Some(why) = store.refuse(key, value_len)? {
             return Ok(Outcome::Rejected(why));
         }
         match put() {
             Err(Error::Full { needed, budget }) => {
                 self.store.counters.add(Count::Rejected, 1);
+                store.upkeep.observed.note(|| Event::Full { needed, budget });
                 Ok(Outcome::Rejected(Rejection::Full { needed, budget }))
             }
             done => done,
@@ -361,11 +380,11 @@ impl Atomic for Disk {
     }
 
     fn take(&self, key: &[u8]) -> Result<Option<Value>> {
-        self.store.take(key)
+        self.writable()?.take(key)
     }
 
     fn touch(&self, key: &[u8], ttl: Ttl) -> Result<bool> {
-        self.store.touch(key, ttl)
+        self.writable()?.touch(key, ttl)
     }
 
     fn add_to(
@@ -375,7 +394,7 @@ impl Atomic for Disk {
         initial: Option<i64>,
         options: &Put<'_>,
     ) -> Result<Option<i64>> {
-        self.store.add_to(key, by, initial, options)
+        self.writable()?.add_to(key, by, initial, options)
     }
 }
 
@@ -397,11 +416,11 @@ impl Engine for Disk {
     }
 
     fn remove(&self, key: &[u8]) -> Result<bool> {
-        self.store.remove(key)
+        self.writable()?.remove(key)
     }
 
     fn clear(&self) -> Result<u64> {
-        self.store.clear()
+        self.writable()?.clear()
     }
 
     fn len(&self) -> u64 {
@@ -416,14 +435,14 @@ impl Engine for Disk {
     }
 
     fn sync(&self) -> Result<()> {
-        self.store.sync()
+        Call(&self.store).sync()
     }
 
     fn close(&self) -> Result<()> {
         if let Some(worker) = &self.worker {
             worker.stop();
         }
-        self.store.close()
+        Call(&self.store).close()
     }
 
     fn stats(&self) -> Stats {

@@ -24,6 +24,7 @@ use super::counters::{Count, Counters};
 use super::external::{self, Externals};
 use super::growth::{self, Index, IndexFile};
 use super::lanes::Lanes;
+use super::observer::Event;
 use super::seal::{Damage, Seal, Source};
 use super::segment::Segment;
 use super::session::{STORE, StoreFile, list};
@@ -184,6 +185,9 @@ impl Store {
         store.sweep_external(recovery != Recovery::Clean, same_boot)?;
         store.sweep_indexes()?;
         store.open_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let (records, open_us) = (store.recovered_records, store.open_us);
+        let recovery = store.recovery;
+        store.upkeep.observed.note(|| Event::Recovered { recovery, records, open_us });
         Ok(store)
     }
 
@@ -294,7 +298,7 @@ impl Store {
 }
 
 /// The id in a file's name, which has to be exactly as this crate writes it.
-fn parse_id(name: &str, suffix: &str) -> Option<u64> {
+pub(super) fn parse_id(name: &str, suffix: &str) -> Option<u64> {
     let hex = name.strip_suffix(suffix)?;
     let id = u64::from_str_radix(hex, 16).ok()?;
     (format!("{id:016x}") == hex).then_some(id)

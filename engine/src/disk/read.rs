@@ -8,6 +8,7 @@ use crossbeam_epoch::Guard;
 use larder_format::Flags;
 
 use super::counters::Count;
+use super::observer::Event;
 use super::store::Store;
 use crate::error::Result;
 use crate::value::{Meta, Value};
@@ -81,6 +82,9 @@ impl Store {
     fn note_corrupt(&self) {
         self.counters.add(Count::Corrupt, 1);
         self.counters.add(Count::Misses, 1);
+        self.upkeep.observed.note(|| Event::Corrupt);
+        // A lookup holds no lock.
+        self.upkeep.observed.tell();
     }
 
     /// Shows the values of many keys where they lie, in the order of the keys.

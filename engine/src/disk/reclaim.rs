@@ -27,6 +27,7 @@ use super::compact::PRESSED;
 use super::counters::Count;
 use super::dying::{Dying, Keep, PIN_EVERY, Step};
 use super::lanes::Held;
+use super::observer::Event;
 use super::segment::Segment;
 use super::store::Store;
 use super::writer::{Writer, room_for};
@@ -223,9 +224,12 @@ impl Store {
         let all: Vec<_> = self.live.lock().range(..end).map(|(_, s)| Arc::clone(s)).collect();
         let mut gone = 0;
         for segment in all.iter().filter(|segment| segment.state() != SegmentState::Open) {
-            gone += self.clear_slots(segment);
+            let dropped = self.clear_slots(segment);
+            gone += dropped;
             self.unlink(segment)?;
             self.drop_externals(segment);
+            let segment = segment.id();
+            self.upkeep.observed.note(|| Event::Reclaimed { segment, moved: 0, dropped });
         }
         Ok(gone)
     }

@@ -17,6 +17,7 @@ use super::change::Change;
 
 use super::compact::{ANY_DEAD, PRESSED};
 use super::lanes::Held;
+use super::observer::Event;
 use super::store::Store;
 use super::writer::{NewRecord, Writer, room_for};
 use crate::clock::NEVER;
@@ -142,11 +143,21 @@ impl Store {
         if self.entries() * 8 <= slots * 5 || !self.may_grow() {
             return Ok(false);
         }
-        match self.index.grow(self.ground()) {
+        match self.start_growth() {
             // As for writers: the index then stays as it is.
             Err(Error::StorageFull { .. }) => Ok(false),
             grown => grown,
         }
+    }
+
+    /// Starts the index's next generation. Whether it did.
+    pub(super) fn start_growth(&self) -> Result<bool> {
+        let grown = self.index.grow(self.ground())?;
+        if grown {
+            let slots = self.index.slot_count(&crossbeam_epoch::pin());
+            self.upkeep.observed.note(|| Event::Grown { slots });
+        }
+        Ok(grown)
     }
 
     /// Bytes that a loaded index waits for, to grow.
@@ -163,7 +174,7 @@ impl Store {
             self.index.finish(self.ground(), guard);
             return Ok(());
         }
-        if (self.may_grow() && self.index.grow(self.ground())?) || self.index.is_growing(guard) {
+        if (self.may_grow() && self.start_growth()?) || self.index.is_growing(guard) {
             return Ok(());
         }
         Err(Error::Full { needed: self.index.slot_count(guard) * 16, budget: self.budget })

@@ -231,8 +231,11 @@ impl Segment {
     /// The sequence number of the record of a footer entry.
     pub(crate) fn entry_seq(&self, entry: &FooterEntry) -> Option<u64> {
         match entry.seq_delta {
-            Some(delta) => Some(self.header.base_seq.wrapping_add(delta.into())),
-            None => self.record(entry.offset()).ok().map(|record| record.header.seq),
+            // Of a damaged header the base is not known.
+            Some(delta) if self.header.base_seq != 0 => {
+                Some(self.header.base_seq.wrapping_add(delta.into()))
+            }
+            _ => self.record(entry.offset()).ok().map(|record| record.header.seq),
         }
     }
 

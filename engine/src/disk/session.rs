@@ -21,6 +21,9 @@ pub(crate) const STORE: &str = "store";
 /// The lock that says which process has the store open, and its note, who that is.
 const PROCESS_LOCK: &str = "proc/0.lock";
 
+/// The directories of a store.
+pub(crate) const DIRS: [&str; 4] = ["seg", "arr", "big", "proc"];
+
 /// The open file `store`, locked for this process.
 #[derive(Debug)]
 pub(crate) struct StoreFile {
@@ -40,7 +43,7 @@ impl StoreFile {
         storage: &dyn Storage,
         fresh: impl FnOnce() -> Result<Superblock>,
     ) -> Result<(Self, bool)> {
-        for dir in ["seg", "arr", "big", "proc"] {
+        for dir in DIRS {
             storage.make_dir(dir)?;
         }
         let path = storage.path(STORE);
@@ -75,14 +78,8 @@ impl StoreFile {
                 }
             }
         };
-        let pid = std::process::id();
-        let locked = || {
-            let owner = storage.read_note(PROCESS_LOCK);
-            let pid = owner.split_whitespace().next().and_then(|pid| pid.parse().ok()).unwrap_or(0);
-            Error::Locked { path: storage.root().to_owned(), pid }
-        };
-        let store_lock = storage.lock(STORE, "")?.ok_or_else(locked)?;
-        let process_lock = storage.lock(PROCESS_LOCK, &format!("{pid}\n"))?.ok_or_else(locked)?;
+        let store_lock = storage.lock(STORE, "")?.ok_or_else(|| locked(storage))?;
+        let process_lock = lock_process(storage)?;
 
         let not_there = || Error::io("open", &path, io::ErrorKind::NotFound.into());
         let file = storage.open(STORE)?.ok_or_else(not_there)?;
@@ -248,6 +245,19 @@ impl StoreFile {
     pub(crate) fn dropped(&self) -> &AtomicU64 {
         self.map.word(SHARED_DROPPED)
     }
+}
+
+/// Takes the lock that a process has while the store is open in it.
+pub(crate) fn lock_process(storage: &dyn Storage) -> Result<Box<dyn Guard>> {
+    let note = format!("{}\n", std::process::id());
+    storage.lock(PROCESS_LOCK, &note)?.ok_or_else(|| locked(storage))
+}
+
+/// Says who has the store open.
+fn locked(storage: &dyn Storage) -> Error {
+    let owner = storage.read_note(PROCESS_LOCK);
+    let pid = owner.split_whitespace().next().and_then(|pid| pid.parse().ok()).unwrap_or(0);
+    Error::Locked { path: storage.root().to_owned(), pid }
 }
 
 /// Names of the files in a directory of the store.

@@ -17,6 +17,7 @@ use larder_format::layout::SEGMENT_DATA;
 use larder_format::{Committed, SegmentHeader, SegmentState};
 
 use super::counters::Count;
+use super::observer::Event;
 use super::segment::Segment;
 use super::store::Store;
 use crate::error::Result;
@@ -41,6 +42,7 @@ impl Store {
         segment.tally.begin(self.file.next_seq().load(Ordering::Relaxed));
         drop(spare);
         self.upkeep.note_roll();
+        self.upkeep.observed.note(|| Event::Rolled { segment: segment.id() });
         Ok(segment)
     }
 

@@ -12,6 +12,7 @@ use super::admission::Gate;
 use super::builder::Options;
 use super::lanes::Held;
 use super::maintenance::{Maintenance, Progress};
+use super::observer::{Event, Observed};
 use super::retain::Retain;
 use super::segment::Segment;
 use super::store::Store;
@@ -34,6 +35,12 @@ pub(super) struct Upkeep {
     pub(super) retain: Retain,
     pub(super) gate: Gate,
     pub(super) sync_every_ms: Option<u64>,
+    pub(super) observed: Observed,
+    /// The store is open to be read: what it writes stays in its memory.
+    pub(super) read_only: bool,
+    /// The store is opened to be repaired, which looks at large values later: a key whose file
+    /// is damaged goes then, and no older value shows.
+    pub(super) repairs: bool,
     /// A segment that is ready to be written to.
     pub(super) spare: Mutex<Option<Arc<Segment>>>,
     /// When the spare was made, and whether the one before it was used soon.
@@ -70,6 +77,9 @@ impl Upkeep {
             retain: options.retain,
             gate: Gate::new(options.admission, options.budget),
             sync_every_ms: options.sync_every.map(ms),
+            observed: Observed::by(options.observer.clone()),
+            read_only: options.read_only,
+            repairs: options.repairs,
             spare: Mutex::new(None),
             spare_ms: AtomicU64::new(0),
             is_fast: AtomicBool::new(false),
@@ -155,11 +165,14 @@ impl Upkeep {
     }
 
     pub(super) fn note_trouble(&self, error: Option<Error>) {
+        let error = error.map(Arc::new);
         let mut troubles = self.troubles.lock();
         troubles.count += 1;
-        if let Some(error) = error {
-            troubles.last = Some(Arc::new(error));
+        if let Some(error) = &error {
+            troubles.last = Some(Arc::clone(error));
         }
+        drop(troubles);
+        self.observed.note(|| Event::MaintenanceFailed { error });
     }
 
     pub(super) fn last_trouble(&self) -> Option<Arc<Error>> {
