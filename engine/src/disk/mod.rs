@@ -42,6 +42,7 @@ mod lanes;
 mod maintenance;
 mod map;
 mod moving;
+mod namespace;
 mod open;
 mod ops;
 mod read;
@@ -52,6 +53,7 @@ mod segment;
 mod session;
 #[cfg(test)]
 mod sim;
+mod space;
 mod spare;
 mod storage;
 mod store;
@@ -73,6 +75,7 @@ pub use admission::Admission;
 pub use builder::DiskBuilder;
 pub use maintenance::{Maintained, Maintenance};
 pub(crate) use map::View;
+pub use namespace::Namespace;
 pub use retain::Retain;
 pub use trim::Limits;
 pub use verify::{Finding, VerifyReport};
@@ -84,6 +87,7 @@ use crate::stats::Stats;
 use crate::value::{Meta, Value};
 use counters::Count;
 use maintenance::Worker;
+use space::{Entries, Scope, plain, plain_all, with_tags};
 use store::Store;
 
 /// A store in a directory.
@@ -93,6 +97,11 @@ use store::Store;
 /// [`sync`](Engine::sync), it survives the loss of power as well. Dropping a `Disk` is like the
 /// death of the process; [`close`](Engine::close) also makes everything durable, and lets the
 /// next opening trust the index after a restart of the machine.
+///
+/// # Keys
+/// A key is any bytes. Beside the plain keys there are those of [namespaces](Disk::namespace),
+/// which are never one of them; `iter` yields plain keys only, `len`, `clear`,
+/// budget and eviction are about all.
 ///
 /// # Eviction
 /// When the directory would hold more than its budget, the oldest segment goes: entries that
@@ -157,7 +166,7 @@ impl Disk {
         key: &[u8],
         look: impl FnOnce(&[u8], &Meta) -> R,
     ) -> Result<Option<R>> {
-        self.store.get_with(key, look)
+        self.store.get_with(&plain(key), look)
     }
 
     /// The live values of `keys`, in their order. Quicker than one after the other, as the
@@ -166,7 +175,10 @@ impl Disk {
     /// # Errors
     /// As of [`Engine`].
     pub fn get_many(&self, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Value>>> {
-        self.store.get_many(keys)
+        match plain_all(keys) {
+            None => self.store.get_many(keys),
+            Some(stored) => self.store.get_many(&stored),
+        }
     }
 
     /// As [`get_many`](Self::get_many), showing each value where it lies: `look` is called once
@@ -179,7 +191,10 @@ impl Disk {
         keys: &[impl AsRef<[u8]>],
         look: impl FnMut(usize, Option<(&[u8], &Meta)>),
     ) -> Result<()> {
-        self.store.get_many_with(keys, look)
+        match plain_all(keys) {
+            None => self.store.get_many_with(keys, look),
+            Some(stored) => self.store.get_many_with(&stored, look),
+        }
     }
 
     /// Touches what reading `keys` will need, so that reading them soon is quick.
@@ -187,7 +202,10 @@ impl Disk {
     /// # Errors
     /// As of [`Engine`].
     pub fn prefetch(&self, keys: &[impl AsRef<[u8]>]) -> Result<()> {
-        self.store.prefetch(keys)
+        match plain_all(keys) {
+            None => self.store.prefetch(keys),
+            Some(stored) => self.store.prefetch(&stored),
+        }
     }
 
     /// What is known about the live value of `key`, in one look, without reading it and
@@ -196,7 +214,7 @@ impl Disk {
     /// # Errors
     /// As of [`Engine`].
     pub fn entry(&self, key: &[u8]) -> Result<Option<Meta>> {
-        self.store.entry(key)
+        self.store.entry(&plain(key))
     }
 
     /// Makes the changes of a batch, all or none. At one moment all of them become visible; a
@@ -210,12 +228,9 @@ impl Disk {
     /// As of [`Engine`]; [`Error::IndexFull`](crate::Error::IndexFull) if there is no place for
     /// its keys. After an error none of it took place, unless syncing was what failed.
     pub fn write(&self, batch: &WriteBatch, durability: Durability) -> Result<BatchOutcome> {
-        match self.store.write(batch, durability) {
-            Err(Error::Full { needed, budget }) => {
-                self.store.counters.add(Count::Rejected, 1);
-                Ok(BatchOutcome::Rejected(Rejection::Full { needed, budget }))
-            }
-            done => done,
+        match batch.as_plain() {
+            None => self.write_stored(batch, durability),
+            Some(stored) => Ok(self.write_stored(&stored, durability)?.for_owner(&Scope::Plain)),
         }
     }
 
@@ -238,15 +253,17 @@ impl Disk {
     /// # Errors
     /// As of [`Engine`].
     pub fn invalidate_tag(&self, tag: &[u8]) -> Result<()> {
-        self.store.invalidate_tag(tag)
+        self.store.invalidate_tag(&plain(tag))
     }
 
-    /// The keys that are live under `tag`, in no order. Looks at every entry of the store.
+    /// The plain keys that are live under `tag`, in no order. Looks at every entry of the store.
     ///
     /// # Errors
     /// As of [`Engine`].
     pub fn keys_by_tag(&self, tag: &[u8]) -> Result<Vec<Vec<u8>>> {
-        self.store.keys_by_tag(tag)
+        let tag = self.store.tag_hash(&plain(tag))?;
+        let entries = Entries::new(self.store.iter()?, Scope::Plain);
+        Ok(entries.keys(|record| record.tags().any(|found| found == tag)))
     }
 }
 
@@ -316,21 +333,33 @@ impl Disk {
     }
 }
 
+/// What is done under keys as they are stored (`space.rs`).
 impl Disk {
     /// Puts a value, unless it is not to be taken in.
-    fn admit(
+    fn put_stored(
         &self,
         key: &[u8],
-        value_len: usize,
-        put: impl FnOnce() -> Result<Outcome>,
+        value: &[u8],
+        options: &Put<'_>,
+        expected: Option<Expected>,
     ) -> Result<Outcome> {
-        if let Some(why) = self.store.refuse(key, value_len)? {
+        if let Some(why) = self.store.refuse(key, value.len())? {
             return Ok(Outcome::Rejected(why));
         }
-        match put() {
+        match self.store.put_if(key, value, options, expected) {
             Err(Error::Full { needed, budget }) => {
                 self.store.counters.add(Count::Rejected, 1);
                 Ok(Outcome::Rejected(Rejection::Full { needed, budget }))
+            }
+            done => done,
+        }
+    }
+
+    fn write_stored(&self, batch: &WriteBatch, durability: Durability) -> Result<BatchOutcome> {
+        match self.store.write(batch, durability) {
+            Err(Error::Full { needed, budget }) => {
+                self.store.counters.add(Count::Rejected, 1);
+                Ok(BatchOutcome::Rejected(Rejection::Full { needed, budget }))
             }
             done => done,
         }
@@ -345,15 +374,17 @@ impl Atomic for Disk {
         options: &Put<'_>,
         expected: Expected,
     ) -> Result<Outcome> {
-        self.admit(key, value.len(), || self.store.put_if(key, value, options, Some(expected)))
+        with_tags(options, None, |options| {
+            self.put_stored(&plain(key), value, options, Some(expected))
+        })
     }
 
     fn take(&self, key: &[u8]) -> Result<Option<Value>> {
-        self.store.take(key)
+        self.store.take(&plain(key))
     }
 
     fn touch(&self, key: &[u8], ttl: Ttl) -> Result<bool> {
-        self.store.touch(key, ttl)
+        self.store.touch(&plain(key), ttl)
     }
 
     fn add_to(
@@ -363,7 +394,7 @@ impl Atomic for Disk {
         initial: Option<i64>,
         options: &Put<'_>,
     ) -> Result<Option<i64>> {
-        self.store.add_to(key, by, initial, options)
+        with_tags(options, None, |options| self.store.add_to(&plain(key), by, initial, options))
     }
 }
 
@@ -373,19 +404,19 @@ impl Engine for Disk {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Value>> {
-        self.store.get(key)
+        self.store.get(&plain(key))
     }
 
     fn version(&self, key: &[u8]) -> Result<Option<u64>> {
-        self.store.version(key)
+        self.store.version(&plain(key))
     }
 
     fn put(&self, key: &[u8], value: &[u8], options: &Put<'_>) -> Result<Outcome> {
-        self.admit(key, value.len(), || self.store.put(key, value, options))
+        with_tags(options, None, |options| self.put_stored(&plain(key), value, options, None))
     }
 
     fn remove(&self, key: &[u8]) -> Result<bool> {
-        self.store.remove(key)
+        self.store.remove(&plain(key))
     }
 
     fn clear(&self) -> Result<u64> {
@@ -398,7 +429,7 @@ impl Engine for Disk {
 
     fn iter(&self) -> Box<dyn Iterator<Item = Result<(Vec<u8>, Value)>> + '_> {
         match self.store.iter() {
-            Ok(iter) => Box::new(iter),
+            Ok(iter) => Box::new(Entries::new(iter, Scope::Plain)),
             Err(error) => Box::new(std::iter::once(Err(error))),
         }
     }
