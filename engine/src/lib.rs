@@ -54,8 +54,8 @@ pub use batch::{BatchOutcome, WriteBatch};
 pub use clock::{Clock, ManualClock, SystemClock};
 #[cfg(not(loom))]
 pub use disk::{
-    Admission, Disk, DiskBuilder, Finding, Limits, Maintained, Maintenance, Namespace, Retain,
-    VerifyReport,
+    Admission, Disk, DiskBuilder, Finding, Limits, Maintained, Maintenance, Namespace, Pushed,
+    Queue, Retain, VerifyReport,
 };
 #[cfg(not(loom))]
 pub use engine::{Atomic, Durability, Engine, Expected, Outcome, Put, Rejection, Ttl};

@@ -45,6 +45,7 @@ mod moving;
 mod namespace;
 mod open;
 mod ops;
+mod queue;
 mod read;
 mod rebuild;
 mod reclaim;
@@ -76,6 +77,7 @@ pub use builder::DiskBuilder;
 pub use maintenance::{Maintained, Maintenance};
 pub(crate) use map::View;
 pub use namespace::Namespace;
+pub use queue::{Pushed, Queue};
 pub use retain::Retain;
 pub use trim::Limits;
 pub use verify::{Finding, VerifyReport};
@@ -99,8 +101,8 @@ use store::Store;
 /// next opening trust the index after a restart of the machine.
 ///
 /// # Keys
-/// A key is any bytes. Beside the plain keys there are those of [namespaces](Disk::namespace),
-/// which are never one of them; `iter` yields plain keys only, `len`, `clear`,
+/// A key is any bytes. Beside the plain keys there are those of [namespaces](Disk::namespace) and
+/// [queues](Disk::queue), which are never one of them; `iter` yields plain keys only, `len`, `clear`,
 /// budget and eviction are about all.
 ///
 /// # Eviction

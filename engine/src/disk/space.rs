@@ -1,8 +1,9 @@
-//! What keys and tags are called in the log: plain ones, and those of namespaces.
+//! What keys and tags are called in the log: plain ones, those of namespaces, those of queues.
 //!
 //! ```text
 //! plain       the bytes as they are, unless they begin with the marker: then marker 0 rest
 //! namespace   marker 1 varint(length of the name) name key; its tag: marker 1 name
+//! queue       marker 2 varint(length of the name) name, and what queue.rs puts behind that
 //! ```
 //!
 //! # Invariants
@@ -33,6 +34,7 @@ const MARKER: [u8; 4] = *b"\xFFlr\xFE";
 pub(super) enum Owner {
     Plain = 0,
     Namespace = 1,
+    Queue = 2,
 }
 
 /// A plain key or tag as it is stored.
@@ -104,7 +106,7 @@ fn plain_again(stored: &[u8]) -> Option<Cow<'_, [u8]>> {
     }
 }
 
-/// What all keys of a namespace begin with.
+/// What all keys of a namespace or queue begin with.
 pub(super) fn prefix(owner: Owner, name: &[u8]) -> Vec<u8> {
     marked(owner, &[&varint(name.len()), name])
 }
@@ -223,10 +225,10 @@ mod tests {
                 .collect();
         all.push(MARKER.to_vec());
         all.extend([127, 128, 129, 300, 1 << 14].map(|len| vec![b'a'; len]));
-        for owner in [Owner::Plain, Owner::Namespace] {
+        for owner in [Owner::Plain, Owner::Namespace, Owner::Queue] {
             all.push(marked(owner, &[b""]));
             all.push(marked(owner, &[b"\x01a"]));
-            all.push(prefix(owner, b"a"));
+            all.push(prefix(owner, b"b"));
         }
         all
     }
@@ -240,8 +242,10 @@ mod tests {
         for key in awkward() {
             note(plain(&key).into_owned(), (0, Vec::new(), key.clone()));
             for name in awkward() {
-                let stored = [&*prefix(Owner::Namespace, &name), &key].concat();
-                note(stored, (1, name.clone(), key.clone()));
+                for owner in [Owner::Namespace, Owner::Queue] {
+                    let stored = [&*prefix(owner, &name), &key].concat();
+                    note(stored, (owner as u8, name.clone(), key.clone()));
+                }
             }
         }
     }
