@@ -24,6 +24,7 @@ mod batch;
 mod builder;
 mod cell;
 mod change;
+mod collect;
 mod committed;
 mod compact;
 mod counters;

@@ -29,7 +29,7 @@ impl Store {
     }
 
     /// The sequence number of the last invalidation of a tag, by the tag's hash.
-    fn invalidated_at(&self, tag: u64, guard: &Guard) -> Option<u64> {
+    pub(super) fn invalidated_at(&self, tag: u64, guard: &Guard) -> Option<u64> {
         let slots = || self.index.for_reading(tag, guard);
         index::lookup(slots, tag, |slot| self.judge_tag(slot, tag, guard)).map(|found| found.seq)
     }
