@@ -198,7 +198,7 @@ impl Ledger {
             // Where what came after a value with the tag is lost, and this is not, none is left.
             for at in (history.floor + 1..history.entries.len()).rev() {
                 if has_tag(&history.entries[at - 1]) && history.entries[at].value.is_some() {
-                    history.entries.insert(at, Entry::of(None));
+                    history.entries.insert(at, Entry { sure: true, ..Entry::of(None) });
                 }
             }
             let is_sure = history.entries.last().is_some_and(has_tag);
