@@ -215,8 +215,8 @@ pub trait Atomic: Engine {
 
     /// Adds `by` to the number under the key and returns the sum. A number is 8 bytes, an
     /// `i64` in little-endian order; it keeps its expiry and tags. Where the key has no live
-    /// value, the sum starts from `initial`, with the expiry in `options`; without `initial`
-    /// nothing is stored, and the answer is `None`.
+    /// value, the sum starts from `initial`, with the expiry and tags in `options`;
+    /// without `initial` nothing is stored, and the answer is `None`.
     ///
     /// # Errors
     /// [`Error::NotANumber`](crate::Error::NotANumber) if the value is not 8 bytes,

@@ -57,7 +57,7 @@ pub use disk::Compression;
 #[cfg(not(loom))]
 pub use disk::{
     Admission, BackupReport, Disk, DiskBuilder, Event, Finding, Limits, Maintained, Maintenance,
-    Observer, RepairReport, Reserved, Retain, ValueReader, VerifyReport,
+    Namespace, Observer, Pushed, Queue, RepairReport, Reserved, Retain, ValueReader, VerifyReport,
 };
 #[cfg(not(loom))]
 pub use engine::{Atomic, Durability, Engine, Expected, Outcome, Put, Rejection, Ttl};

@@ -348,6 +348,42 @@ fn a_batch_takes_place_as_a_whole_or_not_at_all() {
 }
 
 #[test]
+fn a_batch_outlives_its_large_value() {
+    let large = vec![7; 2 << 20];
+    let removals: [fn(&Disk); 4] = [
+        |disk| assert!(disk.remove(b"large").unwrap()),
+        |disk| assert!(disk.put(b"large", b"small", &PUT).unwrap().is_admitted()),
+        |disk| disk.invalidate_tag(b"t").unwrap(),
+        |disk| {
+            let mut batch = WriteBatch::new();
+            batch.remove(b"large").put(b"other", &vec![7; 2 << 20], &PUT);
+            assert!(disk.write(&batch, Durability::None).unwrap().is_committed());
+            assert!(disk.remove(b"other").unwrap());
+        },
+    ];
+    for (number, remove) in removals.into_iter().enumerate() {
+        let (dir, disk) = fresh();
+        let mut batch = WriteBatch::new();
+        batch.put(b"a", b"1", &PUT).put(b"large", &large, &Put { tags: &[b"t"], ..PUT });
+        batch.put(b"z", b"1", &PUT);
+        assert!(disk.write(&batch, Durability::Sync).unwrap().is_committed());
+        remove(&disk);
+        assert!(disk.get(b"large").unwrap().is_none_or(|value| *value == *b"small"));
+        disk.close().unwrap();
+        drop(disk);
+        for _ in 0..2 {
+            let builder = Disk::builder(dir.path().join("store")).budget(32 << 20);
+            let disk = builder.distrust().open().unwrap();
+            let found = (text(&disk, b"a").unwrap(), text(&disk, b"z").unwrap());
+            assert_eq!(found, ("1".to_owned(), "1".to_owned()), "removal {number}");
+            assert_eq!(text(&disk, b"large"), (number == 1).then(|| "small".to_owned()));
+            assert!(disk.verify().unwrap().is_clean());
+            disk.close().unwrap();
+        }
+    }
+}
+
+#[test]
 fn a_reader_sees_all_of_a_batch_or_nothing() {
     let (_dir, disk) = fresh();
     let write = |round: u64| {

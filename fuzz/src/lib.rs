@@ -2,3 +2,4 @@
 //! corpus through the same code.
 
 pub mod format;
+pub mod store;

@@ -101,7 +101,7 @@ impl Store {
             self.discard(&steps)?;
             return rejected(most as u64);
         }
-        let outcome = self.write_steps(batch, &mut steps, room, now_ms);
+        let outcome = self.write_steps(batch, &steps, room, now_ms);
         match outcome {
             Ok((BatchOutcome::Committed { version }, segment)) => {
                 if let (true, Some(segment)) = (durable, segment) {
@@ -170,7 +170,7 @@ impl Store {
     fn write_steps(
         &self,
         batch: &WriteBatch,
-        steps: &mut Vec<Step<'_>>,
+        steps: &[Step<'_>],
         room: usize,
         now_ms: u64,
     ) -> Result<(BatchOutcome, Option<Arc<Segment>>)> {
@@ -184,19 +184,13 @@ impl Store {
                 return Ok((BatchOutcome::Conflict { key: key.clone(), version: live }, None));
             }
         }
-        // Removing what is certainly not there takes nothing.
-        let mut replaced = Vec::new();
-        let mut kept = Vec::with_capacity(steps.len());
-        for step in steps.drain(..) {
+        // What is removed gets a tombstone even where nothing is there: that may be by a removal
+        // which is not durable, and then the batch would be so in part.
+        let mut replaced = Vec::with_capacity(steps.len());
+        for step in steps {
             let survey = self.survey(step.hash, step.key, guard)?;
-            let absent = self.is_certainly_absent(survey.current.as_ref());
-            if step.kind() == Kind::Tombstone && absent {
-                continue;
-            }
             replaced.push(survey.current.map(|current| current.found));
-            kept.push(step);
         }
-        *steps = kept;
         // Relaxed: only distinctness and growth count.
         let first_seq = self.file.next_seq().fetch_add(steps.len() as u64 + 2, Ordering::Relaxed);
         if steps.is_empty() {

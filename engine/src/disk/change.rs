@@ -61,6 +61,8 @@ pub(super) enum Content {
     Kept,
     /// These, with the tags of what the key has.
     Number([u8; 8]),
+    /// These, with the tags of the change.
+    FirstNumber([u8; 8]),
     /// There are none: the key is removed.
     Nothing,
 }
@@ -206,6 +208,7 @@ impl Store {
             (Content::Given, _) => (change.value, change.tags),
             (Content::Kept, Some(record)) => (record.value(), &kept_tags),
             (Content::Number(bytes), _) => (bytes, &kept_tags),
+            (Content::FirstNumber(bytes), _) => (bytes, change.tags),
             (Content::Kept, None) | (Content::Nothing, _) => (&[], &[]),
         };
         let kind =

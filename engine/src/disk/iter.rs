@@ -89,19 +89,22 @@ impl Iter<'_> {
         Some(look(there, guard))
     }
 
-    /// The entry's key and value.
-    fn read(
+    /// What `key_of` makes of the entry's record, and its value, which is read only if that is
+    /// something.
+    fn read<K>(
         &mut self,
         segment: &Arc<Segment>,
         entry: &FooterEntry,
-    ) -> Option<Result<(Vec<u8>, Value)>> {
+        key_of: &impl Fn(&Record<'_>) -> Option<K>,
+    ) -> Option<Result<(K, Value)>> {
         let store = self.store;
         let item = self.resolve(segment, entry, |record, guard| {
+            let Some(key) = key_of(record) else { return Ok(None) };
             let value = store.value(record, guard)?;
             if value.is_none() {
                 store.counters.add(Count::Corrupt, 1);
             }
-            Ok(value.map(|value| (record.key().to_vec(), value)))
+            Ok(value.map(|value| (key, value)))
         })?;
         item.transpose()
     }
@@ -118,17 +121,19 @@ impl Iter<'_> {
     }
 }
 
-impl Iterator for Iter<'_> {
-    type Item = Result<(Vec<u8>, Value)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+impl Iter<'_> {
+    /// The next live entry of which `key_of` makes something.
+    pub(super) fn next_with<K>(
+        &mut self,
+        key_of: impl Fn(&Record<'_>) -> Option<K>,
+    ) -> Option<Result<(K, Value)>> {
         loop {
             if let Some((segment, mut entries)) = self.current.take() {
                 while let Some(entry) = entries.next() {
                     if entry.kind != Kind::Value {
                         continue;
                     }
-                    if let Some(item) = self.read(&segment, &entry) {
+                    if let Some(item) = self.read(&segment, &entry, &key_of) {
                         self.current = Some((segment, entries));
                         return Some(item);
                     }

@@ -9,6 +9,7 @@
 use larder_format::layout::SEGMENT_COMMITTED;
 use larder_format::{Committed, SegmentState, Session};
 
+use super::collect;
 use super::counters::Count;
 use super::rebuild::Large;
 use super::segment::file_name;
@@ -51,7 +52,10 @@ impl Store {
                 }
                 segment.region().trust(trailer.committed);
             } else if !segment.is_blank() || SegmentState::Open as u64 != state {
-                self.scan(segment, &mut large)?;
+                let (mut found, tail) = self.scan(segment, &mut large)?;
+                // It was complete when the store was closed.
+                collect::decide(&mut [&mut found], |_, _| true);
+                self.adopt(segment, tail, &found.entries);
             }
             let [_, after, state_after] = segment.raw_words();
             // A scan seals what was open and right.

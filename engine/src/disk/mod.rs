@@ -25,6 +25,7 @@ mod batch;
 mod builder;
 mod cell;
 mod change;
+mod collect;
 mod committed;
 mod compact;
 mod compress;
@@ -46,10 +47,12 @@ mod maintenance;
 mod map;
 mod mend;
 mod moving;
+mod namespace;
 mod newborn;
 mod observer;
 mod open;
 mod ops;
+mod queue;
 mod read;
 mod read_only;
 mod rebuild;
@@ -63,6 +66,7 @@ mod segment;
 mod session;
 #[cfg(test)]
 mod sim;
+mod space;
 mod spare;
 mod storage;
 mod store;
@@ -88,7 +92,9 @@ pub use backup::BackupReport;
 pub use builder::DiskBuilder;
 pub use maintenance::{Maintained, Maintenance};
 pub(crate) use map::View;
+pub use namespace::Namespace;
 pub use observer::{Event, Observer};
+pub use queue::{Pushed, Queue};
 pub use repair::RepairReport;
 pub use retain::Retain;
 pub use stream::{Reserved, ValueReader};
@@ -105,6 +111,7 @@ use crate::value::{Meta, Value};
 use counters::Count;
 use maintenance::Worker;
 use observer::Call;
+use space::{Entries, Scope, plain, plain_all, with_tags};
 use store::Store;
 
 /// A store in a directory.
@@ -114,6 +121,11 @@ use store::Store;
 /// [`sync`](Engine::sync), it survives the loss of power as well. Dropping a `Disk` is like the
 /// death of the process; [`close`](Engine::close) also makes everything durable, and lets the
 /// next opening trust the index after a restart of the machine.
+///
+/// # Keys
+/// A key is any bytes. Beside the plain keys there are those of [namespaces](Disk::namespace) and
+/// [queues](Disk::queue), which are never one of them; `iter` yields plain keys only, `len`, `clear`,
+/// budget and eviction are about all.
 ///
 /// # Eviction
 /// When the directory would hold more than its budget, the oldest segment goes: entries that
@@ -178,7 +190,7 @@ impl Disk {
         key: &[u8],
         look: impl FnOnce(&[u8], &Meta) -> R,
     ) -> Result<Option<R>> {
-        self.store.get_with(key, look)
+        self.store.get_with(&plain(key), look)
     }
 
     /// The live values of `keys`, in their order. Quicker than one after the other, as the
@@ -187,7 +199,10 @@ impl Disk {
     /// # Errors
     /// As of [`Engine`].
     pub fn get_many(&self, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Value>>> {
-        self.store.get_many(keys)
+        match plain_all(keys) {
+            None => self.store.get_many(keys),
+            Some(stored) => self.store.get_many(&stored),
+        }
     }
 
     /// As [`get_many`](Self::get_many), showing each value where it lies: `look` is called once
@@ -200,7 +215,10 @@ impl Disk {
         keys: &[impl AsRef<[u8]>],
         look: impl FnMut(usize, Option<(&[u8], &Meta)>),
     ) -> Result<()> {
-        self.store.get_many_with(keys, look)
+        match plain_all(keys) {
+            None => self.store.get_many_with(keys, look),
+            Some(stored) => self.store.get_many_with(&stored, look),
+        }
     }
 
     /// Asks the processor for what reading `keys` will need, so that reading them soon is
@@ -209,7 +227,10 @@ impl Disk {
     /// # Errors
     /// As of [`Engine`].
     pub fn prefetch(&self, keys: &[impl AsRef<[u8]>]) -> Result<()> {
-        self.store.prefetch(keys)
+        match plain_all(keys) {
+            None => self.store.prefetch(keys),
+            Some(stored) => self.store.prefetch(&stored),
+        }
     }
 
     /// What is known about the live value of `key`, in one look, without reading it and
@@ -218,7 +239,7 @@ impl Disk {
     /// # Errors
     /// As of [`Engine`].
     pub fn entry(&self, key: &[u8]) -> Result<Option<Meta>> {
-        self.store.entry(key)
+        self.store.entry(&plain(key))
     }
 
     /// Makes the changes of a batch, all or none. At one moment all of them become visible; a
@@ -232,14 +253,9 @@ impl Disk {
     /// As of [`Engine`]; [`Error::IndexFull`](crate::Error::IndexFull) if there is no place for
     /// its keys. After an error none of it took place, unless syncing was what failed.
     pub fn write(&self, batch: &WriteBatch, durability: Durability) -> Result<BatchOutcome> {
-        let store = self.writable()?;
-        match store.write(batch, durability) {
-            Err(Error::Full { needed, budget }) => {
-                self.store.counters.add(Count::Rejected, 1);
-                store.upkeep.observed.note(|| Event::Full { needed, budget });
-                Ok(BatchOutcome::Rejected(Rejection::Full { needed, budget }))
-            }
-            done => done,
+        match batch.as_plain() {
+            None => self.write_stored(batch, durability),
+            Some(stored) => Ok(self.write_stored(&stored, durability)?.for_owner(&Scope::Plain)),
         }
     }
 
@@ -262,15 +278,17 @@ impl Disk {
     /// # Errors
     /// As of [`Engine`].
     pub fn invalidate_tag(&self, tag: &[u8]) -> Result<()> {
-        self.writable()?.invalidate_tag(tag)
+        self.writable()?.invalidate_tag(&plain(tag))
     }
 
-    /// The keys that are live under `tag`, in no order. Looks at every entry of the store.
+    /// The plain keys that are live under `tag`, in no order. Looks at every entry of the store.
     ///
     /// # Errors
     /// As of [`Engine`].
     pub fn keys_by_tag(&self, tag: &[u8]) -> Result<Vec<Vec<u8>>> {
-        self.store.keys_by_tag(tag)
+        let tag = self.store.tag_hash(&plain(tag))?;
+        let entries = Entries::new(self.store.iter()?, Scope::Plain);
+        Ok(entries.keys(|record| record.tags().any(|found| found == tag)))
     }
 }
 
@@ -340,6 +358,7 @@ impl Disk {
     }
 }
 
+/// What is done under keys as they are stored (`space.rs`).
 impl Disk {
     /// The store, if it may be changed.
     fn writable(&self) -> Result<Call<'_>> {
@@ -347,21 +366,34 @@ impl Disk {
     }
 
     /// Puts a value, unless it is not to be taken in.
-    fn admit(
+    fn put_stored(
         &self,
         key: &[u8],
-        value_len: usize,
-        put: impl FnOnce() -> Result<Outcome>,
+        value: &[u8],
+        options: &Put<'_>,
+        expected: Option<Expected>,
     ) -> Result<Outcome> {
         let store = self.writable()?;
-        if let Some(why) = store.refuse(key, value_len)? {
+        if let Some(why) = store.refuse(key, value.len())? {
             return Ok(Outcome::Rejected(why));
         }
-        match put() {
+        match self.store.put_if(key, value, options, expected) {
             Err(Error::Full { needed, budget }) => {
                 self.store.counters.add(Count::Rejected, 1);
                 store.upkeep.observed.note(|| Event::Full { needed, budget });
                 Ok(Outcome::Rejected(Rejection::Full { needed, budget }))
+            }
+            done => done,
+        }
+    }
+
+    fn write_stored(&self, batch: &WriteBatch, durability: Durability) -> Result<BatchOutcome> {
+        let store = self.writable()?;
+        match store.write(batch, durability) {
+            Err(Error::Full { needed, budget }) => {
+                self.store.counters.add(Count::Rejected, 1);
+                store.upkeep.observed.note(|| Event::Full { needed, budget });
+                Ok(BatchOutcome::Rejected(Rejection::Full { needed, budget }))
             }
             done => done,
         }
@@ -376,15 +408,17 @@ impl Atomic for Disk {
         options: &Put<'_>,
         expected: Expected,
     ) -> Result<Outcome> {
-        self.admit(key, value.len(), || self.store.put_if(key, value, options, Some(expected)))
+        with_tags(options, None, |options| {
+            self.put_stored(&plain(key), value, options, Some(expected))
+        })
     }
 
     fn take(&self, key: &[u8]) -> Result<Option<Value>> {
-        self.writable()?.take(key)
+        self.writable()?.take(&plain(key))
     }
 
     fn touch(&self, key: &[u8], ttl: Ttl) -> Result<bool> {
-        self.writable()?.touch(key, ttl)
+        self.writable()?.touch(&plain(key), ttl)
     }
 
     fn add_to(
@@ -394,7 +428,8 @@ impl Atomic for Disk {
         initial: Option<i64>,
         options: &Put<'_>,
     ) -> Result<Option<i64>> {
-        self.writable()?.add_to(key, by, initial, options)
+        let store = self.writable()?;
+        with_tags(options, None, |options| store.add_to(&plain(key), by, initial, options))
     }
 }
 
@@ -404,19 +439,19 @@ impl Engine for Disk {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Value>> {
-        self.store.get(key)
+        self.store.get(&plain(key))
     }
 
     fn version(&self, key: &[u8]) -> Result<Option<u64>> {
-        self.store.version(key)
+        self.store.version(&plain(key))
     }
 
     fn put(&self, key: &[u8], value: &[u8], options: &Put<'_>) -> Result<Outcome> {
-        self.admit(key, value.len(), || self.store.put(key, value, options))
+        with_tags(options, None, |options| self.put_stored(&plain(key), value, options, None))
     }
 
     fn remove(&self, key: &[u8]) -> Result<bool> {
-        self.writable()?.remove(key)
+        self.writable()?.remove(&plain(key))
     }
 
     fn clear(&self) -> Result<u64> {
@@ -429,7 +464,7 @@ impl Engine for Disk {
 
     fn iter(&self) -> Box<dyn Iterator<Item = Result<(Vec<u8>, Value)>> + '_> {
         match self.store.iter() {
-            Ok(iter) => Box::new(iter),
+            Ok(iter) => Box::new(Entries::new(iter, Scope::Plain)),
             Err(error) => Box::new(std::iter::once(Err(error))),
         }
     }

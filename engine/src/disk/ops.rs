@@ -56,11 +56,7 @@ struct Offer {
 }
 
 impl Store {
-    pub(crate) fn put(&self, key: &[u8], value: &[u8], options: &Put<'_>) -> Result<Outcome> {
-        self.put_if(key, value, options, None)
-    }
-
-    /// Puts a value if the key is as expected.
+    /// Puts a value, if the key is as expected.
     pub(crate) fn put_if(
         &self,
         key: &[u8],
@@ -378,7 +374,8 @@ impl Store {
         let hash = self.hash(key)?;
         let now_ms = self.clock.now_ms();
         let fate = (Kind::Value, options.ttl.deadline_ms(now_ms, self.ttl));
-        let change = Change { hash, key, value: &[0; 8], tags: &[], fate, now_ms };
+        let tags = self.tag_hashes(options.tags)?;
+        let change = Change { hash, key, value: &[0; 8], tags: &tags, fate, now_ms };
         let (sum, written) = self.update(&change, |current, guard| {
             let live = self.live_version(current, now_ms, guard).and(current);
             let live = match live {
@@ -391,6 +388,7 @@ impl Store {
                 },
                 None => None,
             };
+            let number = if live.is_some() { Content::Number } else { Content::FirstNumber };
             let (old, codec, expires_at_ms) = match (live, initial) {
                 (Some((header, value)), _) => {
                     let Ok(bytes) = <[u8; 8]>::try_from(&*value) else {
@@ -404,7 +402,7 @@ impl Store {
                 (None, None) => return Ok(Decision::Leave(None)),
             };
             let sum = old.checked_add(by).ok_or(Error::Overflow { value: old, by })?;
-            let content = Content::Number(sum.to_le_bytes());
+            let content = number(sum.to_le_bytes());
             let draft = Draft { content, flags: Flags::NONE, codec, expires_at_ms };
             Ok(Decision::Write(draft, Some(sum)))
         })?;

@@ -4,8 +4,9 @@
 //! that was sealed and synced the footer says all there is to know; any other is scanned, and
 //! a record counts only if its payload is whole: one that was never synced may be there in
 //! part, and must not hide an older one that was. The same goes for a record whose value lies
-//! in a file of its own: sealed or not, it counts only if the file is there and whole. What does not count is
-//! not in the footer either, so that nobody takes it for what hides another record.
+//! in a file of its own: sealed or not, it counts only if the file is there and
+//! whole, and with it the batch that it is part of (`collect.rs`). What does not count is not in
+//! the footer either, so that nobody takes it for what hides another record.
 //!
 //! # Invariants
 //! 1. A rebuild changes nothing that a second rebuild would not change in the same way: it
@@ -20,14 +21,16 @@ use std::sync::Arc;
 use larder_format::layout::SEGMENT_DATA;
 use larder_format::record::{Kind, RecordHeader};
 use larder_format::scan::{Scan, Scanned, payload_is_intact};
-use larder_format::{Batch, ExternalRef, Flags, FooterEntry, SegmentState, Slot, SlotState};
+use larder_format::{ExternalRef, Flags, FooterEntry, SegmentState, Slot, SlotState};
 
+use super::collect::{self, Collected, Missing, Newest};
 use super::counters::Count;
 use super::external;
 use super::segment::{Segment, file_name};
 use super::storage::File;
 use super::store::Store;
 use super::writer::Writer;
+use crate::clock::is_live;
 use crate::error::{Error, Result};
 use crate::sync::Ordering;
 
@@ -52,7 +55,7 @@ impl Store {
         let segments: Vec<_> = self.live.lock().values().cloned().collect();
         let mut large = Large { unsettled_from: self.file.unsettled_from(), torn: false };
         let mut highest = 0;
-        let cleared = self.file.cleared_seq();
+        let mut held_back = Vec::new();
         for segment in segments {
             let entries = match (words, durable_entries(&segment)) {
                 (true, _) if segment.region().is_whole() => Some(collect(&segment)),
@@ -65,15 +68,25 @@ impl Store {
             };
             let entries = match entries {
                 Some(entries) if self.are_whole(&segment, &entries, &mut large)? => entries,
-                _ => self.scan(&segment, &mut large)?,
-            };
-            self.recovered_records += entries.len() as u64;
-            for (entry, seq) in entries {
-                highest = highest.max(seq);
-                if seq > cleared {
-                    self.offer(&segment, &entry, seq)?;
+                _ => {
+                    let (found, tail) = self.scan(&segment, &mut large)?;
+                    if found.is_doubtful() {
+                        held_back.push((segment, found, tail));
+                        continue;
+                    }
+                    let entries = found.entries;
+                    self.adopt(&segment, tail, &entries);
+                    entries
                 }
-            }
+            };
+            highest = highest.max(self.offer_all(&segment, entries)?);
+        }
+        let now_ms = self.clock.now_ms();
+        let mut found: Vec<_> = held_back.iter_mut().map(|(_, found, _)| found).collect();
+        collect::decide(&mut found, |missing, others| self.may_be_gone(missing, others, now_ms));
+        for (segment, found, tail) in held_back {
+            self.adopt(&segment, tail, &found.entries);
+            highest = highest.max(self.offer_all(&segment, found.entries)?);
         }
         self.forget_torn(&large)?;
         Ok(highest)
@@ -84,6 +97,34 @@ impl Store {
     pub(super) fn forget_torn(&self, large: &Large) -> Result<()> {
         let io = |error| Error::io("sync", &self.storage.path("big"), error);
         if large.torn { self.storage.sync_dir("big").map_err(io) } else { Ok(()) }
+    }
+
+    /// Offers what was found in a segment. Returns the highest sequence number of it.
+    fn offer_all(&mut self, segment: &Arc<Segment>, found: Vec<(FooterEntry, u64)>) -> Result<u64> {
+        self.recovered_records += found.len() as u64;
+        let mut highest = 0;
+        let cleared = self.file.cleared_seq();
+        for (entry, seq) in found {
+            highest = highest.max(seq);
+            if seq > cleared {
+                self.offer(segment, &entry, seq)?;
+            }
+        }
+        Ok(highest)
+    }
+
+    /// Whether a large value that is not there can have been removed since it was complete: it
+    /// has expired, or its key or a tag says so, here or in `others`.
+    fn may_be_gone(&self, missing: &Missing, others: &Newest, now_ms: u64) -> bool {
+        let guard = &crossbeam_epoch::pin();
+        let key = self.lookup(missing.hash, &missing.key, guard);
+        let is_invalid = |tag: &u64| {
+            let newest = self.invalidated_at(*tag, guard).max(others.invalidation(*tag));
+            newest.is_some_and(|seq| seq > missing.seq)
+        };
+        !is_live(missing.expires_at_ms, now_ms)
+            || key.map(|found| found.seq).max(others.record(missing.hash)) > Some(missing.seq)
+            || missing.tags.iter().any(is_invalid)
     }
 
     /// Whether all large values that a segment names are there and whole.
@@ -148,13 +189,13 @@ impl Store {
         self.publish_record(hash, slot, seq, judge, guard)
     }
 
-    /// Finds the records of a segment that says nothing reliable about itself, and writes it
-    /// a footer.
+    /// Finds the records of a segment that says nothing reliable about itself, and where they
+    /// end.
     pub(super) fn scan(
         &self,
         segment: &Arc<Segment>,
         large: &mut Large,
-    ) -> Result<Vec<(FooterEntry, u64)>> {
+    ) -> Result<(Collected, usize)> {
         let io = |error| Error::io("read", &self.storage.path(&file_name(segment.id())), error);
         let len = if segment.region().is_whole() { segment.len() } else { segment.region().len() };
         let mut bytes = vec![0; len];
@@ -182,13 +223,20 @@ impl Store {
             }
             let entry = self.entry_of(&bytes, offset, &header);
             let value = bytes.get(extent.value_at..extent.chunks_at).unwrap_or_default();
-            if entry.external && !self.is_whole(value, (entry.key_hash, header.seq), large)? {
-                found.end_batch();
-                continue;
-            }
-            found.add(&bytes, offset, &header, entry);
+            let is_missing =
+                entry.external && !self.is_whole(value, (entry.key_hash, header.seq), large)?;
+            found.add(&bytes, offset, &header, entry, is_missing);
         }
-        let entries = found.entries;
+        Ok((found, tail))
+    }
+
+    /// Writes the footer of a segment that was scanned.
+    pub(super) fn adopt(
+        &self,
+        segment: &Arc<Segment>,
+        tail: usize,
+        entries: &[(FooterEntry, u64)],
+    ) {
         segment.region().distrust();
         let plain: Vec<_> = entries.iter().map(|(entry, _)| *entry).collect();
         match Writer::new(Arc::clone(segment)) {
@@ -203,7 +251,6 @@ impl Store {
                 segment.set_state(SegmentState::Sealed);
             }
         }
-        Ok(entries)
     }
 
     fn entry_of(&self, bytes: &[u8], offset: usize, header: &RecordHeader) -> FooterEntry {
@@ -237,59 +284,6 @@ impl Store {
         Ok(found.is_some_and(|found| {
             ExternalRef::decode(found.found.value()).is_ok_and(|named| named.id == id)
         }))
-    }
-}
-
-/// Records that count, found one after the other.
-#[derive(Debug, Default)]
-struct Collected {
-    entries: Vec<(FooterEntry, u64)>,
-    /// The batch that was begun last, and what came of it so far.
-    batch: Option<Begun>,
-}
-
-/// A batch whose end is still to come.
-#[derive(Debug)]
-struct Begun {
-    batch: Batch,
-    /// Sequence numbers and lengths of its records.
-    lens: Vec<(u64, usize)>,
-    entries: Vec<(FooterEntry, u64)>,
-}
-
-impl Collected {
-    fn add(&mut self, bytes: &[u8], offset: usize, header: &RecordHeader, entry: FooterEntry) {
-        let extent = header.extent(offset);
-        let value = bytes.get(extent.value_at..extent.chunks_at).unwrap_or_default();
-        match header.kind {
-            Kind::BatchBegin => {
-                let begin = |batch| Begun { batch, lens: Vec::new(), entries: Vec::new() };
-                self.batch = Batch::decode(value).ok().map(begin);
-            }
-            Kind::BatchCommit => {
-                if let (Some(begun), Ok(ended)) = (self.batch.take(), Batch::decode(value))
-                    && begun.batch == ended
-                    && Batch::of(begun.lens) == Some(ended)
-                {
-                    self.entries.extend(begun.entries);
-                }
-            }
-            _ if header.flags.has(Flags::BATCHED) => {
-                if let Some(begun) = &mut self.batch {
-                    begun.lens.push((header.seq, extent.end - offset));
-                    begun.entries.push((entry, header.seq));
-                }
-            }
-            _ => {
-                self.end_batch();
-                self.entries.push((entry, header.seq));
-            }
-        }
-    }
-
-    /// What follows is no part of the batch that was begun: it was cut off.
-    fn end_batch(&mut self) {
-        self.batch = None;
     }
 }
 

@@ -29,7 +29,7 @@ impl Store {
     }
 
     /// The sequence number of the last invalidation of a tag, by the tag's hash.
-    fn invalidated_at(&self, tag: u64, guard: &Guard) -> Option<u64> {
+    pub(super) fn invalidated_at(&self, tag: u64, guard: &Guard) -> Option<u64> {
         let slots = || self.index.for_reading(tag, guard);
         index::lookup(slots, tag, |slot| self.judge_tag(slot, tag, guard)).map(|found| found.seq)
     }
@@ -61,7 +61,7 @@ impl Store {
         tags.iter().map(|tag| self.tag_hash(tag)).collect()
     }
 
-    fn tag_hash(&self, tag: &[u8]) -> Result<u64> {
+    pub(super) fn tag_hash(&self, tag: &[u8]) -> Result<u64> {
         if tag.len() > KEY_LEN_MAX {
             return Err(Error::KeyTooLong { len: tag.len(), max: KEY_LEN_MAX });
         }
@@ -93,17 +93,5 @@ impl Store {
         let (offset, segment) = self.append(&mut lane, &record)?;
         let slot = Slot::new(hash, segment.id(), offset, SlotState::Tombstone);
         self.publish_record(hash, slot, seq, |slot| self.judge_tag(slot, hash, guard), guard)
-    }
-
-    /// The keys that are live under a tag. Looks at every entry.
-    pub(crate) fn keys_by_tag(&self, tag: &[u8]) -> Result<Vec<Vec<u8>>> {
-        let hash = self.tag_hash(tag)?;
-        let mut keys = Vec::new();
-        self.iter()?.for_each_live(|record| {
-            if record.tags().any(|found| found == hash) {
-                keys.push(record.key().to_vec());
-            }
-        });
-        Ok(keys)
     }
 }

@@ -114,6 +114,10 @@ impl Store {
                 continue;
             }
             report.live += 1;
+            if !self.is_live_at(&record, || self.clock.now_ms(), guard) {
+                // Nobody reads it again: its file may be gone.
+                continue;
+            }
             if record.header.flags.has(Flags::EXTERNAL) && self.external(&record, guard)?.is_none()
             {
                 find(entry.offset(), "its external file is missing or damaged".to_owned());

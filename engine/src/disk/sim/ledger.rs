@@ -4,6 +4,8 @@
 //! the last that is durable. An operation that is under way, or that failed, adds what it may
 //! have done, without being sure of it.
 
+use std::collections::BTreeMap;
+
 use crate::disk::Disk;
 use crate::engine::Engine;
 use crate::value::Value;
@@ -13,6 +15,7 @@ use crate::value::Value;
 pub(super) struct Stored {
     version: u32,
     len: usize,
+    tag: Option<u8>,
 }
 
 /// Shortest value: its key and version.
@@ -53,6 +56,40 @@ pub(super) enum End {
 struct Entry {
     value: Option<Stored>,
     sure: bool,
+    /// What it happened together with.
+    joint: Option<Joint>,
+}
+
+impl Entry {
+    const fn of(value: Option<Stored>) -> Self {
+        Self { value, sure: false, joint: None }
+    }
+}
+
+/// Something that happens to several keys, or to none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Joint {
+    number: u32,
+    /// An invalidation of this tag: it says nothing about values without it.
+    tag: Option<u8>,
+}
+
+/// What keys tell about what happens to several of them: whether it did, by its number.
+#[derive(Debug, Default)]
+pub(super) struct Joints(BTreeMap<u32, [Option<u32>; 2]>);
+
+impl Joints {
+    /// Notes what a key tells. What it says must be what the others say.
+    pub(super) fn note(&mut self, key: u32, told: &[(u32, bool)]) -> Result<(), String> {
+        for (number, happened) in told {
+            let keys = self.0.entry(*number).or_default();
+            keys[usize::from(*happened)] = Some(key);
+            if let [Some(not), Some(did)] = keys {
+                return Err(format!("change {number} reached key {did}, and not key {not}"));
+            }
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -95,14 +132,15 @@ impl History {
 pub(super) struct Ledger {
     keys: Vec<History>,
     next_version: u32,
+    next_joint: u32,
 }
 
 impl Ledger {
     /// Of an empty store that will hold this many keys at most.
     pub(super) fn new(keys: usize) -> Self {
-        let absent = Entry { value: None, sure: true };
+        let absent = Entry { sure: true, ..Entry::of(None) };
         let history = History { entries: vec![absent], floor: 0 };
-        Self { keys: vec![history; keys], next_version: 1 }
+        Self { keys: vec![history; keys], next_version: 1, next_joint: 1 }
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = u32> + use<> {
@@ -114,16 +152,101 @@ impl Ledger {
     }
 
     /// A put begins: the value to put.
-    pub(super) fn begin_put(&mut self, key: u32, len: usize) -> Vec<u8> {
-        let stored = Stored { version: self.next_version, len: len.max(LEN_MIN) };
-        self.next_version += 1;
-        self.history(key).entries.push(Entry { value: Some(stored), sure: false });
-        value_of(key, stored)
+    pub(super) fn begin_put(&mut self, key: u32, len: usize, tag: Option<u8>) -> Vec<u8> {
+        self.begin(key, Some((len, tag)), None)
     }
 
     /// A removal begins.
     pub(super) fn begin_remove(&mut self, key: u32) {
-        self.history(key).entries.push(Entry { value: None, sure: false });
+        self.begin(key, None, None);
+    }
+
+    fn begin(
+        &mut self,
+        key: u32,
+        put: Option<(usize, Option<u8>)>,
+        joint: Option<Joint>,
+    ) -> Vec<u8> {
+        let version = self.next_version;
+        self.next_version += 1;
+        let stored = put.map(|(len, tag)| Stored { version, len: len.max(LEN_MIN), tag });
+        self.history(key).entries.push(Entry { joint, ..Entry::of(stored) });
+        stored.map(|stored| value_of(key, stored)).unwrap_or_default()
+    }
+
+    /// A batch begins: of each key the length of its value, or none to remove it. The values.
+    pub(super) fn begin_batch(&mut self, changes: &[(u32, Option<usize>)]) -> Vec<Vec<u8>> {
+        let joint = self.joint(None);
+        let begin = |(key, len): &(u32, Option<usize>)| {
+            self.begin(*key, len.map(|len| (len, None)), Some(joint))
+        };
+        changes.iter().map(begin).collect()
+    }
+
+    fn joint(&mut self, tag: Option<u8>) -> Joint {
+        self.next_joint += 1;
+        Joint { number: self.next_joint, tag }
+    }
+
+    /// The invalidation of a tag begins: a removal of all keys with it, which come back.
+    pub(super) fn begin_invalidation(&mut self, tag: u8) -> Vec<u32> {
+        let joint = self.joint(Some(tag));
+        let has_tag = |entry: &Entry| entry.value.is_some_and(|value| value.tag == Some(tag));
+        let mut reached = Vec::new();
+        for key in self.keys() {
+            let history = self.history(key);
+            // Where what came after a value with the tag is lost, and this is not, none is left.
+            for at in (history.floor + 1..history.entries.len()).rev() {
+                if has_tag(&history.entries[at - 1]) && history.entries[at].value.is_some() {
+                    history.entries.insert(at, Entry { sure: true, ..Entry::of(None) });
+                }
+            }
+            let is_sure = history.entries.last().is_some_and(has_tag);
+            if is_sure || history.allowed(End::Process).iter().any(has_tag) {
+                history.entries.push(Entry { joint: Some(joint), ..Entry::of(None) });
+            }
+            // What may or may not be there is not sure to be gone by this.
+            if is_sure {
+                reached.push(key);
+            }
+        }
+        reached
+    }
+
+    /// A touch begins of a key that has this.
+    pub(super) fn begin_touch(&mut self, key: u32, has: Stored) {
+        self.history(key).entries.push(Entry::of(Some(has)));
+    }
+
+    /// What a key tells, that was found to have this, about what happened to several keys. A
+    /// state from before tells that it did not happen, and the state that it left that it did;
+    /// later ones tell nothing, as they may be there without it.
+    pub(super) fn told(
+        &self,
+        key: u32,
+        end: End,
+        found: Option<Stored>,
+        may_miss: bool,
+    ) -> Vec<(u32, bool)> {
+        if found.is_none() && may_miss {
+            return Vec::new();
+        }
+        let allowed = self.keys[key as usize].allowed(end);
+        let first = allowed.iter().position(|entry| entry.value == found);
+        let last = allowed.iter().rposition(|entry| entry.value == found);
+        let (Some(first), Some(last)) = (first, last) else { return Vec::new() };
+        let mut told = Vec::new();
+        for (at, entry) in allowed.iter().enumerate() {
+            let Some(joint) = entry.joint else { continue };
+            if at == first && at == last {
+                told.push((joint.number, true));
+            } else if last < at
+                && joint.tag.is_none_or(|tag| found.is_some_and(|found| found.tag == Some(tag)))
+            {
+                told.push((joint.number, false));
+            }
+        }
+        told
     }
 
     /// A clear begins.
@@ -148,7 +271,7 @@ impl Ledger {
 
     /// What was begun on a key failed: it may have been done, or the key may be gone.
     pub(super) fn fail(&mut self, key: u32) {
-        self.history(key).entries.push(Entry { value: None, sure: false });
+        self.history(key).entries.push(Entry::of(None));
     }
 
     /// Everything acknowledged so far is durable.
@@ -220,7 +343,7 @@ impl Ledger {
                 history.entries.truncate(start + at + 1);
                 history.entries[start + at].sure = true;
             }
-            None => history.entries.push(Entry { value: found, sure: true }),
+            None => history.entries.push(Entry { sure: true, ..Entry::of(found) }),
         }
     }
 }

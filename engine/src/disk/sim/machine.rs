@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder_format::Superblock;
 use larder_format::layout::STORE_FILE_LEN;
@@ -9,15 +10,16 @@ use parking_lot::Mutex;
 
 use super::Sim;
 use super::cut::Cut;
-use super::ledger::{End, Ledger, key_of};
+use super::ledger::{End, Joints, Ledger, key_of};
 use super::random::Random;
+use crate::batch::{BatchOutcome, WriteBatch};
 use crate::clock::ManualClock;
 use crate::disk::Disk;
 use crate::disk::builder::Options;
 use crate::disk::lanes::thread_number;
 use crate::disk::storage::{Storage, give_birth};
 use crate::disk::tests::Workers;
-use crate::engine::{Durability, Engine, Outcome, Put};
+use crate::engine::{Atomic, Durability, Engine, Expected, Outcome, Put, Ttl};
 use crate::error::Error;
 
 /// Length of segments here: the least there is.
@@ -38,6 +40,32 @@ pub(super) enum Op {
     },
     Remove {
         key: u32,
+    },
+    /// A put with one of two tags.
+    Tagged {
+        key: u32,
+        len: usize,
+        tag: u8,
+    },
+    /// A put on condition that the key is as it is.
+    PutIf {
+        key: u32,
+        len: usize,
+    },
+    /// Another deadline, which never comes.
+    Touch {
+        key: u32,
+        hours: u64,
+    },
+    /// A put, a removal, and perhaps another put, as one.
+    Batch {
+        key: u32,
+        len: usize,
+        three: bool,
+        durable: bool,
+    },
+    Invalidate {
+        tag: u8,
     },
     Sync,
     Clear,
@@ -215,26 +243,38 @@ impl Machine {
     fn run_on_disk(&mut self, op: Op) -> Result<(), Error> {
         match op {
             Op::Put { key, len, durable } => {
-                let value = self.ledger.begin_put(key, len);
-                self.tell();
+                let value = self.ledger.begin_put(key, len, None);
                 let durability = if durable { Durability::Sync } else { Durability::None };
                 let put = Put { durability, ..Put::default() };
                 // In one piece, or as a stream of unknown length.
                 let whole = value.len().is_multiple_of(2);
-                let done = self.write(move |disk| match whole {
+                self.put(key, durable, move |disk| match whole {
                     true => disk.put(&key_of(key), &value, &put),
                     false => disk.put_reader(&key_of(key), &mut &value[..], None, &put),
-                });
-                match done {
-                    Ok(Outcome::Admitted { .. }) => self.ledger.settle(key, durable),
-                    Ok(Outcome::Rejected(_) | Outcome::Conflict { .. }) => {
-                        self.ledger.withdraw(key);
-                    }
-                    Err(error) => {
-                        self.ledger.fail(key);
-                        return Err(error);
-                    }
-                }
+                })?;
+            }
+            Op::Tagged { key, len, tag } => {
+                let value = self.ledger.begin_put(key, len, Some(tag));
+                self.put(key, false, move |disk| {
+                    let put = Put { tags: &[&[tag]], ..Put::default() };
+                    disk.put(&key_of(key), &value, &put)
+                })?;
+            }
+            Op::PutIf { key, len } => {
+                let value = self.ledger.begin_put(key, len, None);
+                self.put(key, false, move |disk| {
+                    let version = disk.version(&key_of(key))?;
+                    let expected = version.map_or(Expected::Absent, Expected::Version);
+                    disk.put_if(&key_of(key), &value, &Put::default(), expected)
+                })?;
+            }
+            Op::Touch { key, hours } => self.touch(key, hours)?,
+            Op::Batch { key, len, three, durable } => self.batch(key, len, three, durable)?,
+            Op::Invalidate { tag } => {
+                let reached = self.ledger.begin_invalidation(tag);
+                self.tell();
+                self.write(move |disk| disk.invalidate_tag(&[tag]))?;
+                reached.into_iter().for_each(|key| self.ledger.settle(key, false));
             }
             Op::Get { key } => {
                 self.disk().get(&key_of(key))?;
@@ -274,6 +314,76 @@ impl Machine {
                 self.note_evictions();
                 self.disk = None;
                 self.open()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a value that was begun.
+    fn put(
+        &mut self,
+        key: u32,
+        durable: bool,
+        put: impl FnOnce(&Disk) -> Result<Outcome, Error> + Send + 'static,
+    ) -> Result<(), Error> {
+        self.tell();
+        match self.write(put) {
+            Ok(Outcome::Admitted { .. }) => self.ledger.settle(key, durable),
+            Ok(Outcome::Rejected(_)) => self.ledger.withdraw(key),
+            Ok(conflict @ Outcome::Conflict { .. }) => panic!("key {key}: {conflict:?}"),
+            Err(error) => {
+                self.ledger.fail(key);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn touch(&mut self, key: u32, hours: u64) -> Result<(), Error> {
+        let found = self.ledger.check(self.disk(), key, End::Process, self.evicted);
+        let found = found.unwrap_or_else(|what| panic!("before a touch: {what}"));
+        if let Some(found) = found {
+            self.ledger.begin_touch(key, found);
+        }
+        self.tell();
+        let ttl = Ttl::After(Duration::from_secs(hours * 3_600));
+        match self.write(move |disk| disk.touch(&key_of(key), ttl)) {
+            Ok(touched) => assert_eq!(touched, found.is_some(), "touch of key {key}"),
+            Err(error) => {
+                self.ledger.fail(key);
+                return Err(error);
+            }
+        }
+        if found.is_some() {
+            self.ledger.settle(key, false);
+        }
+        Ok(())
+    }
+
+    fn batch(&mut self, key: u32, len: usize, three: bool, durable: bool) -> Result<(), Error> {
+        let count = u32::try_from(self.ledger.keys().count()).unwrap();
+        let (removed, other) = ((key + 1) % count, (key + 2) % count);
+        let mut changes = vec![(key, Some(len)), (removed, None)];
+        changes.extend(three.then_some((other, Some(len * 2))));
+        let values = self.ledger.begin_batch(&changes);
+        self.tell();
+        let mut batch = WriteBatch::new();
+        for ((key, len), value) in changes.iter().zip(values) {
+            match len {
+                Some(_) => batch.put(&key_of(*key), &value, &Put::default()),
+                None => batch.remove(&key_of(*key)),
+            };
+        }
+        let durability = if durable { Durability::Sync } else { Durability::None };
+        let keys = changes.into_iter().map(|(key, _)| key);
+        match self.write(move |disk| disk.write(&batch, durability)) {
+            Ok(BatchOutcome::Committed { .. }) => {
+                keys.for_each(|key| self.ledger.settle(key, durable));
+            }
+            Ok(_) => keys.for_each(|key| self.ledger.withdraw(key)),
+            Err(error) => {
+                keys.for_each(|key| self.ledger.fail(key));
+                return Err(error);
             }
         }
         Ok(())
@@ -321,6 +431,7 @@ impl Machine {
         self.note_evictions();
         let disk = Arc::clone(self.disk.as_ref().expect("open"));
         let mut present = 0;
+        let mut joints = Joints::default();
         for key in self.ledger.keys() {
             let was_there = || {
                 let held = before.map(|disk| disk.contains(&key_of(key)));
@@ -329,6 +440,7 @@ impl Machine {
             let may_miss = self.evicted && !(self.ledger.is_settled(key) && was_there());
             let found = self.ledger.check(&disk, key, end, may_miss)?;
             present += usize::from(found.is_some());
+            joints.note(key, &self.ledger.told(key, end, found, may_miss))?;
             self.ledger.observe(key, end, found);
         }
         let report = disk.verify().map_err(|error| describe(&error))?;
