@@ -3,6 +3,8 @@
 //! it did.
 //! Method: the commands on stores in temporary directories.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use std::fs;
