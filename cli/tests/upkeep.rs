@@ -3,6 +3,8 @@
 //! it did.
 //! Method: the commands on stores in temporary directories.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use std::fs;
@@ -42,7 +44,8 @@ fn space_comes_back_and_limits_hold() {
 
     run(["put", arg(&store), "brief", "value", "--ttl", "1ms"]).ended(0);
     std::thread::sleep(std::time::Duration::from_millis(5));
-    assert_eq!(run(["purge", arg(&store), "--json"]).ended(0).number("removed"), 1);
+    // The maintenance of the process that purges may have been first.
+    assert_eq!(run(["purge", arg(&store), "--json"]).ended(0).number("entries"), 40);
     assert_eq!(keys(&store), 40);
 
     let trimmed = run(["trim", arg(&store), "--items", "10", "--json"]).ended(0);
@@ -65,7 +68,9 @@ fn a_backup_opens_and_a_place_that_is_taken_is_refused() {
     assert!(value.starts_with("value 1 of 7 "), "{value}");
     assert_eq!(run(["tags", arg(&to), "even"]).ended(0).stdout.lines().count(), 20);
     run(["backup", arg(&store), arg(&to)]).refused("backup");
-    run(["backup", arg(dir.path()), arg(&dir.path().join("other"))]).refused("no store");
+    let (nowhere, other) = (dir.path().join("nowhere"), dir.path().join("other"));
+    run(["backup", arg(&nowhere), arg(&other)]).refused("nowhere");
+    assert!(!nowhere.exists() && !other.exists());
 }
 
 #[test]

@@ -81,9 +81,9 @@ fn growth_damage_and_refusals_are_told_of() {
     let grown = disk.stats().index_slots;
     let told = log.count(|event| matches!(event, Event::Grown { slots } if *slots == grown));
     assert_eq!(told, 1);
-    let refused = (slots..).find_map(|number| match put(&disk, number, 5_000) {
-        Outcome::Rejected(Rejection::Full { .. }) => Some(number),
-        _ => None,
+    let refused = (slots..slots * 2).find(|number| {
+        let outcome = put(&disk, *number, 5_000);
+        matches!(outcome, Outcome::Rejected(Rejection::Full { .. }))
     });
     assert!(refused.is_some());
     assert_eq!(log.count(|event| matches!(event, Event::Full { .. })), 1);

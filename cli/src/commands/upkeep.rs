@@ -33,9 +33,14 @@ impl Changed {
         store: &Disk,
         change: impl FnOnce(&Disk) -> larder_engine::Result<Option<u64>>,
     ) -> anyhow::Result<Self> {
-        let before = store.stats().used_bytes;
+        // What is unlinked goes with the last look at it, which may still be under way.
+        let used = || {
+            let stats = store.stats();
+            stats.used_bytes.saturating_sub(stats.retired_bytes)
+        };
+        let before = used();
         let removed = change(store)?;
-        let used_bytes = store.stats().used_bytes;
+        let used_bytes = used();
         let freed_bytes = before.saturating_sub(used_bytes);
         Ok(Self { removed, freed_bytes, entries: store.len(), used_bytes })
     }
@@ -77,10 +82,8 @@ pub(super) fn purge(args: &Purge) -> anyhow::Result<Exit> {
 }
 
 pub(super) fn trim(args: &Trim) -> anyhow::Result<Exit> {
-    let mut limits = Limits::default();
-    limits.bytes = args.bytes.map(|size| size.0);
-    limits.items = args.items;
-    limits.age = args.age;
+    let bytes = args.bytes.map(|size| size.0);
+    let limits = Limits { bytes, items: args.items, age: args.age };
     let bar = progress::waiting("trimming", args.json);
     let changed = closing(&open::existing(&args.dir)?, |store| {
         Changed::by(store, |store| store.trim(limits).map(Some))
