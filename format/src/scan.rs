@@ -94,9 +94,17 @@ impl<'a> Scan<'a> {
 /// Bytes to skip until a unit looks like a header: its magic byte is the one thing worth
 /// reading before the checksum, and zeros fail it without further ado.
 fn skip(bytes: &[u8]) -> Option<usize> {
-    let (units, _) = bytes.as_chunks::<UNIT>();
+    let empty = bytes.chunks_exact(CHUNK).take_while(|chunk| is_zero(chunk)).count();
+    let from = empty.saturating_mul(CHUNK);
+    let (units, _) = bytes.get(from..)?.as_chunks::<UNIT>();
     let number = units.iter().position(|unit| unit[4] == RECORD_MAGIC)?;
-    Some(number.saturating_mul(UNIT))
+    Some(from.saturating_add(number.saturating_mul(UNIT)))
+}
+
+/// Whether nothing was ever written here: most of an unsealed segment, as a rule.
+fn is_zero(bytes: &[u8]) -> bool {
+    let (blocks, rest) = bytes.as_chunks::<64>();
+    blocks.iter().all(|block| *block == [0; 64]) && rest.iter().all(|byte| *byte == 0)
 }
 
 impl Iterator for Scan<'_> {

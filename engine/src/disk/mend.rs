@@ -41,7 +41,7 @@ impl Store {
             self.damage.note(file, offset, what);
         };
         // After a clean end all large values are on the disk.
-        let mut large = Large { unsettled_from: NEVER, torn: false };
+        let mut large = Large::new(NEVER);
         let mut mended = false;
         let segments: Vec<_> = self.live.lock().values().cloned().collect();
         for segment in segments.iter().filter(|segment| segment.region().is_whole()) {

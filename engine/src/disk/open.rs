@@ -129,7 +129,7 @@ impl Store {
         let rebuild = index.is_none();
         let (new, old) = match index {
             Some(pair) => pair,
-            None => (fresh_index(&*storage, &superblock, &found)?, None),
+            None => (fresh_index(&*storage, &superblock, &found, trusted)?, None),
         };
         let generations =
             u64::from(new.number()) | old.as_ref().map_or(0, |old| u64::from(old.number()) << 32);
@@ -383,8 +383,20 @@ fn open_index(
 }
 
 /// An empty index with room for what the segments hold, above all generations there were.
-fn fresh_index(storage: &dyn Storage, superblock: &Superblock, found: &Found) -> Result<IndexFile> {
-    let records: u64 = found.live.values().map(|s| u64::from(s.region().committed().entries)).sum();
+///
+/// If the committed words are not `trusted`, the entries that the files hold are counted, so
+/// that the index need not grow while it is filled.
+fn fresh_index(
+    storage: &dyn Storage,
+    superblock: &Superblock,
+    found: &Found,
+    trusted: bool,
+) -> Result<IndexFile> {
+    let entries = |segment: &Arc<Segment>| {
+        let committed = u64::from(segment.region().committed().entries);
+        if trusted { committed } else { committed.max(segment.count_entries()) }
+    };
+    let records: u64 = found.live.values().map(entries).sum();
     let mut bits = superblock.index_base_bits;
     let slots = |page_bits| Geometry { page_bits, base_bits: page_bits }.slots() as u64;
     while bits < larder_format::layout::PAGE_BITS_MAX && records * 2 > slots(bits) {

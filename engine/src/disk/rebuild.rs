@@ -37,12 +37,20 @@ use crate::sync::Ordering;
 /// Bytes that are written again at once.
 const STEP: usize = 1 << 20;
 
-/// What a rebuild knows about large values.
+/// What a rebuild knows about large values, and keeps from segment to segment.
 pub(super) struct Large {
     /// Records from this sequence number on may name files that are not whole.
-    pub(super) unsettled_from: u64,
+    unsettled_from: u64,
     /// Whether some were not, and were removed.
-    pub(super) torn: bool,
+    torn: bool,
+    /// Where segments are read to that have to be scanned.
+    buffer: Vec<u8>,
+}
+
+impl Large {
+    pub(super) const fn new(unsettled_from: u64) -> Self {
+        Self { unsettled_from, torn: false, buffer: Vec::new() }
+    }
 }
 
 impl Store {
@@ -53,7 +61,7 @@ impl Store {
         // that were written then lack their flag for as long as they are there (`dying.rs`).
         self.file.entries().store(0, Ordering::Relaxed);
         let segments: Vec<_> = self.live.lock().values().cloned().collect();
-        let mut large = Large { unsettled_from: self.file.unsettled_from(), torn: false };
+        let mut large = Large::new(self.file.unsettled_from());
         let mut highest = 0;
         let mut held_back = Vec::new();
         for segment in segments {
@@ -198,7 +206,8 @@ impl Store {
     ) -> Result<(Collected, usize)> {
         let io = |error| Error::io("read", &self.storage.path(&file_name(segment.id())), error);
         let len = if segment.region().is_whole() { segment.len() } else { segment.region().len() };
-        let mut bytes = vec![0; len];
+        let mut bytes = std::mem::take(&mut large.buffer);
+        bytes.resize(len, 0);
         segment.region().read_uncommitted(&mut bytes, 0).map_err(io)?;
         if self.file.is_stranded(&*self.storage) {
             let io = |error| {
@@ -227,6 +236,7 @@ impl Store {
                 entry.external && !self.is_whole(value, (entry.key_hash, header.seq), large)?;
             found.add(&bytes, offset, &header, entry, is_missing);
         }
+        large.buffer = bytes;
         Ok((found, tail))
     }
 

@@ -228,6 +228,32 @@ impl Segment {
         bytes.chunks_exact(ENTRY_LEN).filter_map(|entry| FooterEntry::decode(entry).ok())
     }
 
+    /// How many entries the footer seems to hold, whatever the committed word says: for the size
+    /// of things that are to hold them.
+    pub(crate) fn count_entries(&self) -> u64 {
+        let mut block = vec![0; CHUNK];
+        let (mut count, mut end) = (0, self.len() - TRAILER_LEN);
+        while end > SEGMENT_DATA {
+            let from = end.saturating_sub(CHUNK).max(SEGMENT_DATA);
+            let bytes = &mut block[..end - from];
+            if self.region.read_uncommitted(bytes, from).is_err() {
+                break;
+            }
+            let is_entry = |bytes: &[u8]| {
+                FooterEntry::decode(bytes)
+                    .is_ok_and(|entry| (SEGMENT_DATA..self.len()).contains(&entry.offset()))
+            };
+            let entries = bytes.rchunks_exact(ENTRY_LEN).take_while(|bytes| is_entry(bytes));
+            let found = entries.count();
+            count += found as u64;
+            if found < (end - from) / ENTRY_LEN {
+                break;
+            }
+            end = from;
+        }
+        count
+    }
+
     /// The sequence number of the record of a footer entry.
     pub(crate) fn entry_seq(&self, entry: &FooterEntry) -> Option<u64> {
         match entry.seq_delta {

@@ -84,3 +84,27 @@ fn a_growth_can_go_on_after_closing() {
         assert_eq!(works(dir, contents), Recovery::Clean);
     }
 }
+
+/// However little the committed words say, the index is made for what the segments hold.
+#[test]
+fn an_index_does_not_grow_while_it_is_built_anew() {
+    use std::os::unix::fs::FileExt;
+
+    let place = place();
+    let dir = place.path().join("store");
+    let contents = grown(&dir, false);
+    let last = generations(&dir).pop().expect("an index");
+    for entry in fs::read_dir(dir.join("seg")).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let file = fs::File::options().write(true).open(path).expect("a segment");
+        file.write_all_at(&[0; 8], 256).expect("a committed word");
+    }
+    let disk = Disk::builder(&dir).budget(64 << 20).writers(1).distrust().open().expect("a store");
+    assert_eq!(disk.stats().recovery, Recovery::Rebuilt);
+    assert_eq!(generations(&dir), [last + 1]);
+    assert!(disk.stats().index_slots >= 2 * contents.len() as u64);
+    for (key, value) in &contents {
+        let found = disk.get(key).expect("an open store");
+        assert_eq!(found.as_deref(), Some(&value[..]));
+    }
+}

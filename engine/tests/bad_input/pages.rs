@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use larder_engine::conformance::{Random, expand};
-use larder_engine::{Disk, Engine, Put, Recovery};
+use larder_engine::{Disk, Engine, Maintenance, Put, Recovery};
 
 use crate::sample::place;
 
@@ -15,7 +15,13 @@ const PAGE: u64 = 4096;
 const KEYS: u64 = 300;
 
 fn open(dir: &Path) -> Disk {
-    Disk::builder(dir).budget(8 << 20).segment_len(64 << 10).writers(1).open().expect("a store")
+    Disk::builder(dir)
+        .budget(8 << 20)
+        .segment_len(64 << 10)
+        .writers(1)
+        .maintenance(Maintenance::Manual)
+        .open()
+        .expect("a store")
 }
 
 /// What each key had first, and what it has now; `None` if it was removed.
