@@ -183,6 +183,7 @@ impl Store {
         store.begin_session(highest_seq, now_ms)?;
         store.adopt_open_segments()?;
         store.sweep_external(recovery != Recovery::Clean, same_boot)?;
+        store.finish_clear()?;
         store.sweep_indexes()?;
         store.open_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let (records, open_us) = (store.recovered_records, store.open_us);

@@ -222,16 +222,37 @@ impl Store {
         let mut reclaiming = self.reclaiming.lock();
         *reclaiming = None;
         let all: Vec<_> = self.live.lock().range(..end).map(|(_, s)| Arc::clone(s)).collect();
-        let mut gone = 0;
-        for segment in all.iter().filter(|segment| segment.state() != SegmentState::Open) {
-            let dropped = self.clear_slots(segment);
-            gone += dropped;
-            self.unlink(segment)?;
-            self.drop_externals(segment);
-            let segment = segment.id();
-            self.upkeep.observed.note(|| Event::Reclaimed { segment, moved: 0, dropped });
+        self.drop_all(all)
+    }
+
+    /// Drops what a clear left behind that was cut off once it was noted.
+    pub(super) fn finish_clear(&self) -> Result<()> {
+        let cleared = self.file.cleared_seq();
+        let is_cleared = |segment: &Arc<Segment>| {
+            let first = || segment.entry(0).and_then(|entry| segment.entry_seq(&entry));
+            segment.header().base_seq <= cleared && first().is_some_and(|seq| seq <= cleared)
+        };
+        let old: Vec<_> = self.live.lock().values().filter(|s| is_cleared(s)).cloned().collect();
+        self.drop_all(old).map(drop)
+    }
+
+    /// Drops those of some segments that are sealed: first from the index, which cannot fail,
+    /// so that nothing of them is read again whatever becomes of the files.
+    fn drop_all(&self, mut segments: Vec<Arc<Segment>>) -> Result<u64> {
+        segments.retain(|segment| segment.state() != SegmentState::Open);
+        let dropped: Vec<_> = segments.iter().map(|segment| self.clear_slots(segment)).collect();
+        let mut result = Ok(dropped.iter().sum());
+        for (segment, dropped) in segments.iter().zip(dropped) {
+            match self.unlink(segment) {
+                Ok(()) => {
+                    self.drop_externals(segment);
+                    let segment = segment.id();
+                    self.upkeep.observed.note(|| Event::Reclaimed { segment, moved: 0, dropped });
+                }
+                Err(error) => result = result.and(Err(error)),
+            }
         }
-        Ok(gone)
+        result
     }
 
     /// Empties the slots of a segment's records, and says how many held a value.
