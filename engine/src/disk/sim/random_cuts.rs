@@ -135,7 +135,7 @@ fn a_seed_repeats_its_run() {
 /// What a new file holds is believed only as far as checksums go, or is written first.
 #[test]
 fn files_need_not_be_born_as_zeros() {
-    run(1, 2_000, Kind { lie: Some(Lie::StaleBytes), ..Kind::default() }).unwrap();
+    run(1, 2_000, Kind { lie: Some(Lie::StaleBytes) }).unwrap();
 }
 
 #[test]
