@@ -188,7 +188,7 @@ impl Store {
         // which is not durable, and then the batch would be so in part.
         let mut replaced = Vec::with_capacity(steps.len());
         for step in steps {
-            let survey = self.survey(step.hash, step.key, guard)?;
+            let (survey, _) = self.survey(step.hash, step.key, guard)?;
             replaced.push(survey.current.map(|current| current.found));
         }
         // Relaxed: only distinctness and growth count.
@@ -301,12 +301,11 @@ impl Store {
     /// Puts a pending slot beside the slot that its key has.
     fn insert_pending(&self, step: &Step<'_>, slot: Slot, guard: &Guard) -> Result<()> {
         loop {
-            let survey = self.survey(step.hash, step.key, guard)?;
+            let (survey, slots) = self.survey(step.hash, step.key, guard)?;
             if !survey.has_free_place() {
                 self.make_place(step.hash, guard)?;
                 continue;
             }
-            let slots = self.index.for_writing(self.ground(), step.hash, guard);
             if slots.insert_pending(slot, &survey).is_ok() {
                 return Ok(());
             }

@@ -21,8 +21,9 @@ use larder_format::{CodecId, ExternalRef, Flags, Kind, Slot, SlotState};
 
 use super::counters::Count;
 use super::growth::Ground;
-use super::index::{Blocked, Found, Published, Survey, Verdict};
+use super::index::{Blocked, Found, Generation, Published, Survey, Verdict};
 use super::lanes::Held;
+use super::map::Map;
 use super::segment::{Record, Segment, file_name};
 use super::store::Store;
 use super::writer::{NewRecord, Writer, room_for};
@@ -101,6 +102,10 @@ pub(super) struct Written {
     pub(super) segment: Arc<Segment>,
 }
 
+/// What a survey found, and the generation that it was made in: places mean something there
+/// only. If the page moves on meanwhile, its slots are frozen and nothing is published.
+pub(super) type Surveyed<'g, T> = (Survey<T>, &'g Generation<Map>);
+
 impl Store {
     /// Changes a key as `decide` says, which is asked with the record that the key has, value
     /// or tombstone, and asked again if that changes before the change takes place.
@@ -131,7 +136,7 @@ impl Store {
         loop {
             self.make_room(lane, room, change.fate, change.now_ms)?;
             let guard = &crossbeam_epoch::pin();
-            let survey = self.survey(change.hash, change.key, guard)?;
+            let (survey, slots) = self.survey(change.hash, change.key, guard)?;
             let current = survey.current.as_ref();
             let (draft, result) = match decide(current, guard)? {
                 Decision::Write(draft, result) => (draft, result),
@@ -167,7 +172,6 @@ impl Store {
             };
             let slot = Slot::new(change.hash, segment.id(), offset, state);
             let judge = |slot| self.judge(slot, change.key, guard);
-            let slots = self.index.for_writing(self.ground(), change.hash, guard);
             let published = match slots.publish(change.hash, slot, seq, &survey, judge) {
                 Ok(published) => published,
                 Err(_) => {
@@ -261,22 +265,22 @@ impl Store {
         hash: u64,
         key: &[u8],
         guard: &'g Guard,
-    ) -> Result<Survey<Record<'g>>> {
+    ) -> Result<Surveyed<'g, Record<'g>>> {
         self.survey_with(hash, |slot| self.judge(slot, key, guard), guard)
     }
 
-    fn survey_with<T>(
+    fn survey_with<'g, T>(
         &self,
         hash: u64,
         mut judge: impl FnMut(Slot) -> Verdict<T>,
-        guard: &Guard,
-    ) -> Result<Survey<T>> {
+        guard: &'g Guard,
+    ) -> Result<Surveyed<'g, T>> {
         loop {
             let slots = self.index.for_writing(self.ground(), hash, guard);
             let (survey, entries) = slots.survey(hash, &mut judge);
             self.add_entries(entries);
             match survey {
-                Ok(survey) if survey.has_place() => return Ok(survey),
+                Ok(survey) if survey.has_place() => return Ok((survey, slots)),
                 Ok(_) => self.make_place(hash, guard)?,
                 // The page has moved since: the next look finds where.
                 Err(_) => self.index.thaw_strays(hash),
@@ -295,7 +299,7 @@ impl Store {
         guard: &Guard,
     ) -> Result<()> {
         loop {
-            let survey = self.survey_with(hash, &judge, guard)?;
+            let (survey, slots) = self.survey_with(hash, &judge, guard)?;
             if let Some(current) = &survey.current {
                 // At equal sequence a tombstone wins over a value; else both are copies.
                 let wins = slot.state() == SlotState::Tombstone && current.state != slot.state();
@@ -303,7 +307,6 @@ impl Store {
                     return Ok(());
                 }
             }
-            let slots = self.index.for_writing(self.ground(), hash, guard);
             match slots.publish(hash, slot, seq, &survey, &judge) {
                 Ok(published) => {
                     self.note_published(&published, guard);
