@@ -347,7 +347,12 @@ impl Store {
             }
             _ => self.kind_at(slot, guard) != Some(Kind::TagInvalidation),
         };
-        let Some((at, coldest)) = generation.coldest(hash, may_go) else {
+        let chosen = generation.coldest(hash, may_go);
+        if !generation.is_full(hash) {
+            // Slots of others that were tentative are gone, or the index has grown.
+            return Ok(());
+        }
+        let Some((at, coldest)) = chosen else {
             return if self.grow()? { Ok(()) } else { Err(Error::IndexFull) };
         };
         // Relaxed: a hint; the swap below publishes it with AcqRel.

@@ -491,6 +491,11 @@ impl<W: Words> Generation<W> {
         if self.swap(at, old, pending) { Ok(()) } else { Err(Blocked::Changed) }
     }
 
+    /// Whether all candidates of a key are taken.
+    pub(crate) fn is_full(&self, hash: u64) -> bool {
+        self.slots(hash).all(|(_, slot)| slot.is_frozen() || slot.state() != SlotState::Empty)
+    }
+
     /// The candidate of a key that may best be given up for another: a tombstone, or else the
     /// value with the fewest hits. `None` if none of them `may_go`.
     pub(crate) fn coldest(
