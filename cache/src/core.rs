@@ -176,7 +176,11 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         let found = match &self.lower {
             Some(lower) => match self.stored(lower, key) {
                 Ok(None) => self.settled(|| self.once_more(lower, key)),
-                found => found,
+                Ok(Some(below)) => {
+                    let above = self.above(key).filter(|above| above.version != below.version);
+                    Ok(Some(above.unwrap_or(below)))
+                }
+                failed => failed,
             },
             None => Ok(None),
         };
@@ -209,13 +213,23 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     }
 
     fn once_more(&self, lower: &Lower, key: &[u8]) -> Result<Option<Arc<Entry<V>>>> {
-        if let Some(entry) = self.memory.peek_with(key, Arc::clone).or_else(|| self.waiting(key)) {
+        if let Some(entry) = self.above(key) {
             return Ok(Some(entry));
         }
         match lower.version(key)? {
             Some(_) => self.stored(lower, key),
             None => Ok(None),
         }
+    }
+
+    /// What memory or pending holds for `key`, in the order in which entries go down.
+    ///
+    /// Asked again after a hit in the store: the value there may belong to a write that is
+    /// still under way, while the old one was promoted behind this search. As long as memory
+    /// or pending shows the old value, everybody gets that one; nothing promotes it any more
+    /// once the store has the new one.
+    fn above(&self, key: &[u8]) -> Option<Arc<Entry<V>>> {
+        self.memory.peek_with(key, Arc::clone).or_else(|| self.waiting(key))
     }
 
     /// The live entry that waits for the store under `key`.

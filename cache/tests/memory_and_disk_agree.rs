@@ -154,6 +154,32 @@ fn both_modes_over_a_disk() {
     }
 }
 
+/// A reader that passed memory before the old value was promoted, and reaches the store after
+/// the new one came there, must not run ahead of readers that still meet the old one above.
+#[test]
+fn nobody_runs_ahead_of_a_write_that_is_under_way() {
+    let engine = map();
+    let cache = cache(Arc::<Flaky>::clone(&engine), 4, Mode::WriteThrough);
+    let another = self::cache(Arc::<Flaky>::clone(&engine), 4, Mode::WriteThrough);
+    assert!(another.insert(7, 1).unwrap().is_admitted(), "so that only the store has it");
+    thread::scope(|scope| {
+        let reader_stops = engine.before_get.shut();
+        let early = scope.spawn(|| cache.get(&7).unwrap());
+        reader_stops.wait();
+        assert_eq!(cache.get(&7).unwrap(), Some(1), "promotes the old value");
+        let writer_stops = engine.after_put.shut();
+        let writer = scope.spawn(|| cache.insert(7, 2).unwrap());
+        writer_stops.wait();
+        reader_stops.wait();
+        let early = early.join().unwrap();
+        let late = cache.get(&7).unwrap();
+        writer_stops.wait();
+        assert!(writer.join().unwrap().is_admitted());
+        assert!(late >= early, "read {early:?}, and afterwards {late:?}");
+        assert_eq!(cache.get(&7).unwrap(), Some(2));
+    });
+}
+
 #[test]
 fn no_memory_over_a_map() {
     let builder = Cache::<usize, u64>::builder().engine(map()).no_memory().clock(clock());

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Barrier, Mutex, PoisonError};
 
 use larder::{Clock, Engine, Outcome, Put, Rejection, Stats, SystemClock, Value};
 use larder_engine::{Error, Meta, Result};
@@ -23,6 +23,32 @@ pub struct Flaky {
     pub puts: AtomicU64,
     pub removes: AtomicU64,
     pub closed: AtomicBool,
+    /// Stops a lookup before it has read.
+    pub before_get: Gate,
+    /// Stops a write after it has happened.
+    pub after_put: Gate,
+}
+
+/// A place where one call is stopped.
+#[derive(Debug, Default)]
+pub struct Gate(Mutex<Option<Arc<Barrier>>>);
+
+impl Gate {
+    /// Stops the next call that comes by. It is there when `wait` on the barrier returns, and
+    /// goes on at the second `wait`.
+    pub fn shut(&self) -> Arc<Barrier> {
+        let barrier = Arc::new(Barrier::new(2));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&barrier));
+        barrier
+    }
+
+    fn pass(&self) {
+        let stopped = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(barrier) = stopped {
+            barrier.wait();
+            barrier.wait();
+        }
+    }
 }
 
 /// How a write fails. The contract allows each.
@@ -59,6 +85,8 @@ impl Flaky {
             puts: AtomicU64::new(0),
             removes: AtomicU64::new(0),
             closed: AtomicBool::new(false),
+            before_get: Gate::default(),
+            after_put: Gate::default(),
         })
     }
 
@@ -145,6 +173,7 @@ impl Engine for Flaky {
 
     fn get(&self, key: &[u8]) -> Result<Option<Value>> {
         self.gets.fetch_add(1, SeqCst);
+        self.before_get.pass();
         self.read(|| self.live(key))
     }
 
@@ -158,7 +187,9 @@ impl Engine for Flaky {
             return Ok(Outcome::Rejected(Rejection::TooLarge { weight, limit }));
         }
         self.puts.fetch_add(1, SeqCst);
-        self.write(key, || Outcome::Admitted { version: self.set(key, value, put) })
+        let written = self.write(key, || Outcome::Admitted { version: self.set(key, value, put) });
+        self.after_put.pass();
+        written
     }
 
     fn remove(&self, key: &[u8]) -> Result<bool> {
