@@ -29,6 +29,8 @@ mod disk;
 #[cfg(not(loom))]
 pub mod engine;
 pub mod error;
+#[cfg(all(feature = "histograms", not(loom)))]
+mod latency;
 #[cfg(not(loom))]
 pub mod memory;
 pub mod stats;
@@ -63,6 +65,8 @@ pub use disk::{
 pub use engine::{Atomic, Durability, Engine, Expected, Outcome, Put, Rejection, Ttl};
 pub use error::{Error, Result};
 pub use larder_format::CodecId;
+#[cfg(all(feature = "histograms", not(loom)))]
+pub use latency::{Latencies, Latency};
 pub use stats::{Health, Recovery, Stats};
 #[cfg(not(loom))]
 pub use value::{Meta, Value};

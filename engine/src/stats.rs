@@ -34,6 +34,10 @@ pub struct Stats {
     pub moved_bytes: u64,
     /// Bytes of values put that compression did not have to write.
     pub compressed_saved_bytes: u64,
+    /// Times that the system was asked to bring a segment or a large value to the disk.
+    pub syncs: u64,
+    /// Records of segments that these were the first to make durable.
+    pub synced_records: u64,
     /// Bytes of unlinked files that views still hold mapped.
     pub retired_bytes: u64,
     /// Segments on disk.
@@ -74,6 +78,26 @@ impl Stats {
         #[expect(clippy::cast_precision_loss, reason = "a ratio, for people")]
         let times = self.written_bytes as f64 / self.put_bytes as f64;
         (self.put_bytes > 0).then_some(times)
+    }
+
+    /// Records that a sync made durable, on average: how well writers that wait for the disk
+    /// share it. `None` before the first sync.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # use larder_engine::{Disk, Engine, Put};
+    /// let disk = Disk::builder(dir.path().join("store")).writers(1).open()?;
+    /// let _ = disk.put(b"one", b"value", &Put::default())?;
+    /// let _ = disk.put(b"two", b"value", &Put::default())?;
+    /// disk.sync()?;
+    /// assert_eq!(disk.stats().records_per_sync(), Some(2.0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn records_per_sync(&self) -> Option<f64> {
+        #[expect(clippy::cast_precision_loss, reason = "a ratio, for people")]
+        let records = self.synced_records as f64 / self.syncs as f64;
+        (self.syncs > 0).then_some(records)
     }
 }
 

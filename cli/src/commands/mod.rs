@@ -3,6 +3,7 @@
 mod demo;
 mod dump;
 mod replay;
+mod stats;
 mod store;
 mod upkeep;
 mod verify;
@@ -19,7 +20,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Get(args) => store::get(&args),
         Command::Rm(args) => store::rm(&args),
         Command::Ls(args) => store::ls(&args),
-        Command::Stats(args) => store::stats(&args),
+        Command::Stats(args) => stats::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Compact(args) => upkeep::compact(&args),
         Command::Purge(args) => upkeep::purge(&args),

@@ -1,19 +1,17 @@
-//! `put`, `get`, `rm`, `ls` and `stats`: one store, opened, asked and closed.
+//! `put`, `get`, `rm` and `ls`: one store, opened, asked and closed.
 
 use std::fs;
 use std::io::{self, Read as _, Write};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use larder_engine::stats::Recovery;
 use larder_engine::{Clock as _, Durability, Engine, Outcome, Rejection, SystemClock, Ttl, Value};
 use serde::Serialize;
 
-use crate::args::{Get, Ls, Put, Rm, Stats};
+use crate::args::{Get, Ls, Put, Rm};
 use crate::keys::{self, Key};
 use crate::open::{self, closing};
-use crate::output::{self, Exit, Facts, count};
-use crate::size::Size;
+use crate::output::{self, Exit};
 
 pub(super) fn put(args: &Put) -> anyhow::Result<Exit> {
     let value = match (&args.file, args.value.as_deref()) {
@@ -151,78 +149,6 @@ pub(super) fn ls(args: &Ls) -> anyhow::Result<Exit> {
             }
         }
         stdout.flush()?;
-        Ok(Exit::Fine)
-    })
-}
-
-/// What a store says about itself.
-#[derive(Debug, Serialize)]
-struct Report {
-    dir: String,
-    entries: u64,
-    used_bytes: u64,
-    /// None: there is no budget.
-    budget_bytes: Option<u64>,
-    segments: u64,
-    index_slots: u64,
-    recovery: &'static str,
-    recovered_records: u64,
-    corrupt: u64,
-    open_us: u64,
-}
-
-impl Report {
-    fn new(dir: &str, store: &dyn Engine) -> Self {
-        let stats = store.stats();
-        Self {
-            dir: dir.to_owned(),
-            entries: stats.entries,
-            used_bytes: stats.used_bytes,
-            budget_bytes: (stats.budget_bytes != u64::MAX).then_some(stats.budget_bytes),
-            segments: stats.segments,
-            index_slots: stats.index_slots,
-            recovery: recovery(stats.recovery),
-            recovered_records: stats.recovered_records,
-            corrupt: stats.corrupt,
-            open_us: stats.open_us,
-        }
-    }
-
-    fn print(self, out: &mut impl Write) -> io::Result<()> {
-        let mut facts = Facts::new();
-        facts.row("entries", count(self.entries));
-        facts.row("used", Size(self.used_bytes).to_string());
-        facts.row("budget", self.budget_bytes.map_or("none".to_owned(), |b| Size(b).to_string()));
-        facts.row("segments", count(self.segments));
-        facts.row("index slots", count(self.index_slots));
-        facts.row("found", self.recovery);
-        facts.row("records recovered", count(self.recovered_records));
-        facts.row("damaged records", count(self.corrupt));
-        facts.row("opened in", format!("{} µs", count(self.open_us)));
-        facts.print(out)
-    }
-}
-
-/// How a store was found, in a word that scripts can rely on.
-pub(super) fn recovery(recovery: Recovery) -> &'static str {
-    match recovery {
-        Recovery::Created => "created",
-        Recovery::Clean => "clean",
-        Recovery::ProcessDied => "process-died",
-        Recovery::Rebuilt => "rebuilt",
-        _ => "unknown",
-    }
-}
-
-pub(super) fn stats(args: &Stats) -> anyhow::Result<Exit> {
-    closing(&open::existing(&args.dir)?, |store| {
-        let report = Report::new(&output::plain(&args.dir.display().to_string()), store);
-        let mut stdout = output::stdout();
-        if args.json {
-            output::json(&mut stdout, &report)?;
-        } else {
-            report.print(&mut stdout)?;
-        }
         Ok(Exit::Fine)
     })
 }

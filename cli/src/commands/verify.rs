@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use larder_engine::{Disk, Engine as _, VerifyReport};
 use serde::Serialize;
 
-use super::store::recovery;
+use super::stats::recovery;
 use crate::args::Verify;
 use crate::open::{self, closing};
 use crate::output::{self, Exit, Facts, count};

@@ -105,7 +105,7 @@ impl Store {
         match outcome {
             Ok((BatchOutcome::Committed { version }, segment)) => {
                 if let (true, Some(segment)) = (durable, segment) {
-                    segment.sync(&*self.storage).inspect_err(|_| self.note_suspect())?;
+                    self.sync_segment(&segment)?;
                 }
                 self.counters.add(Count::Inserts, steps.len() as u64);
                 self.counters.add(Count::PutBytes, weight);

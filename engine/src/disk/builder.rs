@@ -62,6 +62,8 @@ pub(super) struct Options {
     pub(super) sync_every: Option<Duration>,
     #[cfg(feature = "zstd")]
     pub(super) compression: Option<super::zstd::Compression>,
+    #[cfg(feature = "histograms")]
+    pub(super) histograms: bool,
     pub(super) observer: Option<Arc<dyn Observer>>,
     /// Whether the store is opened to be read only.
     pub(super) read_only: bool,
@@ -87,6 +89,8 @@ impl Default for Options {
             sync_every: None,
             #[cfg(feature = "zstd")]
             compression: None,
+            #[cfg(feature = "histograms")]
+            histograms: false,
             observer: None,
             read_only: false,
             repairs: false,
@@ -188,6 +192,14 @@ impl DiskBuilder {
     #[cfg(feature = "zstd")]
     pub fn compression(mut self, compression: super::zstd::Compression) -> Self {
         self.options.compression = Some(compression);
+        self
+    }
+
+    /// Notes how long operations take, to be asked for by [`Disk::latencies`]. Off unless set:
+    /// it takes up to a megabyte of memory, and two looks at the clock for each operation.
+    #[cfg(feature = "histograms")]
+    pub const fn histograms(mut self) -> Self {
+        self.options.histograms = true;
         self
     }
 

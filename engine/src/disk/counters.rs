@@ -21,9 +21,11 @@ pub(crate) enum Count {
     InlineRolls,
     InlineReclaims,
     CompressedSaved,
+    Syncs,
+    SyncedRecords,
 }
 
-const COUNTS: usize = Count::CompressedSaved as usize + 1;
+const COUNTS: usize = Count::SyncedRecords as usize + 1;
 const STRIPES: usize = 8;
 
 #[derive(Debug, Default)]
@@ -62,5 +64,7 @@ impl Counters {
         stats.inline_rolls = self.sum(Count::InlineRolls);
         stats.inline_reclaims = self.sum(Count::InlineReclaims);
         stats.compressed_saved_bytes = self.sum(Count::CompressedSaved);
+        stats.syncs = self.sum(Count::Syncs);
+        stats.synced_records = self.sum(Count::SyncedRecords);
     }
 }

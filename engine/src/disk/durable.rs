@@ -3,8 +3,11 @@
 //! A sync that fails is remembered for good: by the segment, which never again says that it is
 //! durable, and by the session, so that the next opening trusts nothing unsynced.
 
+use super::counters::Count;
 use super::observer::Event;
+use super::segment::Segment;
 use super::store::Store;
+use super::timing::Timed;
 use crate::error::{Error, Result};
 use crate::sync::Ordering;
 
@@ -15,7 +18,7 @@ impl Store {
     }
 
     fn sync_all(&self) -> Result<()> {
-        self.externals.sync(&*self.storage).inspect_err(|_| self.note_suspect())?;
+        self.sync_externals()?;
         self.sync_segments()?;
         self.free_doomed()
     }
@@ -25,10 +28,32 @@ impl Store {
         let segments: Vec<_> = self.live.lock().values().cloned().collect();
         let mut result = Ok(());
         for segment in segments {
-            let synced = segment.sync(&*self.storage);
+            let synced = self.sync_counted(&segment);
             result = result.and(synced);
         }
         result.inspect_err(|_| self.note_suspect())
+    }
+
+    /// Makes the records of a segment durable.
+    pub(super) fn sync_segment(&self, segment: &Segment) -> Result<()> {
+        self.sync_counted(segment).inspect_err(|_| self.note_suspect())
+    }
+
+    fn sync_counted(&self, segment: &Segment) -> Result<()> {
+        let started = self.upkeep.timings.start();
+        if let Some(records) = segment.sync(&*self.storage)? {
+            self.upkeep.timings.end(Timed::Sync, started);
+            self.counters.add(Count::Syncs, 1);
+            self.counters.add(Count::SyncedRecords, records);
+        }
+        Ok(())
+    }
+
+    /// Makes the large values written so far durable.
+    pub(super) fn sync_externals(&self) -> Result<()> {
+        let synced = self.externals.sync(&*self.storage).inspect_err(|_| self.note_suspect())?;
+        self.counters.add(Count::Syncs, synced);
+        Ok(())
     }
 
     /// Remembers durably, as far as the disk still goes along, that write-back failed: what

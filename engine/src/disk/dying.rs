@@ -235,7 +235,7 @@ impl Store {
         if dying.wrote || dying.hiders.iter().any(|hider| hider.hides) {
             // What was durable here has to be durable in its new place before this one goes,
             // and so has what hides a record for good.
-            self.externals.sync(&*self.storage).inspect_err(|_| self.note_suspect())?;
+            self.sync_externals()?;
             self.sync_segments()?;
         }
         self.unlink(&dying.segment)?;

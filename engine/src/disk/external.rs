@@ -366,11 +366,12 @@ impl Externals {
     }
 
     /// Makes every file written so far durable. One that cannot be synced stays on the list:
-    /// no later call says that it is durable.
-    pub(crate) fn sync(&self, storage: &dyn Storage) -> Result<()> {
+    /// no later call says that it is durable. Says how many there were.
+    pub(crate) fn sync(&self, storage: &dyn Storage) -> Result<u64> {
         let mut unsynced = self.unsynced.lock();
-        if unsynced.own.is_empty() && unsynced.inherited.is_empty() {
-            return Ok(());
+        let count = unsynced.own.len() + unsynced.inherited.len();
+        if count == 0 {
+            return Ok(0);
         }
         if unsynced.failed {
             return Err(Error::SyncLost { path: storage.path("big") });
@@ -401,7 +402,7 @@ impl Externals {
         }
         unsynced.own.clear();
         unsynced.inherited.clear();
-        Ok(())
+        Ok(count as u64)
     }
 
     fn change<T>(&self, guard: &Guard, f: impl FnOnce(&mut HashMap<u64, Arc<External>>) -> T) {

@@ -22,6 +22,7 @@ use super::deadline::Look;
 use super::dying::Step;
 use super::retain::Retain;
 use super::store::Store;
+use super::timing::Timed;
 use super::upkeep::Bell;
 use crate::error::{Error, Result};
 
@@ -116,6 +117,10 @@ impl Store {
 
     /// Takes one bounded step.
     pub(super) fn maintain(&self) -> Result<Maintained> {
+        self.upkeep.timings.time(Timed::Step, || self.take_step())
+    }
+
+    fn take_step(&self) -> Result<Maintained> {
         let mut progress = self.upkeep.progress.lock();
         self.check_open()?;
         let mut done = Maintained::default();

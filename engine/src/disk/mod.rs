@@ -76,6 +76,7 @@ mod tags;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod timing;
 mod trim;
 mod upkeep;
 mod usage;
@@ -98,6 +99,8 @@ pub use queue::{Pushed, Queue};
 pub use repair::RepairReport;
 pub use retain::Retain;
 pub use stream::{Reserved, ValueReader};
+#[cfg(feature = "histograms")]
+pub(crate) use timing::Timed;
 pub use trim::Limits;
 pub use verify::{Finding, VerifyReport};
 #[cfg(feature = "zstd")]
@@ -348,6 +351,26 @@ impl Disk {
     /// [`Error`] if the store is closed or the system refused. What was done stays done.
     pub fn trim(&self, limits: Limits) -> Result<u64> {
         self.writable()?.trim(limits)
+    }
+
+    /// How long operations took since the store was opened; `None` unless that was asked for
+    /// ([`DiskBuilder::histograms`]). Locks each recorder for a moment.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # use larder_engine::{Disk, Engine, Put};
+    /// let disk = Disk::builder(dir.path().join("store")).histograms().open()?;
+    /// let _ = disk.put(b"key", b"value", &Put::default())?;
+    /// disk.get(b"key")?;
+    /// let latencies = disk.latencies().ok_or("off")?;
+    /// assert_eq!((latencies.put.count(), latencies.get_hit.count()), (1, 1));
+    /// assert!(latencies.put.quantile(0.99) <= latencies.put.max());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "histograms")]
+    #[must_use]
+    pub fn latencies(&self) -> Option<crate::Latencies> {
+        self.store.upkeep.timings.latencies()
     }
 
     /// What the maintenance's thread failed with last, if it ever did. How often it did stands

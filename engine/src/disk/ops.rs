@@ -9,6 +9,7 @@ use super::counters::Count;
 use super::index::Found;
 use super::segment::Record;
 use super::store::Store;
+use super::timing::Timed;
 use crate::clock::{NEVER, is_live};
 use crate::engine::{Durability, Expected, Outcome, Put, Rejection, Ttl};
 use crate::error::{Error, Result};
@@ -65,7 +66,8 @@ impl Store {
         expected: Option<Expected>,
     ) -> Result<Outcome> {
         self.check_open()?;
-        self.put_under(key, value, &self.terms(key, options)?, expected)
+        let terms = self.terms(key, options)?;
+        self.upkeep.timings.time(Timed::Put, || self.put_under(key, value, &terms, expected))
     }
 
     /// Under which terms a key is put, checked.
@@ -224,7 +226,7 @@ impl Store {
         while self.coming.load(Ordering::Relaxed) > 0 && since.elapsed() < PATIENCE {
             std::thread::yield_now();
         }
-        written.segment.sync(&*self.storage).inspect_err(|_| self.note_suspect())
+        self.sync_segment(&written.segment)
     }
 
     /// Does `write`, which ends with a wait for the disk, as one that others may wait for.
@@ -319,6 +321,7 @@ impl Store {
                 return Ok(None);
             }
         }
+        let started = self.upkeep.timings.start();
         let (taken, _) = self.update(&change, |current, guard| {
             let live = self.live_version(current, change.now_ms, guard).and(current);
             let taken = match live {
@@ -331,6 +334,7 @@ impl Store {
                 Decision::Write(Draft::REMOVAL, taken)
             })
         })?;
+        self.upkeep.timings.end(Timed::Remove, started);
         if taken.is_some() {
             self.counters.add(Count::Removes, 1);
         }

@@ -23,8 +23,8 @@ const TOUCHED: usize = 192;
 impl Store {
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Value>> {
         self.check_open()?;
-        let guard = &crossbeam_epoch::pin();
-        self.read(self.hash(key)?, key, guard)
+        let hash = self.hash(key)?;
+        self.upkeep.timings.time_get(|| self.read(hash, key, &crossbeam_epoch::pin()))
     }
 
     fn read(&self, hash: u64, key: &[u8], guard: &Guard) -> Result<Option<Value>> {
@@ -49,8 +49,8 @@ impl Store {
         look: impl FnOnce(&[u8], &Meta) -> R,
     ) -> Result<Option<R>> {
         self.check_open()?;
-        let guard = &crossbeam_epoch::pin();
-        self.look(self.hash(key)?, key, look, guard)
+        let hash = self.hash(key)?;
+        self.upkeep.timings.time_get(|| self.look(hash, key, look, &crossbeam_epoch::pin()))
     }
 
     #[inline]

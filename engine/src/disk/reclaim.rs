@@ -46,6 +46,8 @@ impl Store {
         now_ms: u64,
     ) -> Result<()> {
         self.select(lane, deadline_ms, now_ms);
+        let is_roomy = || self.is_roomy(lane, needed, now_ms);
+        let _stall = self.upkeep.timings.stall_unless(is_roomy);
         // What is moved into a new segment may fill it, if several old ones have to go.
         while !self.is_roomy(lane, needed, now_ms) {
             self.check_open()?;
@@ -135,8 +137,7 @@ impl Store {
             return Ok(());
         }
         // The replacement may be a large value itself.
-        let externals = self.externals.sync(&*self.storage).inspect_err(|_| self.note_suspect());
-        if let Err(error) = externals.and_then(|()| self.sync_segments()) {
+        if let Err(error) = self.sync_externals().and_then(|()| self.sync_segments()) {
             self.doomed.lock().extend(doomed);
             return Err(error);
         }

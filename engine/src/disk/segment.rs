@@ -277,8 +277,9 @@ impl Segment {
     }
 
     /// Makes everything committed so far durable. Writers that come while another one syncs
-    /// share the next sync (group commit). A failure is remembered for good.
-    pub(crate) fn sync(&self, storage: &dyn Storage) -> Result<()> {
+    /// share the next sync (group commit). A failure is remembered for good. Says how many
+    /// records it was that were not known to be durable; `None` if nothing was left to do.
+    pub(crate) fn sync(&self, storage: &dyn Storage) -> Result<Option<u64>> {
         let path = || storage.path(&file_name(self.id()));
         // Both halves of the word only grow, so that words compare like times.
         let needed = self.region.committed().to_bits();
@@ -292,9 +293,12 @@ impl Segment {
         if self.synced.load(Ordering::Relaxed) >= needed
             && (!sealed || self.synced_sealed.load(Ordering::Relaxed))
         {
-            return Ok(());
+            return Ok(None);
         }
-        let committed = self.region.committed().to_bits();
+        let committed = self.region.committed();
+        let before = Committed::from_bits(self.synced.load(Ordering::Relaxed));
+        let records = committed.entries.saturating_sub(before.entries);
+        let committed = committed.to_bits();
         if let Err(error) = self.region.file().sync() {
             // The kernel may now take the lost pages for clean; no later sync can be believed.
             self.suspect.store(true, Ordering::Relaxed);
@@ -305,7 +309,7 @@ impl Segment {
         // Release: written after the sync, so that whenever the word itself reaches the disk,
         // what it claims is there.
         self.region.word(SEGMENT_SYNCED).store(committed, Ordering::Release);
-        Ok(())
+        Ok(Some(records.into()))
     }
 
     /// The committed word that was last known to be durable.

@@ -16,6 +16,7 @@ use super::observer::{Event, Observed};
 use super::retain::Retain;
 use super::segment::Segment;
 use super::store::Store;
+use super::timing::Timings;
 use super::writer::Writer;
 use crate::error::Error;
 use crate::stats::Stats;
@@ -36,6 +37,7 @@ pub(super) struct Upkeep {
     pub(super) gate: Gate,
     pub(super) sync_every_ms: Option<u64>,
     pub(super) observed: Observed,
+    pub(super) timings: Timings,
     /// The store is open to be read: what it writes stays in its memory.
     pub(super) read_only: bool,
     /// The store is opened to be repaired, which looks at large values later: a key whose file
@@ -78,6 +80,7 @@ impl Upkeep {
             gate: Gate::new(options.admission, options.budget),
             sync_every_ms: options.sync_every.map(ms),
             observed: Observed::by(options.observer.clone()),
+            timings: Timings::new(options),
             read_only: options.read_only,
             repairs: options.repairs,
             spare: Mutex::new(None),
