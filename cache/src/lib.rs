@@ -95,6 +95,8 @@ mod stale;
 mod stats;
 mod stripe;
 mod sync;
+#[cfg(feature = "tracing")]
+mod traced;
 mod two_level;
 
 pub use builder::Builder;
@@ -105,12 +107,20 @@ pub use error::{Error, LoadError, Result};
 pub use event::Event;
 pub use key::{KeyBuf, KeyDecode, KeyEncode, KeyReader};
 pub use stats::CacheStats;
+#[cfg(feature = "tracing")]
+pub use traced::trace_event;
 pub use two_level::{TwoLevel, TwoLevelBuilder};
 
 #[cfg(feature = "zstd")]
 pub use larder_engine::Compression;
+#[cfg(feature = "metrics")]
+pub use larder_engine::Metrics;
+#[cfg(feature = "tracing")]
+pub use larder_engine::Tracing;
 pub use larder_engine::memory::PolicyKind;
 pub use larder_engine::{
     Clock, CodecId, Disk, DiskBuilder, Durability, Engine, Health, ManualClock, Meta, Outcome, Put,
     Recovery, Rejection, Reserved, Stats, SystemClock, Ttl, Value, ValueReader,
 };
+#[cfg(feature = "histograms")]
+pub use larder_engine::{Latencies, Latency};

@@ -51,6 +51,24 @@ impl Latency {
         Duration::from_secs_f64(self.0.mean() / 1e9)
     }
 
+    /// Shows how often each length of time has come since an earlier state of the same
+    /// recorders; within 1 %.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn for_each_since(
+        &self,
+        before: Option<&Self>,
+        mut show: impl FnMut(Duration, usize),
+    ) {
+        for step in self.0.iter_recorded() {
+            let value = step.value_iterated_to();
+            let count = step.count_at_value();
+            let known = before.map_or(0, |before| before.0.count_at(value));
+            if let Ok(grown @ 1..) = usize::try_from(count.saturating_sub(known)) {
+                show(Duration::from_nanos(value), grown);
+            }
+        }
+    }
+
     fn record(&mut self, took: Duration) {
         // A histogram that grows takes every value that memory allows.
         self.0.saturating_record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));

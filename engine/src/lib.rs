@@ -56,10 +56,15 @@ pub use batch::{BatchOutcome, WriteBatch};
 pub use clock::{Clock, ManualClock, SystemClock};
 #[cfg(all(feature = "zstd", not(loom)))]
 pub use disk::Compression;
+#[cfg(all(feature = "metrics", not(loom)))]
+pub use disk::Metrics;
+#[cfg(all(feature = "tracing", not(loom)))]
+pub use disk::Tracing;
 #[cfg(not(loom))]
 pub use disk::{
     Admission, BackupReport, Disk, DiskBuilder, Event, Finding, Limits, Maintained, Maintenance,
     Namespace, Observer, Pushed, Queue, RepairReport, Reserved, Retain, ValueReader, VerifyReport,
+    Work,
 };
 #[cfg(not(loom))]
 pub use engine::{Atomic, Durability, Engine, Expected, Outcome, Put, Rejection, Ttl};

@@ -116,6 +116,19 @@ pub enum Recovery {
     Rebuilt,
 }
 
+impl Recovery {
+    /// What it is called where programs read it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Clean => "clean",
+            Self::ProcessDied => "process-died",
+            Self::Rebuilt => "rebuilt",
+        }
+    }
+}
+
 /// Whether an engine can be relied on now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use larder_engine::stats::Recovery;
 use larder_engine::{Disk, Engine as _};
 use larder_format::Superblock;
 use serde::Serialize;
@@ -105,7 +104,7 @@ impl Report {
             spares: stats.spares,
             index_slots: stats.index_slots,
             files: Holdings::of(dir)?,
-            recovery: recovery(stats.recovery),
+            recovery: stats.recovery.name(),
             recovered_records: stats.recovered_records,
             corrupt: stats.corrupt,
             open_us: stats.open_us,
@@ -138,17 +137,6 @@ impl Report {
         facts.row("damaged records", count(self.corrupt));
         facts.row("opened in", format!("{} µs", count(self.open_us)));
         facts.print(out)
-    }
-}
-
-/// How a store was found, in a word that scripts can rely on.
-pub(super) const fn recovery(recovery: Recovery) -> &'static str {
-    match recovery {
-        Recovery::Created => "created",
-        Recovery::Clean => "clean",
-        Recovery::ProcessDied => "process-died",
-        Recovery::Rebuilt => "rebuilt",
-        _ => "unknown",
     }
 }
 

@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use larder_engine::{Disk, Engine as _, VerifyReport};
 use serde::Serialize;
 
-use super::stats::recovery;
 use crate::args::Verify;
 use crate::open::{self, closing};
 use crate::output::{self, Exit, Facts, count};
@@ -47,7 +46,7 @@ fn check(store: &Disk, args: &Verify) -> anyhow::Result<Report> {
         bar.set_position(done);
     })?;
     bar.finish_and_clear();
-    Ok(Report::new(found, recovery(store.stats().recovery)))
+    Ok(Report::new(found, store.stats().recovery.name()))
 }
 
 /// What `--json` prints of a store that cannot be used.

@@ -12,7 +12,7 @@ use super::admission::Admission;
 use super::compress::Packer;
 use super::file::Directory;
 use super::maintenance::{Maintenance, Worker};
-use super::observer::Observer;
+use super::observer::{Entered, Observer};
 use super::read_only::ReadOnly;
 use super::retain::Retain;
 use super::session::STORE;
@@ -64,7 +64,7 @@ pub(super) struct Options {
     pub(super) compression: Option<super::zstd::Compression>,
     #[cfg(feature = "histograms")]
     pub(super) histograms: bool,
-    pub(super) observer: Option<Arc<dyn Observer>>,
+    pub(super) observers: Vec<Arc<dyn Observer>>,
     /// Whether the store is opened to be read only.
     pub(super) read_only: bool,
     /// Whether the store is opened to be repaired.
@@ -91,7 +91,7 @@ impl Default for Options {
             compression: None,
             #[cfg(feature = "histograms")]
             histograms: false,
-            observer: None,
+            observers: Vec::new(),
             read_only: false,
             repairs: false,
             superblock: None,
@@ -211,7 +211,7 @@ impl DiskBuilder {
     }
 
     /// Is told what goes on in the store: segments that come and go, the index that grows, and
-    /// everything that fails. Costs nothing unless set.
+    /// everything that fails. Costs nothing unless set; each call adds an observer.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -233,7 +233,7 @@ impl DiskBuilder {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
-        self.options.observer = Some(observer);
+        self.options.observers.push(observer);
         self
     }
 
@@ -299,6 +299,7 @@ impl DiskBuilder {
 impl Options {
     /// Opens the store in a storage of any kind.
     pub(super) fn open_in(&self, storage: Arc<dyn Storage>) -> Result<Disk> {
+        let _entered = Entered::opening(&self.observers);
         let store = Arc::new(Store::open(storage, self)?);
         store.upkeep.observed.tell();
         Ok(Disk { worker: Worker::start(&store)?, store })

@@ -241,7 +241,8 @@ impl Store {
         self.unlink(&dying.segment)?;
         self.drop_externals(&dying.segment);
         let (segment, moved, dropped) = (dying.segment.id(), dying.moved, dying.dropped);
-        self.upkeep.observed.note(|| Event::Reclaimed { segment, moved, dropped });
+        let compacted = dying.keep == Keep::Live;
+        self.upkeep.observed.note(|| Event::Reclaimed { segment, moved, dropped, compacted });
         Ok(Step::Gone)
     }
 

@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use super::compact::Count;
 use super::deadline::Look;
 use super::dying::Step;
+use super::observer::Work;
 use super::retain::Retain;
 use super::store::Store;
 use super::timing::Timed;
@@ -261,8 +262,10 @@ impl Drop for Worker {
 fn run(store: &Weak<Store>, bell: &Bell) {
     loop {
         let Some(store) = store.upgrade() else { return };
+        let entered = store.upkeep.observed.enter(Work::Maintain);
         let step = catch_unwind(AssertUnwindSafe(|| store.maintain()));
         store.upkeep.observed.tell();
+        drop(entered);
         let error = match step {
             Ok(Ok(done)) => {
                 let nap = if done.more { Some(Duration::ZERO) } else { store.nap() };

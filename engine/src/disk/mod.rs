@@ -46,6 +46,8 @@ mod lanes;
 mod maintenance;
 mod map;
 mod mend;
+#[cfg(feature = "metrics")]
+mod metered;
 mod moving;
 mod namespace;
 mod newborn;
@@ -77,6 +79,8 @@ mod tally;
 #[cfg(test)]
 mod tests;
 mod timing;
+#[cfg(feature = "tracing")]
+mod traced;
 mod trim;
 mod upkeep;
 mod usage;
@@ -93,14 +97,18 @@ pub use backup::BackupReport;
 pub use builder::DiskBuilder;
 pub use maintenance::{Maintained, Maintenance};
 pub(crate) use map::View;
+#[cfg(feature = "metrics")]
+pub use metered::Metrics;
 pub use namespace::Namespace;
-pub use observer::{Event, Observer};
+pub use observer::{Event, Observer, Work};
 pub use queue::{Pushed, Queue};
 pub use repair::RepairReport;
 pub use retain::Retain;
 pub use stream::{Reserved, ValueReader};
 #[cfg(feature = "histograms")]
 pub(crate) use timing::Timed;
+#[cfg(feature = "tracing")]
+pub use traced::Tracing;
 pub use trim::Limits;
 pub use verify::{Finding, VerifyReport};
 #[cfg(feature = "zstd")]
@@ -113,7 +121,7 @@ use crate::stats::Stats;
 use crate::value::{Meta, Value};
 use counters::Count;
 use maintenance::Worker;
-use observer::Call;
+use observer::{Call, Working};
 use space::{Entries, Scope, plain, plain_all, with_tags};
 use store::Store;
 
@@ -313,7 +321,7 @@ impl Disk {
     /// # Errors
     /// [`Error`] if the store is closed or the system refused. The step can be taken again.
     pub fn maintain(&self) -> Result<Maintained> {
-        self.writable()?.maintain()
+        self.working(Work::Maintain)?.maintain()
     }
 
     /// Rewrites every segment that holds something dead or expired, and returns by how many
@@ -329,7 +337,7 @@ impl Disk {
     /// # Errors
     /// [`Error`] if the store is closed or the system refused. What was done stays done.
     pub fn compact(&self) -> Result<u64> {
-        self.writable()?.compact()
+        self.working(Work::Compact)?.compact()
     }
 
     /// Removes everything that has expired, and says how many entries that were. Space comes
@@ -339,7 +347,7 @@ impl Disk {
     /// # Errors
     /// [`Error`] if the store is closed or the system refused. What was done stays done.
     pub fn purge(&self) -> Result<u64> {
-        self.writable()?.purge()
+        self.working(Work::Purge)?.purge()
     }
 
     /// Removes the oldest entries until the store is within all of the limits, and says how
@@ -350,7 +358,7 @@ impl Disk {
     /// # Errors
     /// [`Error`] if the store is closed or the system refused. What was done stays done.
     pub fn trim(&self, limits: Limits) -> Result<u64> {
-        self.writable()?.trim(limits)
+        self.working(Work::Trim)?.trim(limits)
     }
 
     /// How long operations took since the store was opened; `None` unless that was asked for
@@ -386,6 +394,12 @@ impl Disk {
     /// The store, if it may be changed.
     fn writable(&self) -> Result<Call<'_>> {
         if self.store.upkeep.read_only { Err(Error::ReadOnly) } else { Ok(Call(&self.store)) }
+    }
+
+    /// As [`writable`](Self::writable), for what may take its time.
+    fn working(&self, work: Work) -> Result<Working<'_>> {
+        self.writable()?;
+        Ok(Working::on(&self.store, work))
     }
 
     /// Puts a value, unless it is not to be taken in.
@@ -478,7 +492,7 @@ impl Engine for Disk {
     }
 
     fn clear(&self) -> Result<u64> {
-        self.writable()?.clear()
+        self.working(Work::Clear)?.clear()
     }
 
     fn len(&self) -> u64 {
@@ -493,14 +507,14 @@ impl Engine for Disk {
     }
 
     fn sync(&self) -> Result<()> {
-        Call(&self.store).sync()
+        Working::on(&self.store, Work::Sync).sync()
     }
 
     fn close(&self) -> Result<()> {
         if let Some(worker) = &self.worker {
             worker.stop();
         }
-        Call(&self.store).close()
+        Working::on(&self.store, Work::Close).close()
     }
 
     fn stats(&self) -> Stats {

@@ -4,6 +4,7 @@
 //! the step of the maintenance in which they came up is over: an observer may use the store.
 //! Without an observer nothing is kept.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -26,6 +27,55 @@ const PENDING_MAX: usize = 1024;
 pub trait Observer: Send + Sync + fmt::Debug {
     /// Something happened.
     fn event(&self, event: &Event);
+
+    /// Some work begins. What is returned is dropped in the same thread when the work is over,
+    /// after the events that came up in it have been told; so an observer can time the work, or
+    /// be in a span meanwhile.
+    fn enter(&self, _work: Work) -> Option<Box<dyn Any>> {
+        None
+    }
+}
+
+/// Work of a store that may take its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Work {
+    /// The store is being opened.
+    Open,
+    /// The index is built anew from the segments, which is a part of opening.
+    Rebuild,
+    /// A step of the maintenance.
+    Maintain,
+    /// [`Disk::compact`](crate::Disk::compact).
+    Compact,
+    /// [`Disk::purge`](crate::Disk::purge).
+    Purge,
+    /// [`Disk::trim`](crate::Disk::trim).
+    Trim,
+    /// [`Disk::clear`](crate::Engine::clear).
+    Clear,
+    /// [`Disk::sync`](crate::Engine::sync).
+    Sync,
+    /// [`Disk::close`](crate::Engine::close).
+    Close,
+}
+
+impl Work {
+    /// What it is called in traces and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Rebuild => "rebuild",
+            Self::Maintain => "maintain",
+            Self::Compact => "compact",
+            Self::Purge => "purge",
+            Self::Trim => "trim",
+            Self::Clear => "clear",
+            Self::Sync => "sync",
+            Self::Close => "close",
+        }
+    }
 }
 
 /// Something that happened in a store.
@@ -54,6 +104,8 @@ pub enum Event {
         moved: u64,
         /// Values that were live and went with it.
         dropped: u64,
+        /// Whether it was compacted: what lives was to be kept, and only the dead to go.
+        compacted: bool,
     },
     /// The index began to grow.
     Grown {
@@ -78,22 +130,44 @@ pub enum Event {
     },
 }
 
-/// The observer of a store, and what it is still to be told.
+impl Event {
+    /// What it is called in traces and metrics.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Recovered { .. } => "recovered",
+            Self::Rolled { .. } => "rolled",
+            Self::Reclaimed { .. } => "reclaimed",
+            Self::Grown { .. } => "grown",
+            Self::SyncFailed => "sync_failed",
+            Self::Corrupt => "corrupt",
+            Self::Full { .. } => "full",
+            Self::MaintenanceFailed { .. } => "maintenance_failed",
+        }
+    }
+}
+
+/// The observers of a store, and what they are still to be told.
 #[derive(Debug, Default)]
 pub(super) struct Observed {
-    observer: Option<Arc<dyn Observer>>,
+    observers: Vec<Arc<dyn Observer>>,
     any: AtomicBool,
     pending: Mutex<Vec<Event>>,
 }
 
 impl Observed {
-    pub(super) fn by(observer: Option<Arc<dyn Observer>>) -> Self {
-        Self { observer, ..Self::default() }
+    pub(super) fn by(observers: Vec<Arc<dyn Observer>>) -> Self {
+        Self { observers, ..Self::default() }
+    }
+
+    /// Says that some work begins; it is over when what is returned is dropped.
+    pub(super) fn enter(&self, work: Work) -> Entered {
+        Entered(enter(&self.observers, work))
     }
 
     /// Keeps an event until [`tell`](Self::tell) is called.
     pub(super) fn note(&self, event: impl FnOnce() -> Event) {
-        if self.observer.is_none() {
+        if self.observers.is_empty() {
             return;
         }
         let mut pending = self.pending.lock();
@@ -107,13 +181,33 @@ impl Observed {
 
     /// Tells what was kept. The caller holds no lock of the store.
     pub(super) fn tell(&self) {
-        let Some(observer) = &self.observer else { return };
         // Relaxed: see `note`.
-        if !self.any.swap(false, Ordering::Relaxed) {
+        if self.observers.is_empty() || !self.any.swap(false, Ordering::Relaxed) {
             return;
         }
         let events = std::mem::take(&mut *self.pending.lock());
-        events.iter().for_each(|event| observer.event(event));
+        for event in &events {
+            self.observers.iter().for_each(|observer| observer.event(event));
+        }
+    }
+}
+
+/// Tells observers that some work begins; the last one that was told leaves it first.
+fn enter(observers: &[Arc<dyn Observer>], work: Work) -> Vec<Box<dyn Any>> {
+    let mut entered: Vec<_> = observers.iter().filter_map(|o| o.enter(work)).collect();
+    entered.reverse();
+    entered
+}
+
+/// Work that is under way.
+#[derive(Debug)]
+#[must_use = "the work is over when it is dropped"]
+pub(super) struct Entered(#[expect(dead_code, reason = "dropped")] Vec<Box<dyn Any>>);
+
+impl Entered {
+    /// The opening of a store that is not there yet.
+    pub(super) fn opening(observers: &[Arc<dyn Observer>]) -> Self {
+        Self(enter(observers, Work::Open))
     }
 }
 
@@ -132,5 +226,28 @@ impl std::ops::Deref for Call<'_> {
 impl Drop for Call<'_> {
     fn drop(&mut self) {
         self.0.upkeep.observed.tell();
+    }
+}
+
+/// A call that is work by itself.
+#[derive(Debug)]
+pub(super) struct Working<'a> {
+    /// First, so that it is dropped first, and what came up is told in time.
+    call: Call<'a>,
+    _entered: Entered,
+}
+
+impl<'a> Working<'a> {
+    pub(super) fn on(store: &'a Store, work: Work) -> Self {
+        let entered = store.upkeep.observed.enter(work);
+        Self { call: Call(store), _entered: entered }
+    }
+}
+
+impl std::ops::Deref for Working<'_> {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.call
     }
 }

@@ -24,7 +24,7 @@ use super::counters::{Count, Counters};
 use super::external::{self, Externals};
 use super::growth::{self, Index, IndexFile};
 use super::lanes::Lanes;
-use super::observer::Event;
+use super::observer::{Event, Work};
 use super::seal::{Damage, Seal, Source};
 use super::segment::Segment;
 use super::session::{STORE, StoreFile, list};
@@ -178,7 +178,12 @@ impl Store {
             }
         }
         store.file.generations().store(generations, Ordering::Relaxed);
-        let highest_seq = if rebuild && !created { store.rebuild(trusted)? } else { 0 };
+        let highest_seq = if rebuild && !created {
+            let _entered = store.upkeep.observed.enter(Work::Rebuild);
+            store.rebuild(trusted)?
+        } else {
+            0
+        };
         let same_boot = store.file.is_same_boot(&*store.storage);
         store.begin_session(highest_seq, now_ms)?;
         store.adopt_open_segments()?;

@@ -247,8 +247,9 @@ impl Store {
             match self.unlink(segment) {
                 Ok(()) => {
                     self.drop_externals(segment);
-                    let segment = segment.id();
-                    self.upkeep.observed.note(|| Event::Reclaimed { segment, moved: 0, dropped });
+                    let (segment, moved, compacted) = (segment.id(), 0, false);
+                    let event = || Event::Reclaimed { segment, moved, dropped, compacted };
+                    self.upkeep.observed.note(event);
                 }
                 Err(error) => result = result.and(Err(error)),
             }

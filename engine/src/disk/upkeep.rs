@@ -79,7 +79,7 @@ impl Upkeep {
             retain: options.retain,
             gate: Gate::new(options.admission, options.budget),
             sync_every_ms: options.sync_every.map(ms),
-            observed: Observed::by(options.observer.clone()),
+            observed: Observed::by(options.observers.clone()),
             timings: Timings::new(options),
             read_only: options.read_only,
             repairs: options.repairs,
