@@ -344,5 +344,5 @@ pub(crate) fn exact(expires_at_ms: u64, codec: CodecId, durability: Durability) 
         NEVER => Ttl::Never,
         ms => UNIX_EPOCH.checked_add(Duration::from_millis(ms)).map_or(Ttl::Never, Ttl::At),
     };
-    Put { ttl, durability, codec, tags: &[] }
+    Put { ttl, durability, codec, ..Put::default() }
 }

@@ -119,8 +119,9 @@ pub use larder_engine::Metrics;
 pub use larder_engine::Tracing;
 pub use larder_engine::memory::PolicyKind;
 pub use larder_engine::{
-    Clock, CodecId, Disk, DiskBuilder, Durability, Engine, Health, ManualClock, Meta, Outcome, Put,
-    Recovery, Rejection, Reserved, Stats, SystemClock, Ttl, Value, ValueReader,
+    Clock, CodecId, Cost, Disk, DiskBuilder, Durability, Engine, Health, ManualClock, Meta,
+    Outcome, Put, Recovery, Rejection, Reserved, Stats, SystemClock, Ttl, Value, ValueReader,
+    WhenShort,
 };
 #[cfg(feature = "histograms")]
 pub use larder_engine::{Latencies, Latency};

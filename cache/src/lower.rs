@@ -142,6 +142,7 @@ impl Lower {
                 Ok(Written::Stored { version })
             }
             Ok(Outcome::Rejected(why)) => Ok(Written::Rejected(why)),
+            Ok(Outcome::Blocked) => Ok(Written::Rejected(Rejection::NoRoom)),
             // An engine that answers so to a put without a condition cannot be relied on.
             Ok(Outcome::Conflict { .. }) => Err(self.masked(key, self.not_tried())),
             Err(failure) => Err(self.masked(key, failure)),

@@ -92,6 +92,10 @@ pub enum Outcome {
         /// The version of its live value; `None` if it has none.
         version: Option<u64>,
     },
+    /// Not stored: there was no room ready for it, or none within the time that it was given
+    /// ([`WhenShort`]). The old value, if any, is as it was, and nothing was decided about the
+    /// new one: room is being made, and it can be put again.
+    Blocked,
 }
 
 impl Outcome {
@@ -126,6 +130,16 @@ pub enum Rejection {
         /// Most bytes that it may write a second.
         per_second: u64,
     },
+    /// The write budget is short, and too many of the values that were offered of late were
+    /// worth more ([`Cost`]).
+    NotWorthIt {
+        /// The share, in percent, of the values offered of late that were worth more.
+        better_percent: u8,
+        /// The share, in percent, that is left of what may be written in a second.
+        left_percent: u8,
+    },
+    /// There was no room ready for it, and it was not to wait ([`WhenShort::Reject`]).
+    NoRoom,
     /// The key was offered for the first time of late, and the engine takes only what is
     /// offered again.
     FirstSeen,
@@ -151,6 +165,72 @@ pub struct Put<'a> {
     pub codec: CodecId,
     /// Tags that the value can be invalidated by, at most 15, where the engine can do that.
     pub tags: &'a [&'a [u8]],
+    /// What is saved if the value need not be made again. Counts where the engine may write
+    /// only so much a second, and for values that are put one by one.
+    pub cost: Cost,
+    /// What becomes of the value if there is no room ready for it; as the engine is set up if
+    /// `None`. Does not count in batches and queues, which make room themselves.
+    pub when_short: Option<WhenShort>,
+}
+
+/// What is saved by finding a value: the time that it takes to make it again, times the chance
+/// that it is asked for again.
+///
+/// ```
+/// use larder_engine::{Cost, Put};
+/// use std::time::Duration;
+///
+/// let cost = Cost::of(Duration::from_millis(200)).with_chance(0.25);
+/// assert_eq!(cost.saved(), Duration::from_millis(50));
+/// let put = Put { cost, ..Put::default() };
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Cost {
+    saved_ns: u64,
+}
+
+impl Cost {
+    /// Nothing is known; the least that there can be.
+    pub const NONE: Self = Self { saved_ns: 0 };
+
+    /// Of a value that takes this long to make, and is sure to be asked for.
+    #[must_use]
+    pub fn of(recompute: Duration) -> Self {
+        Self { saved_ns: u64::try_from(recompute.as_nanos()).unwrap_or(u64::MAX) }
+    }
+
+    /// The same where it is asked for again only with this chance, from 0 to 1. What is no
+    /// number is taken for 0.
+    #[must_use]
+    pub fn with_chance(self, chance: f64) -> Self {
+        let chance = if chance.is_nan() { 0.0 } else { chance.clamp(0.0, 1.0) };
+        let saved = self.saved().mul_f64(chance);
+        Self::of(saved)
+    }
+
+    /// The time that is saved, on average.
+    #[must_use]
+    pub const fn saved(self) -> Duration {
+        Duration::from_nanos(self.saved_ns)
+    }
+}
+
+/// What becomes of a value for which no room is ready in the log of an engine: no segment that
+/// the maintenance has prepared and the budget allows, or no place to append as other writers
+/// have all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum WhenShort {
+    /// The writer makes room itself, and waits for as long as that takes: some milliseconds for
+    /// a segment, more on a disk that is slow.
+    #[default]
+    Help,
+    /// Waits until room has been made, at most this long; then [`Outcome::Blocked`].
+    Wait(Duration),
+    /// [`Outcome::Rejected`] at once, for [`Rejection::NoRoom`].
+    Reject,
+    /// [`Outcome::Blocked`] at once.
+    Block,
 }
 
 /// What a key has to be like for a conditional change to take place.
@@ -220,7 +300,9 @@ pub trait Atomic: Engine {
     ///
     /// # Errors
     /// [`Error::NotANumber`](crate::Error::NotANumber) if the value is not 8 bytes,
-    /// [`Error::Overflow`](crate::Error::Overflow) if the sum does not fit.
+    /// [`Error::Overflow`](crate::Error::Overflow) if the sum does not fit,
+    /// [`Error::Blocked`](crate::Error::Blocked) if no room is ready and `options` say not to
+    /// wait, or not as long.
     fn add_to(
         &self,
         key: &[u8],
@@ -244,7 +326,9 @@ pub trait Atomic: Engine {
             }
             let made = make();
             match self.add(key, &made, options)? {
-                Outcome::Admitted { .. } | Outcome::Rejected(_) => return Ok(made.into()),
+                Outcome::Admitted { .. } | Outcome::Rejected(_) | Outcome::Blocked => {
+                    return Ok(made.into());
+                }
                 Outcome::Conflict { .. } => {}
             }
         }

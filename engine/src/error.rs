@@ -140,6 +140,12 @@ pub enum Error {
         /// The budget in bytes.
         budget: u64,
     },
+    /// There is no room ready, and it was asked not to wait for it, or not as long.
+    #[error("no room is ready in {}: try again, or allow more time", path.display())]
+    Blocked {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The store was opened to be read only.
     #[error("the store is open to be read only: open it without `read_only` to change it")]
     ReadOnly,
@@ -168,6 +174,9 @@ impl Error {
     /// Whether the same call may succeed later without anything being changed by hand.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Io { .. } | Self::StorageFull { .. } | Self::Locked { .. })
+        matches!(
+            self,
+            Self::Io { .. } | Self::StorageFull { .. } | Self::Locked { .. } | Self::Blocked { .. }
+        )
     }
 }

@@ -67,7 +67,9 @@ pub use disk::{
     Work,
 };
 #[cfg(not(loom))]
-pub use engine::{Atomic, Durability, Engine, Expected, Outcome, Put, Rejection, Ttl};
+pub use engine::{
+    Atomic, Cost, Durability, Engine, Expected, Outcome, Put, Rejection, Ttl, WhenShort,
+};
 pub use error::{Error, Result};
 pub use larder_format::CodecId;
 #[cfg(all(feature = "histograms", not(loom)))]

@@ -12,6 +12,8 @@ pub struct Stats {
     pub inserts: u64,
     /// Values refused; the caller was told.
     pub rejected: u64,
+    /// Values neither stored nor refused, as no room was ready; the caller was told.
+    pub blocked: u64,
     /// Values removed on request.
     pub removes: u64,
     /// Values evicted to keep within the budget.

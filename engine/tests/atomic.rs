@@ -20,6 +20,8 @@ const PUT: Put<'static> = Put {
     durability: Durability::None,
     codec: larder_engine::CodecId::RAW,
     tags: &[],
+    cost: larder_engine::Cost::NONE,
+    when_short: None,
 };
 
 fn open(dir: &TempDir) -> Disk {

@@ -211,7 +211,7 @@ impl Pair {
                 self.set(key, given, version);
             }
             Outcome::Conflict { version } => assert!(!is_met && version == now, "{outcome:?}"),
-            Outcome::Rejected(_) => panic!("{outcome:?}"),
+            Outcome::Rejected(_) | Outcome::Blocked => panic!("{outcome:?}"),
         }
     }
 

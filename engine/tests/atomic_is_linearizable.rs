@@ -144,7 +144,7 @@ fn work(disk: &Disk, ticks: &AtomicU64, id: u64, keys: u8) -> Vec<(u8, Event)> {
                         assert_ne!(version, Some(old.meta().version));
                         continue;
                     }
-                    refused @ Outcome::Rejected(_) => panic!("{refused:?}"),
+                    refused @ (Outcome::Rejected(_) | Outcome::Blocked) => panic!("{refused:?}"),
                 }
             }
             5..8 => match disk.add_to(&name, 1, None, &put).unwrap() {

@@ -4,9 +4,10 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder_engine::{
-    Admission, Disk, Engine, Error, Maintenance, ManualClock, Outcome, Put, Rejection, Retain,
+    Admission, Cost, Disk, Engine, Error, Maintenance, ManualClock, Outcome, Put, Rejection, Retain,
 };
 use tempfile::TempDir;
 
@@ -140,4 +141,78 @@ fn a_store_that_keeps_everything_takes_no_admission() {
     let admission = Admission { write_budget: Some(0), ..Admission::default() };
     let refused = builder().admission(admission).open();
     assert!(matches!(refused, Err(Error::Config { option: "write_budget", .. })), "{refused:?}");
+}
+
+/// Offers values of 1000 bytes at ten times the write budget for a minute, of which every 20th
+/// saves `dear` and the others `cheap`. How many of either were stored, and what was refused.
+fn offer(dear: Cost, cheap: Cost) -> ([u32; 2], Vec<Rejection>) {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::at(1_000_000));
+    let admission = Admission { write_budget: Some(100_000), ..Admission::default() };
+    let disk = open(&dir, &clock, admission);
+    let (mut stored, mut refused) = ([0; 2], Vec::new());
+    for number in 0..60_000_u32 {
+        clock.advance(1);
+        // One in 20, out of step with the budget, which has room for every tenth.
+        let is_dear = (number.wrapping_mul(0x9E37_79B1) >> 16) % 20 == 7;
+        let cost = if is_dear { dear } else { cheap };
+        let put = Put { cost, ..Put::default() };
+        match disk.put(&number.to_le_bytes(), &[1; 996], &put).unwrap() {
+            Outcome::Rejected(why) => refused.push(why),
+            outcome => {
+                assert!(outcome.is_admitted(), "{outcome:?}");
+                stored[usize::from(!is_dear)] += 1;
+            }
+        }
+    }
+    assert_eq!(disk.stats().rejected, refused.len() as u64);
+    (stored, refused)
+}
+
+#[test]
+fn while_the_write_budget_is_short_what_saves_most_goes_first() {
+    let (second, millisecond) = (Duration::from_secs(1), Duration::from_millis(1));
+    let ([dear, cheap], refused) = offer(Cost::of(second), Cost::of(millisecond));
+    // All of the dear ones, and of the others what is left: 100 values a second, 50 of them dear.
+    assert!(dear >= 2_900, "{dear} of 3000");
+    assert!((2_900..=3_200).contains(&cheap), "{cheap}");
+    let worth = |why: &&Rejection| matches!(why, Rejection::NotWorthIt { .. });
+    assert!(refused.iter().filter(worth).count() > 50_000);
+    assert!(refused.iter().all(|why| match why {
+        Rejection::NotWorthIt { better_percent, left_percent } => better_percent >= left_percent,
+        Rejection::WriteBudget { per_second } => *per_second == 100_000,
+        _ => false,
+    }));
+
+    // The chance counts as the time does.
+    let ([rare, cheap], _) = offer(Cost::of(second).with_chance(0.0001), Cost::of(millisecond));
+    assert!(rare < cheap / 20, "{rare} and {cheap}");
+
+    // Where none is better, none is refused for it, whether they are dear or say nothing.
+    for cost in [Cost::NONE, Cost::of(second)] {
+        let ([some, others], refused) = offer(cost, cost);
+        assert!((250..=350).contains(&some), "{some}");
+        assert!((5_900..=6_200).contains(&(some + others)), "{some} and {others}");
+        assert!(!refused.iter().any(|why| worth(&why)));
+    }
+}
+
+#[test]
+fn a_value_of_little_worth_is_taken_while_nothing_is_short_and_wherever_it_replaces_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::at(1_000_000));
+    let admission = Admission { write_budget: Some(100_000), ..Admission::default() };
+    let disk = open(&dir, &clock, admission);
+    let with = |key: u32, ms: u64| {
+        let put = Put { cost: Cost::of(Duration::from_millis(ms)), ..Put::default() };
+        disk.put(&key.to_le_bytes(), &[1; 9_996], &put).unwrap()
+    };
+    assert!(with(0, 1).is_admitted());
+    (1..6).for_each(|key| assert!(with(key, 1_000).is_admitted()));
+    // 40 % are left, and five sixths were better.
+    let refused = Rejection::NotWorthIt { better_percent: 71, left_percent: 40 };
+    assert_eq!(with(6, 1), Outcome::Rejected(refused));
+    assert!(with(0, 1).is_admitted());
+    clock.advance(1_000);
+    assert!(with(6, 1).is_admitted());
 }

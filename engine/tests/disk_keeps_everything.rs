@@ -83,7 +83,9 @@ fn it_agrees_with_a_map_through_refusals_compaction_and_rebuilds() {
                     let value = value(key, round, random.below(2_000) as usize);
                     match disk.put(&key.to_le_bytes(), &value, &Put::default()).unwrap() {
                         Outcome::Admitted { .. } => drop(model.insert(key, value)),
-                        Outcome::Conflict { .. } => panic!("no condition"),
+                        other @ (Outcome::Conflict { .. } | Outcome::Blocked) => {
+                            panic!("{other:?}")
+                        }
                         Outcome::Rejected(why) => {
                             assert!(matches!(why, Rejection::Full { .. }), "{why:?}");
                             refused += 1;

@@ -13,6 +13,7 @@ fn put(memory: &Memory, key: &[u8], value: &[u8]) -> u64 {
     match memory.put(key, value, &Put::default()).unwrap() {
         Outcome::Admitted { version } => version,
         Outcome::Rejected(why) => panic!("refused: {why:?}"),
+        Outcome::Blocked => panic!("memory waits for nothing"),
         Outcome::Conflict { .. } => panic!("a conflict without a condition"),
     }
 }

@@ -339,7 +339,7 @@ fn draw_options(random: &mut Random, expiring: usize) -> Put<'static> {
     };
     let durability = if random.chance(2) { Durability::Sync } else { Durability::None };
     let codec = CodecId { id: random.next_u64().to_le_bytes()[0], version: 1 };
-    Put { ttl, durability, codec, tags: &[] }
+    Put { ttl, durability, codec, ..Put::default() }
 }
 
 impl fmt::Debug for Op {

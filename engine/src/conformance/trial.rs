@@ -18,6 +18,8 @@ pub(super) const LASTING: Put<'static> = Put {
     durability: crate::Durability::None,
     codec: crate::CodecId::RAW,
     tags: &[],
+    cost: crate::Cost::NONE,
+    when_short: None,
 };
 
 /// How an engine ends.
@@ -101,6 +103,7 @@ impl Trial {
             Outcome::Conflict { .. } => {
                 Err(Stop::Broken(format!("put {} met a conflict: it has no condition", show(key))))
             }
+            Outcome::Blocked => Err(Stop::Broken(format!("put {} was not to wait", show(key)))),
         }
     }
 

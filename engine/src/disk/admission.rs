@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 
 use super::counters::Count;
 use super::store::Store;
-use crate::engine::Rejection;
+use super::worth::{Offers, Worth, percent};
+use crate::engine::{Cost, Rejection};
 use crate::error::Result;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -26,6 +27,11 @@ pub struct Admission {
     /// the last second can be used in the next one; a value is taken if anything is left, and
     /// what it exceeds the rest by is taken off what comes. Replacements are taken off as well;
     /// records that the store moves are not.
+    ///
+    /// While it is short, what saves most goes first ([`Put::cost`](crate::Put::cost)). A new
+    /// value is worth the time it saves for each of its bytes, key included. It is refused, for
+    /// [`Rejection::NotWorthIt`], if the share of the values offered of late that were worth
+    /// more is larger than the share that is left of what may be written in a second.
     pub write_budget: Option<u64>,
     /// Whether a key has to be offered twice before it is taken.
     ///
@@ -46,7 +52,7 @@ const WORDS: (u64, u64) = (1 << 10, 1 << 18);
 /// What a store knows about what it was offered.
 #[derive(Debug)]
 pub(super) struct Gate {
-    bucket: Option<(u64, Mutex<Bucket>)>,
+    bucket: Option<(u64, Mutex<(Bucket, Offers)>)>,
     seen: Option<Seen>,
 }
 
@@ -72,9 +78,8 @@ impl Gate {
 }
 
 impl Bucket {
-    /// Takes a value in, if there are tokens or it `must` be taken.
-    fn take(&mut self, rate: u64, weight: u64, now_ms: u64, must: bool) -> bool {
-        let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    /// Adds what has come since the last time.
+    fn refill(&mut self, rate: u64, now_ms: u64) {
         let from_ms = self.at_ms.unwrap_or(now_ms.saturating_sub(1000));
         let wide = u128::from(rate) * u128::from(now_ms.saturating_sub(from_ms)) / 1000;
         let fresh = u64::try_from(wide).unwrap_or(u64::MAX);
@@ -83,12 +88,26 @@ impl Bucket {
         let counted_ms = u64::try_from(counted_ms).unwrap_or(u64::MAX);
         self.at_ms = Some(from_ms.saturating_add(counted_ms).min(now_ms));
         self.tokens = self.tokens.saturating_add(signed(fresh)).min(signed(rate));
-        let taken = must || self.tokens > 0;
-        if taken {
-            self.tokens = self.tokens.saturating_sub(signed(weight));
-        }
-        taken
     }
+
+    /// Takes what a value weighs.
+    fn take(&mut self, weight: u64) {
+        self.tokens = self.tokens.saturating_sub(signed(weight));
+    }
+
+    /// Gives back what a value weighs that was not stored after all.
+    fn give_back(&mut self, rate: u64, weight: u64) {
+        self.tokens = self.tokens.saturating_add(signed(weight)).min(signed(rate));
+    }
+
+    /// What is left.
+    fn left(&self) -> u64 {
+        u64::try_from(self.tokens).unwrap_or(0)
+    }
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 /// Fingerprints of the keys that were offered of late, four to a word, the newest lowest.
@@ -123,13 +142,27 @@ impl Seen {
 impl Store {
     /// Counts bytes of value that were taken in without having been announced.
     pub(super) fn charge(&self, bytes: u64) {
-        if let Some((rate, bucket)) = &self.upkeep.gate.bucket {
-            bucket.lock().take(*rate, bytes, self.clock.now_ms(), true);
+        if let Some((rate, state)) = &self.upkeep.gate.bucket {
+            let (bucket, _) = &mut *state.lock();
+            bucket.refill(*rate, self.clock.now_ms());
+            bucket.take(bytes);
+        }
+    }
+
+    /// Gives back what was taken for a value that was not stored after all.
+    pub(super) fn refund(&self, key_len: usize, value_len: u64) {
+        if let Some((rate, state)) = &self.upkeep.gate.bucket {
+            state.lock().0.give_back(*rate, value_len.saturating_add(key_len as u64));
         }
     }
 
     /// Why a value of these lengths is not taken, if so.
-    pub(super) fn refuse(&self, key: &[u8], value_len: usize) -> Result<Option<Rejection>> {
+    pub(super) fn refuse(
+        &self,
+        key: &[u8],
+        value_len: usize,
+        cost: Cost,
+    ) -> Result<Option<Rejection>> {
         let gate = &self.upkeep.gate;
         if gate.is_open() {
             return Ok(None);
@@ -143,17 +176,35 @@ impl Store {
         }
         let is_there = self.version(key)?.is_some();
         let known = gate.seen.as_ref().is_none_or(|seen| is_there || seen.seen(hash));
-        let why = if !known {
-            Some(Rejection::FirstSeen)
-        } else {
-            gate.bucket.as_ref().and_then(|(rate, bucket)| {
-                let taken = bucket.lock().take(*rate, weight, self.clock.now_ms(), is_there);
-                (!taken).then_some(Rejection::WriteBudget { per_second: *rate })
-            })
-        };
+        let why =
+            if known { self.spend(weight, cost, is_there) } else { Some(Rejection::FirstSeen) };
         if why.is_some() {
             self.counters.add(Count::Rejected, 1);
         }
         Ok(why)
+    }
+
+    /// Takes what a value weighs off the write budget; why not, if it is not to be written. One
+    /// that `must` be written is.
+    fn spend(&self, weight: u64, cost: Cost, must: bool) -> Option<Rejection> {
+        let (rate, state) = self.upkeep.gate.bucket.as_ref()?;
+        let (bucket, offers) = &mut *state.lock();
+        bucket.refill(*rate, self.clock.now_ms());
+        let left = bucket.left();
+        if !must {
+            let better = offers.note(Worth::of(cost, weight));
+            if left == 0 {
+                return Some(Rejection::WriteBudget { per_second: *rate });
+            }
+            if better.exceeds(left, *rate) {
+                let left_percent = percent(left, *rate);
+                return Some(Rejection::NotWorthIt {
+                    better_percent: better.percent(),
+                    left_percent,
+                });
+            }
+        }
+        bucket.take(weight);
+        None
     }
 }

@@ -27,6 +27,7 @@ use super::maintenance::Maintenance;
 use super::newborn::Newborn;
 use super::retain::Retain;
 use super::segment::{Record, Segment};
+use super::shortage::Patience;
 use super::storage::Storage;
 use super::store::Store;
 use crate::clock::is_live;
@@ -263,8 +264,15 @@ impl Store {
         let tags: Vec<u64> = record.tags().collect();
         let header = &record.header;
         let fate = (Kind::Value, header.expires_at_ms);
-        let mut change =
-            Change { hash, key, value, tags: &tags, fate, now_ms: self.clock.now_ms() };
+        let mut change = Change {
+            hash,
+            key,
+            value,
+            tags: &tags,
+            fate,
+            now_ms: self.clock.now_ms(),
+            patience: Patience::Help,
+        };
         if self.lookup(hash, key, &crossbeam_epoch::pin()).is_some() {
             return Ok(false);
         }

@@ -24,6 +24,7 @@ use super::change::Change;
 use super::counters::Count;
 use super::lanes::Held;
 use super::segment::{Segment, file_name};
+use super::shortage::Patience;
 use super::store::Store;
 use super::writer::{NewRecord, room_for};
 use crate::batch::{BatchChange, BatchOutcome, WriteBatch};
@@ -157,7 +158,8 @@ impl Store {
         if stored.len() >= self.file.superblock().external_min as usize {
             let (key, value) = (&*change.key, &*stored);
             let fate = (Kind::Value, expires_at_ms);
-            let change = Change { hash, key, value, tags: &[], fate, now_ms };
+            let change =
+                Change { hash, key, value, tags: &[], fate, now_ms, patience: Patience::Help };
             let named = self.put_external(&change, durable)?;
             step.flags = step.flags.with(Flags::EXTERNAL);
             step.external = Some(named);

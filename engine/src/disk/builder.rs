@@ -19,6 +19,7 @@ use super::session::STORE;
 use super::storage::Storage;
 use super::store::Store;
 use crate::clock::{Clock, SystemClock};
+use crate::engine::WhenShort;
 use crate::error::{Error, Result};
 
 /// Smallest budget: a few of the smallest segments, and an index.
@@ -59,6 +60,7 @@ pub(super) struct Options {
     pub(super) maintenance: Maintenance,
     pub(super) retain: Retain,
     pub(super) admission: Admission,
+    pub(super) when_short: WhenShort,
     pub(super) sync_every: Option<Duration>,
     #[cfg(feature = "zstd")]
     pub(super) compression: Option<super::zstd::Compression>,
@@ -86,6 +88,7 @@ impl Default for Options {
             maintenance: Maintenance::default(),
             retain: Retain::default(),
             admission: Admission::default(),
+            when_short: WhenShort::default(),
             sync_every: None,
             #[cfg(feature = "zstd")]
             compression: None,
@@ -177,6 +180,31 @@ impl DiskBuilder {
     /// Not for a store that keeps everything ([`Retain::All`]), which takes what fits.
     pub const fn admission(mut self, admission: Admission) -> Self {
         self.options.admission = admission;
+        self
+    }
+
+    /// What becomes of a value for which no room is ready, unless it says so itself
+    /// ([`Put::when_short`](crate::Put::when_short)): its writer makes room unless set.
+    ///
+    /// Room is made ahead by the maintenance, one segment at a time, so that writers that do not
+    /// help find the first one when it has had a moment. Whatever is set, a writer may have to
+    /// move a page of an index that grows, values that are streamed into a file of their own
+    /// wait for its room, and removals and batches make theirs.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # use larder_engine::{Disk, Engine, Maintenance, Outcome, Put, WhenShort};
+    /// let disk = Disk::builder(dir.path().join("store"))
+    ///     .when_short(WhenShort::Block)
+    ///     .maintenance(Maintenance::Manual)
+    ///     .open()?;
+    /// assert_eq!(disk.put(b"key", b"value", &Put::default())?, Outcome::Blocked);
+    /// while disk.maintain()?.more {}
+    /// assert!(disk.put(b"key", b"value", &Put::default())?.is_admitted());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub const fn when_short(mut self, when_short: WhenShort) -> Self {
+        self.options.when_short = when_short;
         self
     }
 

@@ -25,6 +25,7 @@ use super::index::{Blocked, Found, Generation, Published, Survey, Verdict};
 use super::lanes::Held;
 use super::map::Map;
 use super::segment::{Record, Segment, file_name};
+use super::shortage::Patience;
 use super::store::Store;
 use super::writer::{NewRecord, Writer, room_for};
 use crate::clock::NEVER;
@@ -42,6 +43,8 @@ pub(super) struct Change<'a> {
     /// What most likely is written: its kind, and when it expires.
     pub(super) fate: (Kind, u64),
     pub(super) now_ms: u64,
+    /// How long to wait for room.
+    pub(super) patience: Patience,
 }
 
 /// What a key is to have.
@@ -114,7 +117,7 @@ impl Store {
         change: &Change<'_>,
         decide: impl FnMut(Option<&Found<Record<'_>>>, &Guard) -> Result<Decision<R>>,
     ) -> Result<(R, Option<Written>)> {
-        let mut lane = self.lanes.acquire();
+        let mut lane = self.acquire_lane(change.patience)?;
         let mut lost = None;
         let changed = self.update_in(&mut lane, change, &mut lost, decide);
         if changed.is_err() && lost.is_some() {
@@ -176,6 +179,8 @@ impl Store {
                 Ok(published) => published,
                 Err(_) => {
                     *lost = Some(seq);
+                    // From here on there is something to be put right.
+                    lane.patience = Patience::Help;
                     continue;
                 }
             };

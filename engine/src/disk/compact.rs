@@ -161,7 +161,7 @@ impl Store {
     }
 
     /// The sealed segment with the lowest live share, if that is below so many percent.
-    fn sparsest(&self, below: u64) -> Option<Arc<Segment>> {
+    pub(super) fn sparsest(&self, below: u64) -> Option<Arc<Segment>> {
         let live = self.live.lock();
         let sealed = live.values().filter(|segment| {
             segment.state() != SegmentState::Open
@@ -170,6 +170,11 @@ impl Store {
         let shares = sealed.filter_map(|segment| Some((segment.live_share()?, segment)));
         let sparsest = shares.min_by_key(|(share, segment)| (*share, segment.tally.begun()));
         sparsest.filter(|(share, _)| *share < below).map(|(_, segment)| Arc::clone(segment))
+    }
+
+    /// Whether of every segment it is known how much of it is dead.
+    pub(super) fn has_counted_all(&self) -> bool {
+        self.live.lock().values().all(|segment| segment.tally.dead().is_some())
     }
 
     /// Rewrites every segment that holds something dead, and gives up the spare.

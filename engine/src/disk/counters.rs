@@ -23,9 +23,10 @@ pub(crate) enum Count {
     CompressedSaved,
     Syncs,
     SyncedRecords,
+    Blocked,
 }
 
-const COUNTS: usize = Count::SyncedRecords as usize + 1;
+const COUNTS: usize = Count::Blocked as usize + 1;
 const STRIPES: usize = 8;
 
 #[derive(Debug, Default)]
@@ -54,6 +55,7 @@ impl Counters {
         stats.misses = self.sum(Count::Misses);
         stats.inserts = self.sum(Count::Inserts);
         stats.rejected = self.sum(Count::Rejected);
+        stats.blocked = self.sum(Count::Blocked);
         stats.removes = self.sum(Count::Removes);
         stats.evictions = self.sum(Count::Evictions);
         stats.expired = self.sum(Count::Expired);

@@ -14,12 +14,14 @@
 //!    needs the last one, the maintenance's, which no writer of values uses.
 
 use std::ops::{Deref, DerefMut};
+use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 
 use super::deadline::Class;
 use super::in_flight::{InFlight, WriterWord, none_before};
 use super::segment::Segment;
+use super::shortage::Patience;
 use super::writer::Writer;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
@@ -96,6 +98,8 @@ pub(crate) struct Held<'a> {
     pub(crate) number: u32,
     /// The segment that is written to now.
     pub(crate) writer: Selected<'a>,
+    /// How long its holder waits for room.
+    pub(crate) patience: Patience,
     in_flight: &'a WriterWord,
 }
 
@@ -124,19 +128,34 @@ impl Lanes {
     fn held<'a>(&'a self, at: usize, opened: MutexGuard<'a, Opened>) -> Held<'a> {
         let writer = Selected { opened, soon: false };
         let number = u32::try_from(at).unwrap_or(u32::MAX);
-        Held { number, writer, in_flight: &self.lanes[at].in_flight }
+        Held { number, writer, patience: Patience::Help, in_flight: &self.lanes[at].in_flight }
     }
 
     /// A free lane, preferring the thread's own; waits for that one if all are taken.
     pub(crate) fn acquire(&self) -> Held<'_> {
+        self.free().unwrap_or_else(|own| self.held(own, self.lanes[own].open.lock()))
+    }
+
+    /// As [`acquire`](Self::acquire), waiting at most until a time; `None` if all are taken.
+    pub(crate) fn try_acquire(&self, until: Option<Instant>) -> Option<Held<'_>> {
+        self.free()
+            .or_else(|own| {
+                let opened = until.and_then(|until| self.lanes[own].open.try_lock_until(until));
+                opened.map(|opened| self.held(own, opened)).ok_or(())
+            })
+            .ok()
+    }
+
+    /// A free lane, preferring the thread's own; that one's number if all are taken.
+    fn free(&self) -> Result<Held<'_>, usize> {
         let own = thread_number() % self.writers();
         for i in 0..self.writers() {
             let at = (own + i) % self.writers();
             if let Some(writer) = self.lanes[at].open.try_lock() {
-                return self.held(at, writer);
+                return Ok(self.held(at, writer));
             }
         }
-        self.held(own, self.lanes[own].open.lock())
+        Err(own)
     }
 
     /// The lanes of writers, taken in order.

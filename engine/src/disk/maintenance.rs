@@ -181,12 +181,17 @@ impl Store {
     /// everything has expired; `None` if there is, or if
     /// nothing can go.
     fn reclaim_ahead(&self, now_ms: u64) -> Result<Option<Step>> {
-        let missing = self.ahead().saturating_sub(u64::from(self.has_spare()));
-        let target = self.budget.saturating_sub(missing * self.segment_len() + self.index_wish());
-        let over = self.ahead() > 0
-            && self.upkeep.has_rolled()
-            && self.usage.live().saturating_add(self.held()) > target
-            || self.expired_segment(now_ms).is_some();
+        let wishes = &self.upkeep.wishes;
+        let ahead = self.ahead().max(wishes.wants_spare().into());
+        let missing = ahead.saturating_sub(u64::from(self.has_spare()));
+        let wanted = missing * self.segment_len() + self.index_wish();
+        let target = self.budget.saturating_sub(wanted.saturating_add(wishes.bytes()));
+        let is_wanted = ahead > 0 && self.upkeep.has_rolled() || wishes.any();
+        let is_over = self.usage.live().saturating_add(self.held()) > target;
+        if !is_over {
+            wishes.grant_bytes();
+        }
+        let over = is_wanted && is_over || self.expired_segment(now_ms).is_some();
         // What was begun is brought to an end.
         if !over && self.reclaiming.lock().is_none() {
             return Ok(None);
@@ -197,7 +202,8 @@ impl Store {
     }
 
     fn wants_spare(&self) -> bool {
-        self.ahead() > 0 && self.upkeep.has_rolled() && !self.has_spare() && {
+        let is_wanted = self.ahead() > 0 && self.upkeep.has_rolled();
+        (is_wanted || self.upkeep.wishes.wants_spare()) && !self.has_spare() && {
             // A store that keeps everything needs a segment to compact to as well.
             self.can_begin(if self.keeps_all() { self.reserve() } else { 0 })
         }

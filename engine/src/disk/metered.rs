@@ -30,6 +30,7 @@ const COUNTERS: &[Figure] = &[
     ("larder_misses_total", Unit::Count, "lookups that did not", |s| s.misses),
     ("larder_inserts_total", Unit::Count, "values admitted", |s| s.inserts),
     ("larder_rejected_total", Unit::Count, "values refused", |s| s.rejected),
+    ("larder_blocked_total", Unit::Count, "values blocked", |s| s.blocked),
     ("larder_removes_total", Unit::Count, "values removed on request", |s| s.removes),
     ("larder_evictions_total", Unit::Count, "values evicted", |s| s.evictions),
     ("larder_expired_total", Unit::Count, "values found expired", |s| s.expired),

@@ -66,6 +66,7 @@ mod salvage;
 mod seal;
 mod segment;
 mod session;
+mod shortage;
 #[cfg(test)]
 mod sim;
 mod space;
@@ -85,6 +86,7 @@ mod trim;
 mod upkeep;
 mod usage;
 mod verify;
+mod worth;
 mod writer;
 #[cfg(feature = "zstd")]
 mod zstd;
@@ -411,7 +413,7 @@ impl Disk {
         expected: Option<Expected>,
     ) -> Result<Outcome> {
         let store = self.writable()?;
-        if let Some(why) = store.refuse(key, value.len())? {
+        if let Some(why) = store.refuse(key, value.len(), options.cost)? {
             return Ok(Outcome::Rejected(why));
         }
         match self.store.put_if(key, value, options, expected) {
@@ -419,6 +421,10 @@ impl Disk {
                 self.store.counters.add(Count::Rejected, 1);
                 store.upkeep.observed.note(|| Event::Full { needed, budget });
                 Ok(Outcome::Rejected(Rejection::Full { needed, budget }))
+            }
+            Err(Error::Blocked { .. }) => {
+                self.store.refund(key.len(), value.len() as u64);
+                Ok(self.store.blocked(options.when_short))
             }
             done => done,
         }

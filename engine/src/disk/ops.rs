@@ -8,10 +8,11 @@ use super::change::{Change, Content, Decision, Draft, Written};
 use super::counters::Count;
 use super::index::Found;
 use super::segment::Record;
+use super::shortage::Patience;
 use super::store::Store;
 use super::timing::Timed;
 use crate::clock::{NEVER, is_live};
-use crate::engine::{Durability, Expected, Outcome, Put, Rejection, Ttl};
+use crate::engine::{Durability, Expected, Outcome, Put, Rejection, Ttl, WhenShort};
 use crate::error::{Error, Result};
 use crate::sync::Ordering;
 use crate::value::Value;
@@ -29,6 +30,7 @@ pub(super) struct Terms {
     ttl: Ttl,
     codec: CodecId,
     pub(super) durable: bool,
+    when_short: WhenShort,
 }
 
 impl Terms {
@@ -40,7 +42,15 @@ impl Terms {
         now_ms: u64,
     ) -> (Change<'a>, Draft) {
         let fate = (Kind::Value, expires_at_ms);
-        let change = Change { hash: self.hash, key, value, tags: &self.tags, fate, now_ms };
+        let change = Change {
+            hash: self.hash,
+            key,
+            value,
+            tags: &self.tags,
+            fate,
+            now_ms,
+            patience: Patience::of(self.when_short),
+        };
         let (content, flags) = (Content::Given, Flags::NONE);
         (change, Draft { content, flags, codec: self.codec, expires_at_ms })
     }
@@ -80,6 +90,7 @@ impl Store {
             ttl: options.ttl,
             codec: options.codec,
             durable: options.durability == Durability::Sync,
+            when_short: self.when_short(options.when_short),
         })
     }
 
@@ -271,6 +282,9 @@ impl Store {
 
     pub(super) fn put_external(&self, change: &Change<'_>, durable: bool) -> Result<ExternalRef> {
         let (key, value) = (change.key, change.value);
+        if change.patience != Patience::Help {
+            self.wait_for_space(value.len() as u64, change.patience)?;
+        }
         self.make_space_for(value.len() as u64, change.now_ms)?;
         // Relaxed: only distinctness counts.
         let id = self.file.next_external().fetch_add(1, Ordering::Relaxed);
@@ -312,7 +326,8 @@ impl Store {
         let hash = self.hash(key)?;
         let now_ms = self.clock.now_ms();
         let fate = (Kind::Tombstone, NEVER);
-        let change = Change { hash, key, value: &[], tags: &[], fate, now_ms };
+        let change =
+            Change { hash, key, value: &[], tags: &[], fate, now_ms, patience: Patience::Help };
         if self.file.dropped().load(Ordering::Relaxed) == 0 {
             // Nothing to write, most likely: no lane is needed to find that out.
             let guard = &crossbeam_epoch::pin();
@@ -348,7 +363,8 @@ impl Store {
         let now_ms = self.clock.now_ms();
         let expires_at_ms = ttl.deadline_ms(now_ms, self.ttl);
         let fate = (Kind::Value, expires_at_ms);
-        let change = Change { hash, key, value: &[], tags: &[], fate, now_ms };
+        let change =
+            Change { hash, key, value: &[], tags: &[], fate, now_ms, patience: Patience::Help };
         let (touched, _) = self.update(&change, |current, guard| {
             let Some(live) = self.live_version(current, now_ms, guard).and(current) else {
                 return Ok(Decision::Leave(false));
@@ -379,7 +395,8 @@ impl Store {
         let now_ms = self.clock.now_ms();
         let fate = (Kind::Value, options.ttl.deadline_ms(now_ms, self.ttl));
         let tags = self.tag_hashes(options.tags)?;
-        let change = Change { hash, key, value: &[0; 8], tags: &tags, fate, now_ms };
+        let patience = Patience::of(self.when_short(options.when_short));
+        let change = Change { hash, key, value: &[0; 8], tags: &tags, fate, now_ms, patience };
         let (sum, written) = self.update(&change, |current, guard| {
             let live = self.live_version(current, now_ms, guard).and(current);
             let live = match live {

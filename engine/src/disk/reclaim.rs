@@ -29,6 +29,7 @@ use super::dying::{Dying, Keep, PIN_EVERY, Step};
 use super::lanes::Held;
 use super::observer::Event;
 use super::segment::Segment;
+use super::shortage::Patience;
 use super::store::Store;
 use super::writer::{Writer, room_for};
 use crate::clock::NEVER;
@@ -51,6 +52,10 @@ impl Store {
         // What is moved into a new segment may fill it, if several old ones have to go.
         while !self.is_roomy(lane, needed, now_ms) {
             self.check_open()?;
+            if lane.patience != Patience::Help {
+                self.roll_to_spare(lane, kind, now_ms)?;
+                continue;
+            }
             self.check_room(kind)?;
             self.hand_over(lane);
             let most = self.budget.saturating_add(self.segment_len());

@@ -18,6 +18,7 @@ use super::change::Change;
 use super::compact::{ANY_DEAD, PRESSED};
 use super::lanes::Held;
 use super::observer::Event;
+use super::shortage::Patience;
 use super::store::Store;
 use super::writer::{NewRecord, Writer, room_for};
 use crate::clock::NEVER;
@@ -74,7 +75,11 @@ impl Store {
         }
         let reserve = self.reserve();
         let fits = |held| self.usage.live().saturating_add(reserve + held) <= self.budget;
-        if !self.free_up(fits, PRESSED)? {
+        let is_free = match lane.patience {
+            Patience::Help => self.free_up(fits, PRESSED)?,
+            _ => fits(self.held()),
+        };
+        if !is_free {
             return Err(Error::Full { needed: reserve, budget: self.budget });
         }
         tally.set_reserved(false);

@@ -38,12 +38,17 @@ impl Store {
                 self.create_segment(lane, now_ms)?
             }
         };
+        drop(spare);
+        self.note_begun(&segment);
+        Ok(segment)
+    }
+
+    /// Notes that a segment is begun now.
+    pub(super) fn note_begun(&self, segment: &Segment) {
         // Relaxed: a lower bound; every number drawn for this segment is drawn later.
         segment.tally.begin(self.file.next_seq().load(Ordering::Relaxed));
-        drop(spare);
         self.upkeep.note_roll();
         self.upkeep.observed.note(|| Event::Rolled { segment: segment.id() });
-        Ok(segment)
     }
 
     /// Makes a spare unless there is one. Whether it did.
@@ -55,6 +60,8 @@ impl Store {
         let segment = self.create_segment(self.lanes.maintenance_number(), now_ms)?;
         *spare = Some(Arc::clone(&segment));
         drop(spare);
+        self.upkeep.wishes.grant_spare();
+        self.upkeep.spare_made.notify_all();
         if self.upkeep.note_spare_made(now_ms) {
             segment.region().populate();
         }

@@ -15,7 +15,7 @@ use super::counters::Count;
 use super::incoming::Incoming;
 use super::ops::Terms;
 use super::store::Store;
-use crate::engine::{Outcome, Put, Rejection};
+use crate::engine::{Outcome, Put, Rejection, WhenShort};
 use crate::error::{Error, Result};
 use crate::value::{Meta, Value};
 
@@ -133,6 +133,7 @@ struct Inflow<'a> {
     file: Option<Incoming<'a>>,
     len: u64,
     refused: Option<Rejection>,
+    when_short: Option<WhenShort>,
 }
 
 impl<'a> Inflow<'a> {
@@ -140,12 +141,13 @@ impl<'a> Inflow<'a> {
         store.check_open()?;
         let terms = store.terms(key, options)?;
         let (key, head) = (key.to_vec(), Vec::new());
+        let (file, refused, when_short) = (None, None, options.when_short);
         let mut inflow =
-            Self { store, key, terms, stated, head, file: None, len: 0, refused: None };
+            Self { store, key, terms, stated, head, file, len: 0, refused, when_short };
         let expected = stated.unwrap_or(0);
         if !inflow.is_too_large(expected) {
             let expected = usize::try_from(expected).unwrap_or(usize::MAX);
-            inflow.refused = store.refuse(&inflow.key, expected)?;
+            inflow.refused = store.refuse(&inflow.key, expected, options.cost)?;
         }
         Ok(inflow)
     }
@@ -211,7 +213,13 @@ impl<'a> Inflow<'a> {
         if let Some(why) = self.refused {
             return Ok(Outcome::Rejected(why));
         }
-        let done = self.put();
+        let done = match self.put() {
+            Err(Error::Blocked { .. }) => {
+                self.store.refund(self.key.len(), self.stated.unwrap_or(self.len));
+                return Ok(self.store.blocked(self.when_short));
+            }
+            done => done,
+        };
         let outcome = self.or_refuse(done)?;
         Ok(match (outcome, self.refused) {
             (Some(outcome), _) => outcome,

@@ -15,9 +15,11 @@ use super::maintenance::{Maintenance, Progress};
 use super::observer::{Event, Observed};
 use super::retain::Retain;
 use super::segment::Segment;
+use super::shortage::Wishes;
 use super::store::Store;
 use super::timing::Timings;
 use super::writer::Writer;
+use crate::engine::WhenShort;
 use crate::error::Error;
 use crate::stats::Stats;
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
@@ -38,6 +40,9 @@ pub(super) struct Upkeep {
     pub(super) sync_every_ms: Option<u64>,
     pub(super) observed: Observed,
     pub(super) timings: Timings,
+    /// What becomes of values for which no room is ready, unless they say so themselves.
+    pub(super) when_short: WhenShort,
+    pub(super) wishes: Wishes,
     /// The store is open to be read: what it writes stays in its memory.
     pub(super) read_only: bool,
     /// The store is opened to be repaired, which looks at large values later: a key whose file
@@ -45,6 +50,8 @@ pub(super) struct Upkeep {
     pub(super) repairs: bool,
     /// A segment that is ready to be written to.
     pub(super) spare: Mutex<Option<Arc<Segment>>>,
+    /// Wakes those who wait for it.
+    pub(super) spare_made: Condvar,
     /// When the spare was made, and whether the one before it was used soon.
     spare_ms: AtomicU64,
     is_fast: AtomicBool,
@@ -83,7 +90,10 @@ impl Upkeep {
             timings: Timings::new(options),
             read_only: options.read_only,
             repairs: options.repairs,
+            when_short: options.when_short,
+            wishes: Wishes::default(),
             spare: Mutex::new(None),
+            spare_made: Condvar::new(),
             spare_ms: AtomicU64::new(0),
             is_fast: AtomicBool::new(false),
             has_rolled: AtomicBool::new(false),

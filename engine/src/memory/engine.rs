@@ -164,7 +164,7 @@ impl Atomic for Memory {
         };
         let sum = old.checked_add(by).ok_or(Error::Overflow { value: old, by })?;
         match self.store(key, &sum.to_le_bytes(), codec, expires_at_ms) {
-            Outcome::Rejected(_) => Ok(None),
+            Outcome::Rejected(_) | Outcome::Blocked => Ok(None),
             Outcome::Admitted { .. } | Outcome::Conflict { .. } => Ok(Some(sum)),
         }
     }

@@ -63,6 +63,10 @@ impl<K, V> fmt::Display for Rejected<K, V> {
             Rejection::WriteBudget { per_second } => {
                 write!(out, "more than the {per_second} bytes a second that may be written")
             }
+            Rejection::NotWorthIt { better_percent, .. } => {
+                write!(out, "{better_percent} % of the values offered of late are worth more")
+            }
+            Rejection::NoRoom => out.write_str("no room is ready"),
             Rejection::FirstSeen => out.write_str("the key was offered for the first time"),
             Rejection::Disabled => out.write_str("the tier is switched off"),
         }

@@ -73,7 +73,7 @@ fn act(engine: &dyn Engine, op: Op) -> Result<u64, String> {
             let options = Put { ttl, durability: Durability::None, ..Put::default() };
             match engine.put(&key.bytes(), &number.value(key), &options).map_err(told)? {
                 Outcome::Admitted { version } => return Ok(version),
-                refused @ (Outcome::Rejected(_) | Outcome::Conflict { .. }) => {
+                refused @ (Outcome::Rejected(_) | Outcome::Conflict { .. } | Outcome::Blocked) => {
                     return Err(format!("refused: {refused:?}"));
                 }
             }

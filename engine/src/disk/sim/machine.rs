@@ -329,7 +329,7 @@ impl Machine {
         self.tell();
         match self.write(put) {
             Ok(Outcome::Admitted { .. }) => self.ledger.settle(key, durable),
-            Ok(Outcome::Rejected(_)) => self.ledger.withdraw(key),
+            Ok(Outcome::Rejected(_) | Outcome::Blocked) => self.ledger.withdraw(key),
             Ok(conflict @ Outcome::Conflict { .. }) => panic!("key {key}: {conflict:?}"),
             Err(error) => {
                 self.ledger.fail(key);
