@@ -6,6 +6,7 @@
 //! | `shard`, `table` | a lock, a policy, and entries with dense ids |
 //! | `budget` | the one weight budget that all shards borrow from |
 //! | `policy` | [`Policy`]: what leaves when room is needed |
+//! | [`simulate`] | policies without a tier, to compare them on traces |
 //! | `departure` | [`Cause`], and telling the listener |
 //! | `engine` | [`Memory`]: an [`Engine`](crate::Engine) for bytes |
 //!
@@ -18,6 +19,7 @@ mod engine;
 mod insert;
 mod policy;
 mod shard;
+pub mod simulate;
 mod table;
 mod tier;
 

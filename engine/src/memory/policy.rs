@@ -125,6 +125,32 @@ pub trait Policy: Send + fmt::Debug {
     /// Forgets all entries and ghosts.
     fn clear(&mut self);
 
+    /// Takes back a victim: `id`, which [`victim`](Self::victim) has just named, stays after
+    /// all, because it is pinned or about to be replaced.
+    ///
+    /// It comes back as something evicted would, so a policy with ghosts finds its own; that
+    /// counts as a use, and it is not the next victim again unless it is among the last.
+    /// Whoever skips victims this way must set them aside and stop after
+    /// [`len`](Self::len) of them.
+    fn spare(&mut self, id: u32, entries: &dyn Entries) {
+        let arrival = self.arrive(entries.hash(id), entries.weight(id), entries);
+        self.insert(id, arrival, entries);
+    }
+
+    /// Names residents in the order in which they would leave if nothing else happened, the
+    /// next victim first, until `f` says `false`.
+    ///
+    /// Every policy says how exact it is about that. One that cannot tell names none; the
+    /// default is such.
+    fn order(&self, entries: &dyn Entries, f: &mut dyn FnMut(u32) -> bool) {
+        let _ = (entries, f);
+    }
+
+    /// Heap memory in use, in bytes; 0 from a policy that does not say.
+    fn allocated_bytes(&self) -> usize {
+        0
+    }
+
     /// Walks the whole structure and says what is wrong with it.
     ///
     /// # Errors
@@ -144,6 +170,12 @@ pub trait Entries {
 
     /// The weight of an entry.
     fn weight(&self, id: u32) -> u64;
+
+    /// What it costs to get an entry again, in any unit; 1 if nobody knows.
+    fn cost(&self, id: u32) -> u64 {
+        let _ = id;
+        1
+    }
 
     /// The hash of an entry's key: well mixed in all bits.
     fn hash(&self, id: u32) -> u64;
