@@ -27,5 +27,8 @@ pub use builder::{Capacity, TierBuilder};
 pub use departure::Cause;
 pub use engine::{ENTRY_OVERHEAD, Memory, MemoryBuilder};
 pub use insert::Rejected;
-pub use policy::{Arrival, Entries, Fifo, Lru, OnHit, Policy, PolicyKind, S3Fifo};
+pub use policy::{
+    ArcPolicy, Arrival, Clock, Entries, Fifo, Gdsf, Lfu, Lirs, Lru, Mru, OnHit, Policy, PolicyKind,
+    Random, S3Fifo, Sieve, TwoQ,
+};
 pub use tier::Tier;

@@ -19,20 +19,39 @@
 //! `arrive` comes first, so that a policy may consult and adjust its ghosts before it says
 //! who has to make room for the newcomer.
 
+mod arc;
+mod clock;
 mod fifo;
+mod gdsf;
 mod ghost;
+pub(super) mod heap;
+mod lfu;
+mod lirs;
 mod list;
 mod lru;
-mod s3fifo;
 #[cfg(test)]
-mod simulator;
+mod model;
+mod mru;
+mod random;
+mod s3fifo;
+mod sieve;
+mod two_q;
 
 use std::fmt;
 use std::str::FromStr;
 
+pub use arc::ArcPolicy;
+pub use clock::Clock;
 pub use fifo::Fifo;
+pub use gdsf::Gdsf;
+pub use lfu::Lfu;
+pub use lirs::Lirs;
 pub use lru::Lru;
+pub use mru::Mru;
+pub use random::Random;
 pub use s3fifo::S3Fifo;
+pub use sieve::Sieve;
+pub use two_q::TwoQ;
 
 use crate::error::Error;
 use crate::sync::{AtomicU8, Ordering};
@@ -134,6 +153,7 @@ pub trait Policy: Send + fmt::Debug {
     /// [`len`](Self::len) of them.
     fn spare(&mut self, id: u32, entries: &dyn Entries) {
         let arrival = self.arrive(entries.hash(id), entries.weight(id), entries);
+        entries.set_hits(id, 0);
         self.insert(id, arrival, entries);
     }
 
@@ -185,6 +205,36 @@ pub trait Entries {
 
     /// Sets the hit counter of an entry. Hits at the same time may be lost.
     fn set_hits(&self, id: u32, hits: u8);
+}
+
+/// The last step of SplitMix64: a bijection that mixes well.
+#[inline]
+pub(super) const fn mix(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    number ^ (number >> 31)
+}
+
+/// Most ghosts beside so many residents, so that no load can make them cost more than the
+/// entries do.
+fn ghosts_max(residents: usize) -> usize {
+    2 * residents.max(16)
+}
+
+/// Makes a column of a policy long enough for `id`; grows by an eighth, not to the double.
+fn cover<T: Copy>(column: &mut Vec<T>, id: u32, fill: T) {
+    let len = id as usize + 1;
+    if column.capacity() < len {
+        column.reserve_exact(len - column.len() + len / 8 + 16);
+    }
+    if column.len() < len {
+        column.resize(len, fill);
+    }
+}
+
+/// Hands ids to `f` until it has enough. Whether it wants more.
+fn offer(mut ids: impl Iterator<Item = u32>, f: &mut dyn FnMut(u32) -> bool) -> bool {
+    ids.all(f)
 }
 
 /// What a hit does.
@@ -244,24 +294,64 @@ impl Arrival {
 pub enum PolicyKind {
     /// What came first leaves first: [`Fifo`].
     Fifo,
+    /// All are equally likely to leave: [`Random`].
+    Random,
     /// What was unused for longest leaves first: [`Lru`].
     Lru,
+    /// What was used last leaves first: [`Mru`].
+    Mru,
+    /// What was used least often leaves first: [`Lfu`].
+    Lfu,
+    /// As FIFO, and what was used goes around again: [`Clock`].
+    Clock,
+    /// As CLOCK, and what was used keeps its place: [`Sieve`].
+    Sieve,
     /// Two queues that drop one-hit wonders early: [`S3Fifo`].
     #[default]
     S3Fifo,
+    /// A queue for the new, a list for what came back: [`TwoQ`].
+    TwoQ,
+    /// Two lists balanced by what was evicted wrongly: [`ArcPolicy`].
+    Arc,
+    /// What comes back at long distances leaves first: [`Lirs`].
+    Lirs,
+    /// What is worth least for its weight leaves first, by cost and uses: [`Gdsf`].
+    Gdsf,
 }
 
 impl PolicyKind {
     /// All of them.
-    pub const ALL: &[Self] = &[Self::Fifo, Self::Lru, Self::S3Fifo];
+    pub const ALL: &[Self] = &[
+        Self::Fifo,
+        Self::Random,
+        Self::Lru,
+        Self::Mru,
+        Self::Lfu,
+        Self::Clock,
+        Self::Sieve,
+        Self::S3Fifo,
+        Self::TwoQ,
+        Self::Arc,
+        Self::Lirs,
+        Self::Gdsf,
+    ];
 
     /// A new policy of this kind, for one shard.
     #[must_use]
     pub fn build(self) -> Box<dyn Policy> {
         match self {
             Self::Fifo => Box::<Fifo>::default(),
+            Self::Random => Box::<Random>::default(),
             Self::Lru => Box::<Lru>::default(),
+            Self::Mru => Box::<Mru>::default(),
+            Self::Lfu => Box::<Lfu>::default(),
+            Self::Clock => Box::<Clock>::default(),
+            Self::Sieve => Box::<Sieve>::default(),
             Self::S3Fifo => Box::<S3Fifo>::default(),
+            Self::TwoQ => Box::<TwoQ>::default(),
+            Self::Arc => Box::<ArcPolicy>::default(),
+            Self::Lirs => Box::<Lirs>::default(),
+            Self::Gdsf => Box::<Gdsf>::default(),
         }
     }
 
@@ -270,8 +360,17 @@ impl PolicyKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Fifo => "fifo",
+            Self::Random => "random",
             Self::Lru => "lru",
+            Self::Mru => "mru",
+            Self::Lfu => "lfu",
+            Self::Clock => "clock",
+            Self::Sieve => "sieve",
             Self::S3Fifo => "s3fifo",
+            Self::TwoQ => "2q",
+            Self::Arc => "arc",
+            Self::Lirs => "lirs",
+            Self::Gdsf => "gdsf",
         }
     }
 }
@@ -289,7 +388,7 @@ impl FromStr for PolicyKind {
         Self::ALL.iter().copied().find(|kind| kind.name() == name).ok_or_else(|| Error::Config {
             option: "policy",
             value: name.to_owned(),
-            accepted: "give one of fifo, lru, s3fifo",
+            accepted: "give one of fifo, random, lru, mru, lfu, clock, sieve, s3fifo, 2q, arc, lirs, gdsf",
         })
     }
 }

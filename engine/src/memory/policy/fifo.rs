@@ -1,7 +1,7 @@
 //! First in, first out.
 
 use super::list::{Links, List};
-use super::{Arrival, Entries, OnHit, Policy};
+use super::{Arrival, Entries, OnHit, Policy, offer};
 
 /// First in, first out: what came first leaves first, however often it was used.
 ///
@@ -46,6 +46,15 @@ impl Policy for Fifo {
         *self = Self::default();
     }
 
+    /// Exact.
+    fn order(&self, _entries: &dyn Entries, f: &mut dyn FnMut(u32) -> bool) {
+        offer(self.queue.iter(&self.links), f);
+    }
+
+    fn allocated_bytes(&self) -> usize {
+        self.links.allocated_bytes()
+    }
+
     fn validate(&self, entries: &dyn Entries) -> Result<(), String> {
         self.queue.validate(&self.links, entries)
     }
@@ -56,7 +65,7 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::*;
-    use crate::memory::policy::simulator::{Model, check_against_model};
+    use crate::memory::policy::model::{Model, Order, check_against_model};
 
     /// Keys and weights, the oldest first.
     #[derive(Debug, Default)]
@@ -65,7 +74,7 @@ mod tests {
     impl Model for Queue {
         fn hit(&mut self, _key: u64) {}
 
-        fn insert(&mut self, key: u64, weight: u64, _capacity: u64, _ghost: bool) {
+        fn insert(&mut self, key: u64, weight: u64, _capacity: u64, _arrival: u8) {
             self.0.push_back((key, weight));
         }
 
@@ -77,13 +86,13 @@ mod tests {
             self.0.retain(|entry| entry.0 != key);
         }
 
-        fn evict(&mut self, _capacity: u64) -> Option<u64> {
+        fn evict(&mut self, _capacity: u64, _arrival: u8) -> Option<u64> {
             self.0.pop_front().map(|entry| entry.0)
         }
     }
 
     #[test]
     fn does_what_a_plain_queue_does() {
-        check_against_model(Fifo::default, Queue::default);
+        check_against_model(Fifo::default, Queue::default, Order::Exact);
     }
 }

@@ -35,6 +35,27 @@ impl Ghost {
         self.places.len()
     }
 
+    /// What they weigh together.
+    pub(super) const fn weight(&self) -> u64 {
+        self.weight
+    }
+
+    pub(super) fn allocated_bytes(&self) -> usize {
+        self.hashes.capacity() * size_of::<u64>()
+            + self.weights.capacity() * size_of::<u32>()
+            + self.places.allocation_size()
+    }
+
+    /// Forgets the oldest. Whether there was one.
+    pub(super) fn pop(&mut self) -> bool {
+        let any = !self.hashes.is_empty();
+        if any {
+            self.unlink(0);
+            self.trim();
+        }
+        any
+    }
+
     /// Remembers `hash`, and forgets the oldest until at most `len_max` weighing at most
     /// `weight_max` are left. What is remembered already keeps its place.
     pub(super) fn push(&mut self, hash: u64, weight: u64, weight_max: u64, len_max: usize) {

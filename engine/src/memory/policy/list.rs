@@ -27,9 +27,13 @@ impl Links {
         &mut self.0[id as usize]
     }
 
+    pub(super) const fn allocated_bytes(&self) -> usize {
+        self.0.capacity() * size_of::<Link>()
+    }
+
     fn cover(&mut self, id: u32) {
         if self.0.len() <= id as usize {
-            self.0.resize(id as usize + 1, Link { newer: NONE, older: NONE });
+            super::cover(&mut self.0, id, Link { newer: NONE, older: NONE });
         }
     }
 }
@@ -60,6 +64,15 @@ impl List {
 
     pub(super) const fn oldest(&self) -> Option<u32> {
         if self.oldest == NONE { None } else { Some(self.oldest) }
+    }
+
+    pub(super) const fn newest(&self) -> Option<u32> {
+        if self.newest == NONE { None } else { Some(self.newest) }
+    }
+
+    /// The neighbour of `id` that came after it.
+    pub(super) fn newer(links: &Links, id: u32) -> Option<u32> {
+        Some(links.0[id as usize].newer).filter(|&id| id != NONE)
     }
 
     /// Adds `id`, which is in no list, as the newest.
@@ -105,12 +118,13 @@ impl List {
 
     /// All ids, the oldest first.
     pub(super) fn iter<'a>(&self, links: &'a Links) -> impl Iterator<Item = u32> + 'a {
-        let mut next = self.oldest;
-        std::iter::from_fn(move || {
-            let id = (next != NONE).then_some(next)?;
-            next = links.0[id as usize].newer;
-            Some(id)
-        })
+        std::iter::successors(self.oldest(), |&id| Self::newer(links, id))
+    }
+
+    /// All ids, the newest first.
+    pub(super) fn iter_back<'a>(&self, links: &'a Links) -> impl Iterator<Item = u32> + 'a {
+        let older = |&id: &u32| Some(links.0[id as usize].older).filter(|&id| id != NONE);
+        std::iter::successors(self.newest(), older)
     }
 
     /// Checks both invariants.

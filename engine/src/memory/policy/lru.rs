@@ -1,7 +1,7 @@
 //! Least recently used.
 
 use super::list::{Links, List};
-use super::{Arrival, Entries, OnHit, Policy};
+use super::{Arrival, Entries, OnHit, Policy, offer};
 
 /// Least recently used: what was unused for longest leaves first.
 ///
@@ -51,6 +51,15 @@ impl Policy for Lru {
         *self = Self::default();
     }
 
+    /// Exact.
+    fn order(&self, _entries: &dyn Entries, f: &mut dyn FnMut(u32) -> bool) {
+        offer(self.queue.iter(&self.links), f);
+    }
+
+    fn allocated_bytes(&self) -> usize {
+        self.links.allocated_bytes()
+    }
+
     fn validate(&self, entries: &dyn Entries) -> Result<(), String> {
         self.queue.validate(&self.links, entries)
     }
@@ -61,7 +70,7 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::*;
-    use crate::memory::policy::simulator::{Model, check_against_model};
+    use crate::memory::policy::model::{Model, Order, check_against_model};
 
     /// Keys, the least recently used first.
     #[derive(Debug, Default)]
@@ -73,7 +82,7 @@ mod tests {
             self.0.push_back(key);
         }
 
-        fn insert(&mut self, key: u64, _weight: u64, _capacity: u64, _ghost: bool) {
+        fn insert(&mut self, key: u64, _weight: u64, _capacity: u64, _arrival: u8) {
             self.0.push_back(key);
         }
 
@@ -85,13 +94,13 @@ mod tests {
             self.0.retain(|&other| other != key);
         }
 
-        fn evict(&mut self, _capacity: u64) -> Option<u64> {
+        fn evict(&mut self, _capacity: u64, _arrival: u8) -> Option<u64> {
             self.0.pop_front()
         }
     }
 
     #[test]
     fn does_what_a_plain_list_does() {
-        check_against_model(Lru::default, Recency::default);
+        check_against_model(Lru::default, Recency::default, Order::Exact);
     }
 }

@@ -9,14 +9,12 @@
 
 use super::ghost::Ghost;
 use super::list::{Links, List};
-use super::{Arrival, Entries, OnHit, Policy};
+use super::{Arrival, Entries, OnHit, Policy, cover, ghosts_max, offer};
 
 /// Hits are counted up to this (2 bits).
 const HITS_MAX: u8 = 3;
 /// Hits in the small queue that lead to the main one.
 const PROMOTE_AT: u8 = 2;
-/// Entries that the limit on ghosts assumes even if there are fewer.
-const RESIDENT_MIN: usize = 16;
 
 /// S3-FIFO: a small queue in front of the main one drops what is used only once.
 ///
@@ -81,8 +79,8 @@ impl S3Fifo {
             let weight = entries.weight(id);
             self.small.remove(&mut self.links, id, weight);
             if entries.hits(id) < PROMOTE_AT {
-                let len_max = 2 * self.len().max(RESIDENT_MIN);
-                let weight_max = ghost_share(entries.capacity());
+                let (weight_max, len_max) =
+                    (ghost_share(entries.capacity()), ghosts_max(self.len()));
                 self.ghost.push(entries.hash(id), weight, weight_max, len_max);
                 return Some(id);
             }
@@ -119,9 +117,7 @@ impl Policy for S3Fifo {
     }
 
     fn insert(&mut self, id: u32, arrival: Arrival, entries: &dyn Entries) {
-        if self.in_main.len() <= id as usize {
-            self.in_main.resize(id as usize + 1, false);
-        }
+        cover(&mut self.in_main, id, false);
         let weight = entries.weight(id);
         if arrival == Arrival::GHOST {
             self.push_main(id, weight);
@@ -157,6 +153,16 @@ impl Policy for S3Fifo {
         *self = Self::default();
     }
 
+    /// Every entry once: the small queue's, then the main queue's, the oldest first. Hits and
+    /// the balance between the queues are not looked at, so the truth may differ.
+    fn order(&self, _entries: &dyn Entries, f: &mut dyn FnMut(u32) -> bool) {
+        offer(self.small.iter(&self.links).chain(self.main.iter(&self.links)), f);
+    }
+
+    fn allocated_bytes(&self) -> usize {
+        self.links.allocated_bytes() + self.in_main.capacity() + self.ghost.allocated_bytes()
+    }
+
     fn validate(&self, entries: &dyn Entries) -> Result<(), String> {
         self.small.validate(&self.links, entries)?;
         self.main.validate(&self.links, entries)?;
@@ -174,7 +180,7 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::*;
-    use crate::memory::policy::simulator::{Model, check_against_model};
+    use crate::memory::policy::model::{Model, Order, check_against_model};
 
     #[derive(Debug, Clone, Copy)]
     struct Entry {
@@ -219,14 +225,14 @@ mod tests {
             self.entry(key).into_iter().for_each(|entry| entry.hits = (entry.hits + 1).min(3));
         }
 
-        fn arrive(&mut self, key: u64) -> bool {
+        fn arrive(&mut self, key: u64, _weight: u64, _capacity: u64) -> u8 {
             let known = self.ghost.iter().any(|ghost| ghost.0 == key);
             self.ghost.retain(|ghost| ghost.0 != key);
-            known
+            u8::from(known)
         }
 
-        fn insert(&mut self, key: u64, weight: u64, _capacity: u64, known: bool) {
-            let queue = if known { &mut self.main } else { &mut self.small };
+        fn insert(&mut self, key: u64, weight: u64, _capacity: u64, known: u8) {
+            let queue = if known == 1 { &mut self.main } else { &mut self.small };
             queue.push_back(Entry { key, weight, hits: 0 });
         }
 
@@ -239,7 +245,7 @@ mod tests {
             self.main.retain(|entry| entry.key != key);
         }
 
-        fn evict(&mut self, capacity: u64) -> Option<u64> {
+        fn evict(&mut self, capacity: u64, _arrival: u8) -> Option<u64> {
             if weight(&self.main) <= capacity - capacity / 10 {
                 while let Some(mut entry) = self.small.pop_front() {
                     if entry.hits < 2 {
@@ -263,7 +269,7 @@ mod tests {
 
     #[test]
     fn does_what_the_paper_says() {
-        check_against_model(S3Fifo::default, Queues::default);
+        check_against_model(S3Fifo::default, Queues::default, Order::Complete);
     }
 
     #[test]
