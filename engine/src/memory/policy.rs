@@ -20,6 +20,7 @@
 //! who has to make room for the newcomer.
 
 mod arc;
+mod climber;
 mod clock;
 mod fifo;
 mod gdsf;
@@ -35,7 +36,9 @@ mod mru;
 mod random;
 mod s3fifo;
 mod sieve;
+mod sketch;
 mod two_q;
+mod w_tiny_lfu;
 
 use std::fmt;
 use std::str::FromStr;
@@ -52,6 +55,7 @@ pub use random::Random;
 pub use s3fifo::S3Fifo;
 pub use sieve::Sieve;
 pub use two_q::TwoQ;
+pub use w_tiny_lfu::WTinyLfu;
 
 use crate::error::Error;
 use crate::sync::{AtomicU8, Ordering};
@@ -315,6 +319,8 @@ pub enum PolicyKind {
     Arc,
     /// What comes back at long distances leaves first: [`Lirs`].
     Lirs,
+    /// LRU lists behind a sketch of who is popular: [`WTinyLfu`].
+    WTinyLfu,
     /// What is worth least for its weight leaves first, by cost and uses: [`Gdsf`].
     Gdsf,
 }
@@ -333,6 +339,7 @@ impl PolicyKind {
         Self::TwoQ,
         Self::Arc,
         Self::Lirs,
+        Self::WTinyLfu,
         Self::Gdsf,
     ];
 
@@ -351,6 +358,7 @@ impl PolicyKind {
             Self::TwoQ => Box::<TwoQ>::default(),
             Self::Arc => Box::<ArcPolicy>::default(),
             Self::Lirs => Box::<Lirs>::default(),
+            Self::WTinyLfu => Box::<WTinyLfu>::default(),
             Self::Gdsf => Box::<Gdsf>::default(),
         }
     }
@@ -370,6 +378,7 @@ impl PolicyKind {
             Self::TwoQ => "2q",
             Self::Arc => "arc",
             Self::Lirs => "lirs",
+            Self::WTinyLfu => "wtinylfu",
             Self::Gdsf => "gdsf",
         }
     }
@@ -388,7 +397,7 @@ impl FromStr for PolicyKind {
         Self::ALL.iter().copied().find(|kind| kind.name() == name).ok_or_else(|| Error::Config {
             option: "policy",
             value: name.to_owned(),
-            accepted: "give one of fifo, random, lru, mru, lfu, clock, sieve, s3fifo, 2q, arc, lirs, gdsf",
+            accepted: "give one of fifo, random, lru, mru, lfu, clock, sieve, s3fifo, 2q, arc, lirs, wtinylfu, gdsf",
         })
     }
 }

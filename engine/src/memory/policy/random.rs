@@ -22,11 +22,16 @@ pub struct Random {
     places: Vec<u32>,
 }
 
+/// Numbers that look random, from a seed.
 #[derive(Debug, Clone, Copy)]
-struct Draws(u64);
+pub(super) struct Draws(u64);
 
 impl Draws {
-    fn next(&mut self) -> u64 {
+    pub(super) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(super) const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         super::mix(self.0)
     }
@@ -42,7 +47,7 @@ impl Random {
     /// Draws from the stream that starts at `seed`.
     #[must_use]
     pub const fn seeded(seed: u64) -> Self {
-        Self { draws: Draws(seed), ids: Vec::new(), places: Vec::new() }
+        Self { draws: Draws::new(seed), ids: Vec::new(), places: Vec::new() }
     }
 
     fn take(&mut self, at: usize) -> u32 {
@@ -159,7 +164,7 @@ mod tests {
 
     #[test]
     fn does_what_a_bag_does() {
-        let bag = || Bag(Vec::new(), Draws(9));
+        let bag = || Bag(Vec::new(), Draws::new(9));
         check_against_model(|| Random::seeded(9), bag, Order::Exact);
     }
 

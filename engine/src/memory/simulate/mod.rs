@@ -8,6 +8,7 @@
 //! |---|---|
 //! | here | [`Simulator`], one policy; [`Simulate`], any of them |
 //! | `ids` | from a key's hash to its entry |
+//! | [`offline`] | the bounds: algorithms that know the future |
 //!
 //! # Memory
 //! Entries are columns: a key (8 bytes), a hit counter (1), a place in the table (11 to 15),
@@ -19,6 +20,7 @@
 //! several cache lines at once. A guess made that way is checked when its turn comes.
 
 mod ids;
+pub mod offline;
 
 use std::cell::Cell;
 use std::fmt;
@@ -27,7 +29,7 @@ use ids::Ids;
 
 use super::policy::{
     ArcPolicy, Arrival, Clock, Entries, Fifo, Gdsf, Lfu, Lirs, Lru, Mru, OnHit, Policy, PolicyKind,
-    Random, S3Fifo, Sieve, TwoQ, mix,
+    Random, S3Fifo, Sieve, TwoQ, WTinyLfu, mix,
 };
 
 /// No id.
@@ -399,6 +401,7 @@ impl PolicyKind {
             Self::TwoQ => simulate::<TwoQ>(capacity),
             Self::Arc => simulate::<ArcPolicy>(capacity),
             Self::Lirs => simulate::<Lirs>(capacity),
+            Self::WTinyLfu => simulate::<WTinyLfu>(capacity),
             Self::Gdsf => simulate::<Gdsf>(capacity),
         }
     }
