@@ -11,7 +11,7 @@
 //! | [`offline`] | the bounds: algorithms that know the future |
 //!
 //! # Memory
-//! Entries are columns: a key (8 bytes), a hit counter (1), a place in the table (11 to 15),
+//! Entries are columns: a key (8 bytes), a hit counter (1), a place in the table (14 to 16),
 //! weights and costs (8 each) only once some request has one other than 1. Links of the policy
 //! come on top. A column grows by an eighth at a time.
 //!
@@ -337,16 +337,23 @@ impl<P: Policy> Simulate for Simulator<P> {
                 let hash = mix(request.key);
                 *guess = (hash, self.shelf.find(hash, request.key));
             }
-            let mut inserted = false;
+            // One bit for each hash that came since the guesses, several for one bit.
+            let mut came = 0_u64;
             for (&(hash, mut id), request) in guesses.iter().zip(ahead) {
+                let bit = 1 << (hash & 63);
                 // A guess of an entry is wrong if that has left meanwhile; a guess of none
                 // may be if something came.
-                if if id == NONE { inserted } else { self.shelf.keys[id as usize] != request.key } {
+                let doubtful = if id == NONE {
+                    came & bit != 0
+                } else {
+                    self.shelf.keys[id as usize] != request.key
+                };
+                if doubtful {
                     id = self.shelf.find(hash, request.key);
                 }
                 if id == NONE {
                     self.miss(hash, request, |_| ());
-                    inserted = true;
+                    came |= bit;
                 } else {
                     self.hit(id);
                 }
