@@ -27,6 +27,7 @@ pub(crate) enum Command {
     Put(Put),
     Get(Get),
     Rm(Rm),
+    #[command(visible_alias = "list")]
     Ls(Ls),
     Stats(Stats),
     Verify(Verify),
@@ -213,14 +214,24 @@ pub(crate) struct Rm {
     pub(crate) keys: Vec<Key>,
 }
 
-/// List the keys of a store, in no order
+/// List what a store holds, in no order
+///
+/// Plain keys stand as they can be typed, keys of a namespace behind `[NAME]`, and items of a queue
+/// as `<NAME> NUMBER`. Values are not read. Tags are not stored by name: they show as `#` and 16
+/// digits, but those that --tag names.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Ls {
     /// Directory of the store
     pub(crate) dir: PathBuf,
-    /// Length, codec, version and time left of each value, too
+    /// Length, codec, version, time left and tags of each value, too
     #[arg(long, short)]
     pub(crate) long: bool,
+    /// Only the keys of this namespace: text, or bytes as 0x and hex digits
+    #[arg(long, value_name = "NAME")]
+    pub(crate) namespace: Option<Key>,
+    /// Only what has this tag, or one of these
+    #[arg(long, value_name = "TAG")]
+    pub(crate) tag: Vec<Key>,
     /// Stop after this many keys
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<u64>,
@@ -402,6 +413,7 @@ mod tests {
             "larder get d 0xff --raw",
             "larder rm d a b c",
             "larder ls d --json --long --limit 3",
+            "larder list d --namespace n --tag a --tag b",
             "larder trim d --bytes 1GiB --items 5 --age 2days --json",
             "larder backup d to",
             "larder invalidate d 0xff",

@@ -62,9 +62,9 @@ pub use disk::Metrics;
 pub use disk::Tracing;
 #[cfg(not(loom))]
 pub use disk::{
-    Admission, BackupReport, Disk, DiskBuilder, Event, Finding, Limits, Maintained, Maintenance,
-    Namespace, Observer, Pushed, Queue, RepairReport, Reserved, Retain, ValueReader, VerifyReport,
-    Work,
+    Admission, BackupReport, Disk, DiskBuilder, Event, Finding, Limits, Listed, Maintained,
+    Maintenance, Namespace, Observer, Place, Pushed, Queue, RepairReport, Reserved, Retain,
+    ValueReader, VerifyReport, Work,
 };
 #[cfg(not(loom))]
 pub use engine::{

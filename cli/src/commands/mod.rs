@@ -2,6 +2,7 @@
 
 mod demo;
 mod dump;
+mod ls;
 mod replay;
 mod stats;
 mod store;
@@ -19,7 +20,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Put(args) => store::put(&args),
         Command::Get(args) => store::get(&args),
         Command::Rm(args) => store::rm(&args),
-        Command::Ls(args) => store::ls(&args),
+        Command::Ls(args) => ls::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Compact(args) => upkeep::compact(&args),

@@ -1,14 +1,12 @@
-//! `put`, `get`, `rm` and `ls`: one store, opened, asked and closed.
+//! `put`, `get` and `rm`: one store, opened, asked and closed.
 
 use std::fs;
 use std::io::{self, Read as _, Write};
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use larder_engine::{Clock as _, Durability, Engine, Outcome, Rejection, SystemClock, Ttl, Value};
-use serde::Serialize;
+use larder_engine::{Durability, Engine as _, Outcome, Rejection, Ttl};
 
-use crate::args::{Get, Ls, Put, Rm};
+use crate::args::{Get, Put, Rm};
 use crate::keys::{self, Key};
 use crate::open::{self, closing};
 use crate::output::{self, Exit};
@@ -86,90 +84,14 @@ pub(super) fn rm(args: &Rm) -> anyhow::Result<Exit> {
     })
 }
 
-/// One key of a listing.
-#[derive(Debug, Serialize)]
-struct Entry {
-    /// As it can be typed.
-    key: String,
-    /// Bytes of value.
-    len: usize,
-    codec: u8,
-    codec_version: u8,
-    version: u64,
-    written_at_ms: u64,
-    /// None: it never expires.
-    expires_at_ms: Option<u64>,
-}
-
-impl Entry {
-    fn new(key: &[u8], value: &Value) -> Self {
-        let meta = value.meta();
-        Self {
-            key: keys::show(key),
-            len: value.len(),
-            codec: meta.codec.id,
-            codec_version: meta.codec.version,
-            version: meta.version,
-            written_at_ms: meta.written_at_ms,
-            expires_at_ms: (meta.expires_at_ms != larder_engine::clock::NEVER)
-                .then_some(meta.expires_at_ms),
-        }
-    }
-
-    /// `length  codec  version  time left  key`
-    fn long(&self, now_ms: u64) -> String {
-        let left = self.expires_at_ms.map_or_else(
-            || "never".to_owned(),
-            |at| {
-                let left = Duration::from_millis(at.saturating_sub(now_ms));
-                humantime::format_duration(Duration::from_secs(left.as_secs())).to_string()
-            },
-        );
-        format!(
-            "{:>12}  {:>3}.{:<3}  {:>12}  {left:>16}  {}",
-            self.len, self.codec, self.codec_version, self.version, self.key
-        )
-    }
-}
-
-pub(super) fn ls(args: &Ls) -> anyhow::Result<Exit> {
-    closing(&open::existing(&args.dir)?, |store| {
-        let limit = args.limit.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
-        let now_ms = SystemClock.now_ms();
-        let mut stdout = io::BufWriter::new(output::stdout());
-        for entry in store.iter().take(limit) {
-            let (key, value) = entry?;
-            let entry = Entry::new(&key, &value);
-            if args.json {
-                writeln!(stdout, "{}", serde_json::to_string(&entry)?)?;
-            } else if args.long {
-                writeln!(stdout, "{}", entry.long(now_ms))?;
-            } else {
-                writeln!(stdout, "{}", entry.key)?;
-            }
-        }
-        stdout.flush()?;
-        Ok(Exit::Fine)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use larder_engine::Meta;
 
     #[test]
     fn text_is_shown_and_what_steers_a_terminal_is_not() {
         assert_eq!(text("größe\n".as_bytes()), Some("größe\n"));
         assert_eq!(text(b"\x1b[2J"), None);
         assert_eq!(text(b"\xff"), None);
-    }
-
-    #[test]
-    fn a_long_line_has_everything_but_the_value() {
-        let value = Value::new(b"four".as_slice(), Meta::default());
-        let entry = Entry::new(b"key", &value);
-        let fields: Vec<_> = entry.long(0).split_whitespace().map(str::to_owned).collect();
-        assert_eq!(fields, ["4", "0.0", "0", "never", "key"]);
     }
 }

@@ -12,6 +12,7 @@
 //!    not yielded again.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::vec;
 
@@ -110,11 +111,25 @@ impl Iter<'_> {
     }
 
     /// Shows the record of every live entry, unread.
-    pub(super) fn for_each_live(mut self, mut look: impl FnMut(&Record<'_>)) {
+    pub(super) fn for_each_live(self, mut look: impl FnMut(&Record<'_>)) {
+        self.try_for_each_live(|record| {
+            look(record);
+            ControlFlow::Continue(())
+        });
+    }
+
+    /// As [`for_each_live`](Self::for_each_live), until `look` breaks off.
+    pub(super) fn try_for_each_live(
+        mut self,
+        mut look: impl FnMut(&Record<'_>) -> ControlFlow<()>,
+    ) {
         while let Some((segment, end)) = self.segments.next() {
             for entry in segment.entries().rev().take(end.entries as usize) {
-                if entry.kind == Kind::Value {
-                    self.resolve(&segment, &entry, |record, _| look(record));
+                if entry.kind == Kind::Value
+                    && let Some(flow) = self.resolve(&segment, &entry, |record, _| look(record))
+                    && flow.is_break()
+                {
+                    return;
                 }
             }
         }

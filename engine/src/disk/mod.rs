@@ -43,6 +43,7 @@ mod incoming;
 mod index;
 mod iter;
 mod lanes;
+mod listing;
 mod maintenance;
 mod map;
 mod mend;
@@ -97,6 +98,7 @@ use std::sync::Arc;
 pub use admission::Admission;
 pub use backup::BackupReport;
 pub use builder::DiskBuilder;
+pub use listing::{Listed, Place};
 pub use maintenance::{Maintained, Maintenance};
 pub(crate) use map::View;
 #[cfg(feature = "metrics")]

@@ -106,6 +106,39 @@ fn plain_again(stored: &[u8]) -> Option<Cow<'_, [u8]>> {
     }
 }
 
+/// What a stored key is made of.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Parts<'a> {
+    pub(super) owner: Owner,
+    /// The owner's; empty for plain keys.
+    pub(super) name: &'a [u8],
+    /// As its owner knows it.
+    pub(super) key: Cow<'a, [u8]>,
+}
+
+/// Takes a stored key apart; `None` if it is none of these encodings.
+pub(super) fn split(stored: &[u8]) -> Option<Parts<'_>> {
+    if let Some(key) = plain_again(stored) {
+        return Some(Parts { owner: Owner::Plain, name: &[], key });
+    }
+    let (owner, mut rest) = match stored.strip_prefix(&MARKER)? {
+        [1, rest @ ..] => (Owner::Namespace, rest),
+        [2, rest @ ..] => (Owner::Queue, rest),
+        _ => return None,
+    };
+    let mut len = 0_usize;
+    for shift in (0..usize::BITS).step_by(7) {
+        let (byte, behind) = rest.split_first()?;
+        rest = behind;
+        len |= usize::from(byte & 0x7F).checked_shl(shift)?;
+        if byte & 0x80 == 0 {
+            let (name, key) = rest.split_at_checked(len)?;
+            return Some(Parts { owner, name, key: key.into() });
+        }
+    }
+    None
+}
+
 /// What all keys of a namespace or queue begin with.
 pub(super) fn prefix(owner: Owner, name: &[u8]) -> Vec<u8> {
     marked(owner, &[&varint(name.len()), name])
@@ -263,10 +296,15 @@ mod tests {
     fn owners_get_their_own_keys_back_and_no_others() {
         for key in awkward() {
             assert_eq!(Scope::Plain.key(&plain(&key)).unwrap(), key);
+            let parts = Parts { owner: Owner::Plain, name: b"", key: Cow::Borrowed(&*key) };
+            assert_eq!(split(&plain(&key)), Some(parts));
             for name in awkward() {
                 let scope = Scope::Under(prefix(Owner::Namespace, &name));
                 let stored = [&*prefix(Owner::Namespace, &name), &key].concat();
                 assert_eq!(scope.key(&stored).unwrap(), key);
+                let owner = Owner::Namespace;
+                let parts = Parts { owner, name: &name, key: Cow::Borrowed(&*key) };
+                assert_eq!(split(&stored), Some(parts));
                 assert_eq!(Scope::Plain.key(&stored), None);
                 assert_eq!(scope.key(&plain(&key)), None);
                 let longer = [&*name, b"b"].concat();
