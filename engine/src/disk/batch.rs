@@ -213,8 +213,9 @@ impl Store {
             return Err(error);
         }
         let Some(writer) = lane.writer.as_mut() else { return Err(Error::Closed) };
-        writer.commit();
         let segment = Arc::clone(writer.segment());
+        segment.tally.note_batch();
+        writer.commit();
         for (step, slot) in steps.iter().zip(&slots) {
             self.settle_step(step, *slot, guard);
         }

@@ -32,9 +32,10 @@ pub(super) struct Collected {
 }
 
 /// A batch, as far as it was found.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Begun {
-    batch: Batch,
+    /// What its begin says; nothing where the footer vouches for it, or for a record by itself.
+    batch: Option<Batch>,
     /// Sequence numbers and lengths of its records.
     lens: Vec<(u64, usize)>,
     entries: Vec<(FooterEntry, u64)>,
@@ -76,60 +77,83 @@ impl Newest {
 }
 
 impl Collected {
-    /// Takes the next record. `is_missing`: its value lies elsewhere, and is not there.
+    /// Takes the next record that was met in a scan: `value` as it is stored, `len` with all that
+    /// it takes. `missing`: its value lies elsewhere, and is not there.
     pub(super) fn add(
         &mut self,
-        bytes: &[u8],
-        offset: usize,
         header: &RecordHeader,
+        (value, len): (&[u8], usize),
         entry: FooterEntry,
-        is_missing: bool,
+        missing: Option<Missing>,
     ) {
-        let extent = header.extent(offset);
-        let part = |range| bytes.get(range).unwrap_or_default();
-        let value = part(extent.value_at..extent.chunks_at);
         match header.kind {
             Kind::BatchBegin => {
-                self.batch = Batch::decode(value).ok().map(|batch| Begun {
-                    batch,
-                    lens: Vec::new(),
-                    entries: Vec::new(),
-                    missing: Vec::new(),
-                });
+                let claim = Batch::decode(value).ok();
+                self.batch = claim.map(|_| Begun { batch: claim, ..Begun::default() });
             }
             Kind::BatchCommit => {
                 if let (Some(begun), Ok(ended)) = (self.batch.take(), Batch::decode(value))
-                    && begun.batch == ended
+                    && begun.batch == Some(ended)
                     && Batch::of(begun.lens.iter().copied()) == Some(ended)
                 {
-                    if begun.missing.is_empty() {
-                        self.entries.extend(begun.entries);
-                    } else {
-                        self.doubtful.push(begun);
-                    }
+                    self.take(begun);
                 }
             }
             _ if header.flags.has(Flags::BATCHED) => {
                 let Some(begun) = &mut self.batch else { return };
-                begun.lens.push((header.seq, extent.end - offset));
-                if is_missing {
-                    begun.missing.push(missing(bytes, offset, header, entry.key_hash));
-                }
+                begun.lens.push((header.seq, len));
+                begun.missing.extend(missing);
                 begun.entries.push((entry, header.seq));
             }
             _ => {
                 self.end_batch();
-                if !is_missing {
-                    self.entries.push((entry, header.seq));
-                    return;
-                }
-                // As a batch of one.
-                let lens = vec![(header.seq, extent.end - offset)];
-                let Some(batch) = Batch::of(lens.iter().copied()) else { return };
-                let missing = vec![missing(bytes, offset, header, entry.key_hash)];
-                let entries = vec![(entry, header.seq)];
-                self.doubtful.push(Begun { batch, lens, entries, missing });
+                self.add_alone(entry, header.seq, missing);
             }
+        }
+    }
+
+    /// Takes the next record that a footer lists which is believed: it was committed, and with it
+    /// all of the batch that it is part of.
+    pub(super) fn add_listed(
+        &mut self,
+        is_batched: bool,
+        (entry, seq): (FooterEntry, u64),
+        missing: Option<Missing>,
+    ) {
+        match (entry.kind, &mut self.batch) {
+            (Kind::BatchBegin, _) => self.batch = Some(Begun::default()),
+            (Kind::BatchCommit, _) => {
+                if let Some(begun) = self.batch.take() {
+                    self.take(begun);
+                }
+            }
+            (_, Some(begun)) if is_batched => {
+                begun.lens.push((seq, 0));
+                begun.missing.extend(missing);
+                begun.entries.push((entry, seq));
+            }
+            // A rebuild lists no ends of batches that it found to count.
+            _ => self.add_alone(entry, seq, missing),
+        }
+    }
+
+    /// Takes a record that is no part of a batch: as a batch of one.
+    fn add_alone(&mut self, entry: FooterEntry, seq: u64, missing: Option<Missing>) {
+        let missing: Vec<_> = missing.into_iter().collect();
+        self.take(Begun {
+            batch: None,
+            lens: vec![(seq, 0)],
+            entries: vec![(entry, seq)],
+            missing,
+        });
+    }
+
+    /// Takes a batch that is complete but for large values.
+    fn take(&mut self, begun: Begun) {
+        if begun.missing.is_empty() {
+            self.entries.extend(begun.entries);
+        } else {
+            self.doubtful.push(begun);
         }
     }
 
@@ -141,20 +165,6 @@ impl Collected {
     /// Whether some batch is in doubt.
     pub(super) const fn is_doubtful(&self) -> bool {
         !self.doubtful.is_empty()
-    }
-}
-
-/// A record whose large value is not there.
-fn missing(bytes: &[u8], offset: usize, header: &RecordHeader, hash: u64) -> Missing {
-    let extent = header.extent(offset);
-    let part = |range| bytes.get(range).unwrap_or_default();
-    let tags = part(extent.tags_at..extent.key_at).as_chunks().0;
-    Missing {
-        hash,
-        seq: header.seq,
-        key: part(extent.key_at..extent.key_at + usize::from(header.key_len)).to_vec(),
-        tags: tags.iter().map(|tag| u64::from_le_bytes(*tag)).collect(),
-        expires_at_ms: header.expires_at_ms,
     }
 }
 

@@ -16,6 +16,8 @@
 //!    than all of a sealed segment, or copies of its own, or tombstones.
 //! 4. Room for a copy is made before its slot is looked for: a segment that the copy goes to
 //!    was then begun before any segment with a newer record of the key was sealed.
+//! 5. Before anything of a segment is copied, its batches are durable, large values included: a
+//!    copy of one record of a batch counts by itself, and may be durable before the batch is.
 
 use std::sync::Arc;
 
@@ -211,6 +213,9 @@ impl Store {
         if !dying.collect(all_may_hide) || !dying.compare() {
             return Ok(Step::More);
         }
+        if dying.settled == 0 && dying.segment.tally.has_batch() {
+            self.settle_batches(&dying.segment)?;
+        }
         let count = dying.segment.entry_count();
         let end = count.min(dying.settled + STEP_ENTRIES);
         let mut bytes = 0;
@@ -232,9 +237,11 @@ impl Store {
         if dying.settled < count {
             return Ok(Step::More);
         }
-        if dying.wrote || dying.hiders.iter().any(|hider| hider.hides) {
+        let is_eviction = matches!(dying.keep, Keep::Hot(_) | Keep::Nothing);
+        if !is_eviction || dying.wrote || dying.hiders.iter().any(|hider| hider.hides) {
             // What was durable here has to be durable in its new place before this one goes,
-            // and so has what hides a record for good.
+            // and so has what hides a record for good. Where nothing is evicted, so has whatever
+            // took the place of a record, or invalidated it.
             self.sync_externals()?;
             self.sync_segments()?;
         }
@@ -244,6 +251,12 @@ impl Store {
         let compacted = dying.keep == Keep::Live;
         self.upkeep.observed.note(|| Event::Reclaimed { segment, moved, dropped, compacted });
         Ok(Step::Gone)
+    }
+
+    /// Makes the batches of a segment durable that is about to go (invariant 5).
+    fn settle_batches(&self, segment: &Segment) -> Result<()> {
+        self.sync_externals()?;
+        self.sync_segment(segment)
     }
 
     /// Moves the record of a live entry if it is worth it; otherwise empties its slot.

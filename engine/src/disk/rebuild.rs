@@ -14,6 +14,10 @@
 //! 2. A moved record counts like any other: it is a copy, and says so by its sequence.
 //! 3. After a failed write-back the system takes the pages for clean, and a later sync passes
 //!    them over. What is read then, and not known to be on the disk, is written once more.
+//! 4. What was decided about batches and large values stays decided: the footers that say so are
+//!    believed from here on. Otherwise the next rebuild would decide anew, with what came later
+//!    before its eyes: a batch that was cut off would count once a newer value of one of its keys
+//!    explains why a large value of it is not there.
 
 use std::io;
 use std::sync::Arc;
@@ -63,7 +67,7 @@ impl Store {
         let segments: Vec<_> = self.live.lock().values().cloned().collect();
         let mut large = Large::new(self.file.unsettled_from());
         let mut highest = 0;
-        let mut held_back = Vec::new();
+        let (mut held_back, mut decided) = (Vec::new(), Vec::new());
         for segment in segments {
             let entries = match (words, durable_entries(&segment)) {
                 (true, _) if segment.region().is_whole() => Some(collect(&segment)),
@@ -76,8 +80,11 @@ impl Store {
             };
             let entries = match entries {
                 Some(entries) if self.are_whole(&segment, &entries, &mut large)? => entries,
-                _ => {
-                    let (found, tail) = self.scan(&segment, &mut large)?;
+                listed => {
+                    let (found, tail) = match listed {
+                        Some(entries) => self.sift(&segment, entries, &mut large)?,
+                        None => self.scan(&segment, &mut large)?,
+                    };
                     if found.is_doubtful() {
                         held_back.push((segment, found, tail));
                         continue;
@@ -95,8 +102,11 @@ impl Store {
         for (segment, found, tail) in held_back {
             self.adopt(&segment, tail, &found.entries);
             highest = highest.max(self.offer_all(&segment, found.entries)?);
+            decided.push(segment);
         }
         self.forget_torn(&large)?;
+        // Invariant 4.
+        decided.iter().try_for_each(|segment| segment.settle(&*self.storage))?;
         Ok(highest)
     }
 
@@ -234,10 +244,48 @@ impl Store {
             let value = bytes.get(extent.value_at..extent.chunks_at).unwrap_or_default();
             let is_missing =
                 entry.external && !self.is_whole(value, (entry.key_hash, header.seq), large)?;
-            found.add(&bytes, offset, &header, entry, is_missing);
+            let part = |range| bytes.get(range).unwrap_or_default();
+            let missing = is_missing.then(|| Missing {
+                hash: entry.key_hash,
+                seq: header.seq,
+                key: part(extent.key_at..extent.key_at + usize::from(header.key_len)).to_vec(),
+                tags: tags(part(extent.tags_at..extent.key_at)),
+                expires_at_ms: header.expires_at_ms,
+            });
+            found.add(&header, (value, extent.end - offset), entry, missing);
         }
         large.buffer = bytes;
         Ok((found, tail))
+    }
+
+    /// Which of the records count that the footer of a segment lists, and where they end. What it
+    /// does not list was decided about before.
+    fn sift(
+        &self,
+        segment: &Segment,
+        entries: Vec<(FooterEntry, u64)>,
+        large: &mut Large,
+    ) -> Result<(Collected, usize)> {
+        let mut found = Collected::default();
+        for (entry, seq) in entries {
+            let Ok(record) = segment.record(entry.offset()) else {
+                found.add_listed(true, (entry, seq), None);
+                continue;
+            };
+            let owner = (entry.key_hash, seq);
+            let is_missing = entry.external && !self.is_whole(record.value(), owner, large)?;
+            let missing = is_missing.then(|| Missing {
+                hash: entry.key_hash,
+                seq,
+                key: record.key().to_vec(),
+                tags: record.tags().collect(),
+                expires_at_ms: record.header.expires_at_ms,
+            });
+            let is_batched = record.header.flags.has(Flags::BATCHED);
+            found.add_listed(is_batched, (entry, seq), missing);
+        }
+        found.end_batch();
+        Ok((found, segment.region().committed().tail()))
     }
 
     /// Writes the footer of a segment that was scanned.
@@ -309,6 +357,11 @@ fn write_again(file: &dyn File) -> io::Result<()> {
         at += step as u64;
     }
     Ok(())
+}
+
+/// The hashes of tags, as a record carries them.
+fn tags(bytes: &[u8]) -> Vec<u64> {
+    bytes.as_chunks().0.iter().map(|tag| u64::from_le_bytes(*tag)).collect()
 }
 
 /// The entries of a segment that was sealed and synced, with their sequence numbers; `None`

@@ -312,6 +312,14 @@ impl Segment {
         Ok(Some(records.into()))
     }
 
+    /// Makes everything durable, and that it is. For a footer that the next opening has to
+    /// believe, whatever comes in between.
+    pub(crate) fn settle(&self, storage: &dyn Storage) -> Result<()> {
+        self.sync(storage)?;
+        let path = || storage.path(&file_name(self.id()));
+        self.region.file().sync().map_err(|error| Error::io("sync", &path(), error))
+    }
+
     /// The committed word that was last known to be durable.
     pub(crate) fn synced_word(&self) -> u64 {
         // Relaxed: for recovery, which has the segment to itself.

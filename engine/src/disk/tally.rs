@@ -27,6 +27,8 @@ pub(crate) struct Tally {
     /// When its last value expires, once that is known; 0 while it holds none.
     deadline: AtomicU64,
     deadline_known: AtomicBool,
+    /// Whether a batch may be among its own records.
+    batched: AtomicBool,
 }
 
 impl Tally {
@@ -40,6 +42,7 @@ impl Tally {
             reserved: AtomicBool::new(false),
             deadline: AtomicU64::new(NEVER),
             deadline_known: AtomicBool::new(false),
+            batched: AtomicBool::new(true),
         }
     }
 
@@ -49,6 +52,18 @@ impl Tally {
         self.begun.store(next_seq, Ordering::Relaxed);
         self.counted.store(NEVER, Ordering::Relaxed);
         self.set_deadline(0);
+        self.batched.store(false, Ordering::Relaxed);
+    }
+
+    /// Notes that a batch is about to be committed.
+    pub(crate) fn note_batch(&self) {
+        self.batched.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a batch may be among its own records. Exact once the segment is sealed, for
+    /// whoever found it so.
+    pub(crate) fn has_batch(&self) -> bool {
+        self.batched.load(Ordering::Relaxed)
     }
 
     pub(crate) fn begun(&self) -> u64 {

@@ -6,6 +6,8 @@ use super::Sim;
 use super::cut::Survives;
 use super::fault::{Call, Fault};
 use super::machine::{EXTERNAL_MIN, Machine, Op, options};
+use crate::disk::builder::Options;
+use crate::disk::retain::Retain;
 use crate::disk::storage::Storage;
 
 /// A budget that is soon used up, and one that never is.
@@ -166,4 +168,41 @@ fn no_id_of_a_large_value_is_given_twice() {
     assert!(ids(&machine.sim).is_empty(), "it was not synced");
     run(&mut machine, &[put(1, LARGE, false)]);
     assert_ne!(ids(&machine.sim), before);
+}
+
+/// Its large value never reached the disk, while its records did.
+#[test]
+fn a_batch_that_was_found_cut_off_stays_so() {
+    let mut machine = machine(1, AMPLE);
+    let batch = Op::Batch { key: 0, len: LARGE / 2 + 1, three: true, durable: false };
+    run(&mut machine, &[put(0, 100, true), put(1, 20, true), batch, put(3, 10, true)]);
+    let mut machine = cut(&machine, Survives::Least);
+    // This would explain why the large value is not there.
+    run(&mut machine, &[put(2, 10, true)]);
+    let mut machine = cut(&machine, Survives::Least);
+    // And so would this, and the segment would be looked at once more.
+    run(&mut machine, &[put(3, LARGE, true), put(3, 10, true), Op::Sync]);
+    cut(&machine, Survives::Least);
+}
+
+#[test]
+fn what_is_compacted_was_replaced_by_what_is_durable() {
+    let options = Options { retain: Retain::All, ..options(AMPLE, 1) };
+    let mut machine = Machine::new(1, 4, &options);
+    machine.sim.with(super::world::World::calm);
+    run(&mut machine, &[put(0, 100, true)]);
+    // Nothing lives in the first segment by then.
+    run(&mut machine, &[put(3, 8_000, true); 9]);
+    run(&mut machine, &[put(0, 200, false)]);
+    run_and_cut(&mut machine, Op::Compact);
+}
+
+#[test]
+fn a_record_of_a_batch_is_copied_once_the_batch_is_durable() {
+    for seed in 1..=20 {
+        let mut machine = machine(seed, AMPLE);
+        let batch = Op::Batch { key: 0, len: 100, three: true, durable: false };
+        run(&mut machine, &[put(1, 50, true), Op::Reopen, put(3, 10, true), batch]);
+        run_and_cut(&mut machine, Op::Compact);
+    }
 }

@@ -196,8 +196,11 @@ impl Ledger {
         for key in self.keys() {
             let history = self.history(key);
             // Where what came after a value with the tag is lost, and this is not, none is left.
+            // A key without a value then says nothing about what else would have removed it.
             for at in (history.floor + 1..history.entries.len()).rev() {
-                if has_tag(&history.entries[at - 1]) && history.entries[at].value.is_some() {
+                let next = history.entries[at];
+                let tells = next.value.is_some() || next.joint.is_some();
+                if has_tag(&history.entries[at - 1]) && tells {
                     history.entries.insert(at, Entry { sure: true, ..Entry::of(None) });
                 }
             }

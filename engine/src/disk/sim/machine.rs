@@ -17,6 +17,7 @@ use crate::clock::ManualClock;
 use crate::disk::Disk;
 use crate::disk::builder::Options;
 use crate::disk::lanes::thread_number;
+use crate::disk::retain::Retain;
 use crate::disk::storage::{Storage, give_birth};
 use crate::disk::tests::Workers;
 use crate::engine::{Atomic, Durability, Engine, Expected, Outcome, Put, Ttl};
@@ -69,6 +70,8 @@ pub(super) enum Op {
     },
     Sync,
     Clear,
+    /// Rewrite what holds something dead.
+    Compact,
     /// Close and open again.
     Reopen,
     /// Let the process die, and open again in another.
@@ -222,9 +225,10 @@ impl Machine {
         let removed = |machine: &Self| machine.sim.with(|world| world.segments_removed);
         let before = removed(self);
         let done = self.run_on_disk(op);
-        // A segment that goes may take a durable value with it that was replaced by one that is
-        // not durable: that is an eviction, too.
-        self.evicted |= op != Op::Clear && removed(self) != before;
+        // A segment that a cache evicts may take a durable value with it that was replaced by one
+        // that is not durable: that is an eviction, too.
+        let evicts = self.options.retain == Retain::Recent && op != Op::Clear && op != Op::Compact;
+        self.evicted |= evicts && removed(self) != before;
         self.note_evictions();
         self.tell();
         done
@@ -300,6 +304,9 @@ impl Machine {
                 // If it fails some are gone and some are not, which is what is noted.
                 self.disk().clear()?;
                 self.ledger.settle_clear();
+            }
+            Op::Compact => {
+                self.disk().compact()?;
             }
             Op::Reopen => {
                 let closed = self.disk().close();

@@ -7,8 +7,13 @@ use std::time::Instant;
 use super::fault::Lie;
 use super::machine::{EXTERNAL_MIN, Machine, Op, describe, options};
 use super::random::Random;
+use crate::disk::builder::Options;
+use crate::disk::retain::Retain;
 
 const KEYS: usize = 20;
+/// A budget that is soon used up, and one that never is.
+const SMALL: u64 = 640 << 10;
+const AMPLE: u64 = 8 << 20;
 
 /// What a run did.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +51,8 @@ pub(super) fn draw(random: &mut Random, keys: usize) -> Op {
         69..=80 => Op::Get { key },
         81..=91 => Op::Sync,
         92 => Op::Clear,
-        93..=96 => Op::Reopen,
+        93 => Op::Compact,
+        94..=96 => Op::Reopen,
         _ => Op::Die,
     }
 }
@@ -83,10 +89,13 @@ const fn is_small(random: &mut Random) -> bool {
 fn run_sequence(seed: u64, kind: Kind, tally: &mut Tally) -> Result<(), String> {
     let mut random = Random::new(seed);
     // A small budget evicts; a larger one never does, so that every miss counts.
-    let budget = if is_small(&mut random) { 640 << 10 } else { 8 << 20 };
-    let count = 10 + random.below(if budget < 1 << 20 { 400 } else { 100 });
+    let budget = if is_small(&mut random) { SMALL } else { AMPLE };
+    let count = 10 + random.below(if budget == SMALL { 400 } else { 100 });
     let writers = if random.once_in(3) { 3 } else { 1 };
-    let mut machine = Machine::new(seed, KEYS, &options(budget, writers));
+    let keeps_all = budget == AMPLE && random.once_in(3);
+    let retain = if keeps_all { Retain::All } else { Retain::Recent };
+    let options = Options { retain, ..options(budget, writers) };
+    let mut machine = Machine::new(seed, KEYS, &options);
     machine.sim.with(|world| {
         world.lie = kind.lie;
         world.cut_odds = 4;
@@ -171,8 +180,6 @@ fn catches_a_storage_that_lies() {
 }
 
 #[test]
-#[ignore = "known gap: at seed 47 one key of a batch shows its state after a power cut and another \
-            does not; at seed 211 a tagged value is missed. Store or ledger: not settled yet"]
 fn batches_and_invalidations_are_cut_whole_or_not_at_all() {
     let cuts = number_from("LARDER_CUTS").unwrap_or(1_000);
     let seed = number_from("LARDER_SEED").unwrap_or(1);

@@ -33,7 +33,7 @@ const BEFORE: [Op; 7] = [
 ];
 
 /// The kinds of operations. The last fills a segment, so that the next one is begun.
-const KINDS: [&[Op]; 12] = [
+const KINDS: [&[Op]; 14] = [
     &[put(0, 200, false)],
     &[put(0, 200, true)],
     &[put(4, 30, true)],
@@ -45,6 +45,9 @@ const KINDS: [&[Op]; 12] = [
     &[Op::Sync],
     &[Op::Reopen],
     &[Op::Clear],
+    &[Op::Compact],
+    // The last of the three is large.
+    &[Op::Batch { key: 0, len: LARGE / 2, three: true, durable: false }],
     &[
         put(3, 8_000, false),
         put(3, 8_000, false),
