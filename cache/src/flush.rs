@@ -140,7 +140,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         self.counters.flushed.add(1);
         // Under the lock of its shard, so that it either stays, marked, or has moved on.
         let mark = |current: &Arc<Entry<V>>| Arc::ptr_eq(current, entry) && current.flushed();
-        if self.memory.peek_with(&**key, mark) == Some(true) {
+        if self.memory.hold_with(&**key, mark) == Some(true) {
             // Relaxed: a figure.
             self.unflushed.fetch_sub(1, Ordering::Relaxed);
         }

@@ -51,6 +51,19 @@ mod disk {
     pub(crate) mod moving;
 }
 
+/// Under a model checker: what readers of the memory tier rest on.
+#[cfg(all(test, loom))]
+mod memory {
+    pub(crate) mod buckets;
+    pub(crate) mod budget;
+    pub(crate) mod entry;
+    pub(crate) mod limbo;
+    pub(crate) mod readers;
+    pub(crate) mod replay;
+    pub(crate) mod slab;
+    pub(crate) mod table;
+}
+
 #[cfg(not(loom))]
 pub use batch::{BatchOutcome, WriteBatch};
 pub use clock::{Clock, ManualClock, SystemClock};

@@ -1,12 +1,14 @@
 //! Every atomic of this crate comes from here, so that a model checker can supply its own.
 //!
-//! The orderings of the disk store's protocols are named, so that a model can weaken one of
+//! The orderings that protocols without a lock rest on are named, so that a model can weaken one of
 //! them and show that it would notice (`models/`). In a normal build a name costs nothing.
 
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, Ordering, fence};
 #[cfg(not(loom))]
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
+pub(crate) use std::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence,
+};
 
 #[cfg(loom)]
 pub(crate) use loom::hint::spin_loop;
@@ -57,6 +59,34 @@ pub(crate) enum Site {
     CellLoad,
     /// `cell.rs`: replacing the pointer.
     CellReplace,
+    /// `readers.rs`: between saying that one reads and reading.
+    ReadFence,
+    /// `readers.rs`: between unlinking something and looking who reads.
+    GraceFence,
+    /// `readers.rs`: saying that one reads.
+    ReadBegin,
+    /// `readers.rs`: saying that one has read.
+    ReadEnd,
+    /// `readers.rs`: looking who still reads.
+    ReadersLoad,
+    /// `readers.rs`: saying what one looks at.
+    LookBegin,
+    /// `readers.rs`: saying that one no longer looks at an entry.
+    LookEnd,
+    /// `readers.rs`: looking what is looked at.
+    LooksLoad,
+    /// `buckets.rs`: loading a word.
+    WordLoad,
+    /// `buckets.rs`: naming an entry in a word.
+    WordStore,
+    /// `buckets.rs`: loading the number of entries that passed a bucket.
+    PassedLoad,
+    /// `buckets.rs`: lowering or raising that number.
+    PassedStore,
+    /// `table.rs`: finding the buckets.
+    BucketsLoad,
+    /// `table.rs`: putting larger buckets in their place.
+    BucketsSwap,
 }
 
 impl Site {

@@ -17,35 +17,35 @@
 use crate::sync::{AtomicU64, Ordering};
 
 /// Capacities above this count as this, so that no sum of weights can overflow.
-pub(super) const LIMIT_MAX: u64 = 1 << 56;
+pub(crate) const LIMIT_MAX: u64 = 1 << 56;
 
 /// What a tier may hold, and how much of it is taken.
 #[derive(Debug)]
 #[repr(align(128))]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     used: AtomicU64,
     limit: u64,
 }
 
 impl Budget {
-    pub(super) fn new(limit: u64) -> Self {
+    pub(crate) fn new(limit: u64) -> Self {
         Self { used: AtomicU64::new(0), limit: limit.min(LIMIT_MAX) }
     }
 
-    pub(super) const fn limit(&self) -> u64 {
+    pub(crate) const fn limit(&self) -> u64 {
         self.limit
     }
 
-    pub(super) fn used(&self) -> u64 {
+    pub(crate) fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
 
-    pub(super) fn free(&self) -> u64 {
+    pub(crate) fn free(&self) -> u64 {
         self.limit - self.used()
     }
 
     /// Takes back what was linked or held.
-    pub(super) fn give_back(&self, weight: u64) {
+    pub(crate) fn give_back(&self, weight: u64) {
         if weight > 0 {
             self.used.fetch_sub(weight, Ordering::Relaxed);
         }
@@ -61,22 +61,22 @@ impl Budget {
 
 /// Weight that one insert holds.
 #[derive(Debug)]
-pub(super) struct Claim<'a> {
+pub(crate) struct Claim<'a> {
     budget: &'a Budget,
     held: u64,
 }
 
 impl<'a> Claim<'a> {
-    pub(super) const fn new(budget: &'a Budget) -> Self {
+    pub(crate) const fn new(budget: &'a Budget) -> Self {
         Self { budget, held: 0 }
     }
 
-    pub(super) const fn held(&self) -> u64 {
+    pub(crate) const fn held(&self) -> u64 {
         self.held
     }
 
     /// Whether `need` units are held, after taking what is missing if the budget has it all.
-    pub(super) fn reserve(&mut self, need: u64) -> bool {
+    pub(crate) fn reserve(&mut self, need: u64) -> bool {
         if self.held < need {
             if !self.budget.take(need - self.held) {
                 return false;
@@ -87,17 +87,17 @@ impl<'a> Claim<'a> {
     }
 
     /// Takes over the weight of an entry that was unlinked.
-    pub(super) const fn gain(&mut self, weight: u64) {
+    pub(crate) const fn gain(&mut self, weight: u64) {
         self.held += weight;
     }
 
     /// Hands over weight, which must be held, to an entry that is being linked.
-    pub(super) const fn link(&mut self, weight: u64) {
+    pub(crate) const fn link(&mut self, weight: u64) {
         self.held -= weight;
     }
 
     /// Gives everything back.
-    pub(super) fn give_up(&mut self) {
+    pub(crate) fn give_up(&mut self) {
         self.budget.give_back(std::mem::take(&mut self.held));
     }
 }
@@ -108,7 +108,7 @@ impl Drop for Claim<'_> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

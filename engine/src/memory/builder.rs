@@ -190,7 +190,7 @@ impl<K, V> TierBuilder<K, V> {
         if matches!(self.capacity, Capacity::Items(_)) {
             self.hooks.weigher = None;
         }
-        let policies = (0..shards).map(|_| (self.policy)());
+        let policies = (0..shards).map(|_| (self.policy)()).collect();
         Ok(Tier::new(self.capacity, policies, self.clock, self.hooks))
     }
 }

@@ -3,7 +3,10 @@
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::thread;
+use std::{ptr, thread};
+
+use super::shard::Cell;
+use super::table::Departed;
 
 /// Why an entry left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -21,38 +24,78 @@ pub enum Cause {
 
 pub(super) type Listener<K, V> = Box<dyn Fn(&K, &V, Cause) + Send + Sync>;
 
-struct Departure<K, V> {
-    key: K,
-    value: V,
-    cause: Cause,
+/// What left, and can still be looked at.
+enum Gone<'a, K, V> {
+    /// An entry that was unlinked from this shard.
+    Unlinked(&'a Cell<K, V>, Departed),
+    /// What was never linked.
+    Owned(K, V),
 }
 
 /// Entries that have been unlinked under a lock, for whoever is to hear of them outside of it.
 ///
-/// Dropping this tells the listener of each, exactly once, and drops keys and values, so
-/// declare it before the guard of the lock: then it goes after that, also when a closure of
-/// the user panics in between. What a listener panics with is passed on when all have been
-/// told.
+/// Dropping this tells the listener of each, exactly once, and drops what no reader can see any
+/// more, so declare it before the guard of the lock: then it goes after that, also when a
+/// closure of the user panics in between. What a listener panics with is passed on when all have
+/// been told.
 pub(super) struct Departures<'a, K, V> {
     listener: Option<&'a Listener<K, V>>,
     // Most calls see one departure at most, which needs no allocation.
-    first: Option<Departure<K, V>>,
-    more: Vec<Departure<K, V>>,
+    first: Option<(Gone<'a, K, V>, Cause)>,
+    more: Vec<(Gone<'a, K, V>, Cause)>,
+    trash: Vec<(K, V)>,
+    gives_way: bool,
     panic: Option<Box<dyn Any + Send>>,
 }
 
 impl<'a, K, V> Departures<'a, K, V> {
     pub(super) const fn new(listener: Option<&'a Listener<K, V>>) -> Self {
-        Self { listener, first: None, more: Vec::new(), panic: None }
+        Self {
+            listener,
+            first: None,
+            more: Vec::new(),
+            trash: Vec::new(),
+            gives_way: false,
+            panic: None,
+        }
     }
 
-    pub(super) fn push(&mut self, key: K, value: V, cause: Cause) {
-        let departure = Departure { key, value, cause };
-        if self.first.is_none() {
-            self.first = Some(departure);
-        } else {
-            self.more.push(departure);
+    /// Notes that an entry has left a shard; gives it back if there is nobody to tell.
+    #[inline]
+    pub(super) fn push(
+        &mut self,
+        cell: &'a Cell<K, V>,
+        departed: Departed,
+        cause: Cause,
+    ) -> Option<Departed> {
+        if self.listener.is_none() {
+            return Some(departed);
         }
+        self.note(Gone::Unlinked(cell, departed), cause);
+        None
+    }
+
+    /// Notes that something has left before it came.
+    pub(super) fn push_owned(&mut self, key: K, value: V, cause: Cause) {
+        self.note(Gone::Owned(key, value), cause);
+    }
+
+    fn note(&mut self, gone: Gone<'a, K, V>, cause: Cause) {
+        if self.first.is_none() {
+            self.first = Some((gone, cause));
+        } else {
+            self.more.push((gone, cause));
+        }
+    }
+
+    /// For what no reader can see any more, to be dropped outside of all locks.
+    pub(super) const fn trash(&mut self) -> &mut Vec<(K, V)> {
+        &mut self.trash
+    }
+
+    /// Lets other threads on when this is done.
+    pub(super) const fn give_way(&mut self) {
+        self.gives_way = true;
     }
 
     /// Calls a closure of the user in the middle of a change that has to be completed; what it
@@ -63,32 +106,68 @@ impl<'a, K, V> Departures<'a, K, V> {
         }
     }
 
-    /// Tells of all departures, and gives back the first value.
-    pub(super) fn tell_and_take(mut self) -> Option<V> {
-        let first = self.first.take()?;
-        self.tell(&first);
-        Some(first.value)
-    }
-
-    fn tell(&mut self, departure: &Departure<K, V>) {
-        if let Some(listener) = self.listener {
-            self.defer_panic(|| listener(&departure.key, &departure.value, departure.cause));
+    /// Tells of all departures, and lets them go.
+    #[cold]
+    fn finish(&mut self) {
+        let mut unlinked: Option<(&'a Cell<K, V>, Vec<Departed>)> = None;
+        for (gone, cause) in self.first.take().into_iter().chain(std::mem::take(&mut self.more)) {
+            match gone {
+                Gone::Owned(key, value) => {
+                    self.tell(&key, &value, cause);
+                    self.trash.push((key, value));
+                }
+                Gone::Unlinked(cell, departed) => {
+                    let entry = cell.table().look(&departed);
+                    self.tell(&entry.key, &entry.value, cause);
+                    // One lock for all that left one shard in a row.
+                    match &mut unlinked {
+                        Some((of, list)) if ptr::eq(*of, cell) => list.push(departed),
+                        _ => {
+                            self.retire(unlinked.take());
+                            unlinked = Some((cell, vec![departed]));
+                        }
+                    }
+                }
+            }
         }
-    }
-}
-
-impl<K, V> Drop for Departures<'_, K, V> {
-    fn drop(&mut self) {
-        for departure in self.first.take().into_iter().chain(std::mem::take(&mut self.more)) {
-            self.tell(&departure);
+        self.retire(unlinked);
+        for pair in std::mem::take(&mut self.trash) {
             // The destructors of keys and values are the user's, too.
-            self.defer_panic(|| drop(departure));
+            self.defer_panic(|| drop(pair));
+        }
+        if std::mem::take(&mut self.gives_way) {
+            thread::yield_now();
         }
         // A second panic while the first unwinds would end the process.
         if let Some(panic) = self.panic.take()
             && !thread::panicking()
         {
             resume_unwind(panic);
+        }
+    }
+
+    fn retire(&mut self, unlinked: Option<(&'a Cell<K, V>, Vec<Departed>)>) {
+        if let Some((cell, departed)) = unlinked {
+            self.gives_way |= cell.retire(departed.into_iter(), &mut self.trash);
+        }
+    }
+
+    fn tell(&mut self, key: &K, value: &V, cause: Cause) {
+        if let Some(listener) = self.listener {
+            self.defer_panic(|| listener(key, value, cause));
+        }
+    }
+}
+
+impl<K, V> Drop for Departures<'_, K, V> {
+    #[inline]
+    fn drop(&mut self) {
+        let is_idle = self.first.is_none()
+            && self.trash.is_empty()
+            && self.panic.is_none()
+            && !self.gives_way;
+        if !is_idle {
+            self.finish();
         }
     }
 }
@@ -119,7 +198,7 @@ mod tests {
         });
         let told = catch_unwind(AssertUnwindSafe(|| {
             let mut departures = Departures::new(Some(&listener));
-            (1..4).for_each(|key| departures.push(key, (), Cause::Capacity));
+            (1..4).for_each(|key| departures.push_owned(key, (), Cause::Capacity));
         }));
         assert!(told.is_err(), "the panic is passed on");
         let keys: Vec<u32> = heard.lock().unwrap().iter().map(|&(key, _)| key).collect();

@@ -20,16 +20,14 @@
 
 use std::fmt;
 use std::hash::Hash;
-use std::num::NonZeroU64;
 use std::thread;
 
 use super::budget::Claim;
 use super::departure::{Cause, Departures};
+use super::entry::Terms;
 use super::policy::Arrival;
-use super::shard::Shard;
-use super::table::Entry;
+use super::shard::{Cell, Locked};
 use super::tier::Tier;
-use crate::clock::NEVER;
 use crate::engine::Rejection;
 use crate::sync::Ordering;
 
@@ -77,7 +75,7 @@ impl<K, V> std::error::Error for Rejected<K, V> {}
 
 /// What an insert needs.
 struct Want {
-    hash: NonZeroU64,
+    hash: u64,
     weight: u64,
     /// What is missing beyond the weight of the old value; as last seen.
     need: u64,
@@ -149,32 +147,51 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         }
         let hash = self.hash(&key);
         let own = self.cell_at(hash);
-        let entry = Entry::new(hash, key, value, weight, expires_at_ms);
-        let stillborn = !self.is_live(&entry);
-        let weight = if stillborn { 0 } else { weight };
-        let mut want = Want { hash, weight, need: 0, arrival: None, last_resort: false };
+        let mut terms = Terms { weight, expires_at_ms };
+        let stillborn = !terms.is_live(|| self.now_ms());
+        if stillborn {
+            terms.weight = 0;
+        }
+        let mut want =
+            Want { hash, weight: terms.weight, need: 0, arrival: None, last_resort: false };
         // Dropped in reverse: locks, then the claim, then what left is told.
         let mut departures = self.departures();
         let mut claim = Claim::new(&self.budget);
         let mut crowd = None;
         loop {
             {
-                let mut locked = self.cells[own].lock();
-                let shard = &mut *locked;
-                let old = shard.table.find(hash, &entry.key);
-                if self.make_room(shard, &mut want, old, &mut claim, &mut departures) {
-                    let current = old.and_then(|id| shard.table.get(id));
-                    let current = current.filter(|current| self.is_live(current));
+                let mut shard = self.cells[own].lock();
+                let old = shard.find(hash, &key).map(|(place, _)| place);
+                if self.make_room(&mut shard, &mut want, old, &mut claim, &mut departures) {
+                    let current = old.and_then(|place| shard.get(place));
+                    let current =
+                        current.filter(|current| shard.terms(current).is_live(|| self.now_ms()));
+                    let is_live = current.is_some();
                     if !decide(current.map(|current| &current.value)) {
                         return Ok(false);
                     }
                     shard.counts.inserts += 1;
+                    let cause = if is_live { Cause::Replaced } else { Cause::Expired };
                     match old {
                         _ if stillborn => {
-                            self.place_stillborn(shard, old, entry, &mut departures);
+                            if let Some(place) = old {
+                                self.drop_entry(&mut shard, place, cause, &mut departures);
+                            }
+                            shard.counts.count(Cause::Expired);
+                            departures.push_owned(key, value, Cause::Expired);
                         }
-                        Some(id) => self.replace(shard, id, entry, &mut claim, &mut departures),
-                        None => self.link(shard, entry, want.arrival, &mut claim),
+                        Some(place) => {
+                            let old_weight = shard.weight_of(place);
+                            claim.gain(old_weight);
+                            claim.link(terms.weight);
+                            shard.replace(hash, place, (key, value), terms, cause, &mut departures);
+                            let (policy, shelf) = shard.split(claim.held() + self.budget.free());
+                            policy.overwrite(place, old_weight, &shelf);
+                        }
+                        None => {
+                            let pair = (key, value);
+                            self.link(&mut shard, &want, pair, terms, &mut claim, &mut departures);
+                        }
                     }
                     return Ok(true);
                 }
@@ -208,67 +225,56 @@ impl<K: Hash + Eq, V> Tier<K, V> {
 
     /// Gets the claim what it needs from the budget and from this shard, the newcomer's own.
     /// Whether that was enough.
-    fn make_room(
-        &self,
-        shard: &mut Shard<K, V>,
+    fn make_room<'a>(
+        &'a self,
+        shard: &mut Locked<'a, K, V>,
         want: &mut Want,
         old: Option<u32>,
         claim: &mut Claim<'_>,
-        departures: &mut Departures<'_, K, V>,
+        departures: &mut Departures<'a, K, V>,
     ) -> bool {
-        let old_weight = old.and_then(|id| shard.table.get(id)).map_or(0, |entry| entry.weight);
+        let old_weight = old.map_or(0, |place| shard.weight_of(place));
         want.need = want.weight.saturating_sub(old_weight);
         if old.is_none() && want.arrival.is_none() {
             let (policy, shelf) = shard.split(claim.held() + self.budget.free());
-            want.arrival = Some(policy.arrive(want.hash.get(), want.weight, &shelf));
+            want.arrival = Some(policy.arrive(want.hash, want.weight, &shelf));
         }
         let arrival = want.arrival.unwrap_or(Arrival::NEW);
         let mut detached = false;
         let enough = loop {
-            let no_id = old.is_none() && shard.table.is_full();
+            let no_id = shard.is_full();
             if !no_id && claim.reserve(want.need) {
                 break true;
             }
-            let others = shard.table.len() - usize::from(old.is_some());
+            let others = shard.len() - usize::from(old.is_some());
             let can_give = others > 0 && shard.weight > old_weight;
-            let gives = can_give && (want.last_resort || shard.weight >= self.share());
+            let gives = can_give && (want.last_resort || shard.weight >= self.share);
             if !gives && !no_id {
                 break false;
             }
             let room = claim.held() + self.budget.free();
-            let Some(id) = choose(shard, arrival, old, room, &mut detached) else {
+            let Some(place) = choose(shard, arrival, old, room, &mut detached) else {
                 break false;
             };
-            claim.gain(self.evict(shard, id, departures));
+            claim.gain(self.evict(shard, place, departures));
         };
-        if let Some(id) = old.filter(|_| detached) {
+        if let Some(place) = old.filter(|_| detached) {
             // The policy would have evicted the very entry that is to be replaced. It counts
             // as newly arrived instead.
             let (policy, shelf) = shard.split(claim.held() + self.budget.free());
-            let arrival = policy.arrive(want.hash.get(), old_weight, &shelf);
-            policy.insert(id, arrival, &shelf);
+            let arrival = policy.arrive(want.hash, old_weight, &shelf);
+            policy.insert(place, arrival, &shelf);
         }
         enough
     }
 
-    /// What a shard may weigh before others have to give instead.
-    const fn share(&self) -> u64 {
-        match self.cells.len() {
-            0 | 1 => 0,
-            shards => {
-                let fair = self.budget.limit() / shards as u64;
-                fair - fair / 8
-            }
-        }
-    }
-
     /// Evicts from one of the other shards. Whether there was one with anything in it.
-    fn make_room_elsewhere(
-        &self,
+    fn make_room_elsewhere<'a>(
+        &'a self,
         own: usize,
         want: &Want,
         claim: &mut Claim<'_>,
-        departures: &mut Departures<'_, K, V>,
+        departures: &mut Departures<'a, K, V>,
     ) -> bool {
         let Some(at) = self.draw_other(own) else {
             return false;
@@ -279,10 +285,10 @@ impl<K: Hash + Eq, V> Tier<K, V> {
                 break;
             }
             let room = self.budget.free();
-            let Some(id) = choose(&mut locked, Arrival::NEW, None, room, &mut false) else {
+            let Some(place) = choose(&mut locked, Arrival::NEW, None, room, &mut false) else {
                 break;
             };
-            claim.gain(self.evict(&mut locked, id, departures));
+            claim.gain(self.evict(&mut locked, place, departures));
         }
         true
     }
@@ -290,7 +296,7 @@ impl<K: Hash + Eq, V> Tier<K, V> {
     /// Another shard, with a chance in proportion to its weight; `None` if all are empty.
     fn draw_other(&self, own: usize) -> Option<usize> {
         let others = || {
-            let weights = self.cells.iter().map(super::shard::Cell::weight).enumerate();
+            let weights = self.cells.iter().map(Cell::weight).enumerate();
             weights.filter(|&(at, weight)| at != own && weight > 0)
         };
         let total: u64 = others().map(|(_, weight)| weight).sum();
@@ -311,88 +317,49 @@ impl<K: Hash + Eq, V> Tier<K, V> {
     }
 
     /// Unlinks an entry that the policy has given up, and says what it weighed.
-    fn evict(
-        &self,
-        shard: &mut Shard<K, V>,
-        id: u32,
-        departures: &mut Departures<'_, K, V>,
+    fn evict<'a>(
+        &'a self,
+        shard: &mut Locked<'a, K, V>,
+        place: u32,
+        departures: &mut Departures<'a, K, V>,
     ) -> u64 {
-        let Some(entry) = shard.table.get(id) else {
+        let Some(entry) = shard.get(place) else {
             return 0;
         };
         let mut cause = Cause::Expired;
-        if self.is_live(entry) {
+        if shard.terms(entry).is_live(|| self.now_ms()) {
             cause = Cause::Capacity;
             if let Some(hook) = &self.hooks.before_evict {
                 departures.defer_panic(|| hook(&entry.key, &entry.value, cause));
             }
         }
-        shard.unlink(id, cause, departures)
+        shard.unlink(place, cause, departures)
     }
 
-    fn link(
-        &self,
-        shard: &mut Shard<K, V>,
-        entry: Entry<K, V>,
-        arrival: Option<Arrival>,
+    fn link<'a>(
+        &'a self,
+        shard: &mut Locked<'a, K, V>,
+        want: &Want,
+        pair: (K, V),
+        terms: Terms,
         claim: &mut Claim<'_>,
+        departures: &mut Departures<'a, K, V>,
     ) {
-        let room = claim.held() + self.budget.free() - entry.weight;
-        claim.link(entry.weight);
-        let id = shard.link(entry).expect("make_room leaves an id");
-        let (policy, shelf) = shard.split(room);
-        policy.insert(id, arrival.unwrap_or(Arrival::NEW), &shelf);
-    }
-
-    fn replace(
-        &self,
-        shard: &mut Shard<K, V>,
-        id: u32,
-        entry: Entry<K, V>,
-        claim: &mut Claim<'_>,
-        departures: &mut Departures<'_, K, V>,
-    ) {
-        let (weight, expires_at_ms) = (entry.weight, entry.expires_at_ms);
-        let Some(slot) = shard.table.get_mut(id) else {
+        let room = claim.held() + self.budget.free() - terms.weight;
+        let Some(place) = shard.link(want.hash, pair, terms, departures) else {
+            debug_assert!(false, "make_room leaves an id");
             return;
         };
-        let old = std::mem::replace(slot, entry);
-        let old_weight = old.weight;
-        let cause = if self.is_live(&old) { Cause::Replaced } else { Cause::Expired };
-        slot.hits = old.hits;
-        departures.push(old.key, old.value, cause);
-        claim.gain(old_weight);
-        claim.link(weight);
-        shard.weight = shard.weight - old_weight + weight;
-        shard.soonest_ms = shard.soonest_ms.min(expires_at_ms);
-        shard.count(cause);
-        let (policy, shelf) = shard.split(claim.held() + self.budget.free());
-        policy.overwrite(id, old_weight, &shelf);
-    }
-
-    /// Lets an entry that has expired already replace the old one, and leave at once.
-    fn place_stillborn(
-        &self,
-        shard: &mut Shard<K, V>,
-        old: Option<u32>,
-        entry: Entry<K, V>,
-        departures: &mut Departures<'_, K, V>,
-    ) {
-        debug_assert_ne!(entry.expires_at_ms, NEVER);
-        if let Some(id) = old {
-            let live = shard.table.get(id).is_some_and(|entry| self.is_live(entry));
-            let cause = if live { Cause::Replaced } else { Cause::Expired };
-            self.drop_entry(shard, id, cause, departures);
-        }
-        shard.count(Cause::Expired);
-        departures.push(entry.key, entry.value, Cause::Expired);
+        claim.link(terms.weight);
+        let (policy, shelf) = shard.split(room);
+        policy.insert(place, want.arrival.unwrap_or(Arrival::NEW), &shelf);
     }
 }
 
 /// A victim of this shard other than `keep`. If the policy gives up `keep` itself, that is
 /// noted in `detached`: the policy no longer knows it then.
-fn choose<K, V>(
-    shard: &mut Shard<K, V>,
+fn choose<K: Hash + Eq, V>(
+    shard: &mut Locked<'_, K, V>,
     arrival: Arrival,
     keep: Option<u32>,
     room: u64,
@@ -401,13 +368,13 @@ fn choose<K, V>(
     let (policy, shelf) = shard.split(room);
     loop {
         match policy.victim(arrival, &shelf) {
-            Some(id) if Some(id) == keep && !*detached => *detached = true,
-            Some(id) if Some(id) != keep && shelf.table.get(id).is_some() => return Some(id),
+            Some(place) if Some(place) == keep && !*detached => *detached = true,
+            Some(place) if Some(place) != keep && shelf.get(place).is_some() => return Some(place),
             _ => break,
         }
     }
     // A policy that is wrong about its entries must not break the budget.
-    let id = shelf.table.iter().map(|(id, _)| id).find(|&id| Some(id) != keep)?;
-    policy.remove(id, &shelf);
-    Some(id)
+    let place = shelf.any_but(keep)?;
+    policy.remove(place, &shelf);
+    Some(place)
 }

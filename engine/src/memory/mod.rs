@@ -12,14 +12,22 @@
 //!
 //! Not here: loading on a miss, values on disk, codecs. The `larder` crate composes those.
 
+mod buckets;
 mod budget;
 mod builder;
 mod departure;
 mod engine;
+mod entry;
 mod insert;
+mod limbo;
+mod places;
 mod policy;
+mod readers;
+mod replay;
 mod shard;
 pub mod simulate;
+mod slab;
+mod stripes;
 mod table;
 mod tier;
 

@@ -1,173 +1,76 @@
-//! One shard: a table, the policy over it, and counters, behind one lock.
+//! One shard: a table that readers use without a lock, and what writers need, behind one.
 //!
 //! # Invariants
-//! 1. The policy knows exactly the entries of the table, whenever the lock is free.
+//! 1. The policy knows exactly the entries of the table, by their places, whenever the lock is
+//!    free.
 //! 2. `weight` is the sum of their weights; `published` shows it and their number outside the
 //!    lock from when it was last free.
 //! 3. No entry that can expire does so before `soonest_ms`.
+//! 4. Table and side belong together, and only the holder of the lock has the side.
 
-use std::num::NonZeroU64;
+use std::borrow::Borrow;
+use std::hash::{BuildHasher, Hash};
 use std::ops::{Deref, DerefMut};
 
+use foldhash::quality::RandomState;
 use parking_lot::{Mutex, MutexGuard};
 
+use super::buckets::Tag;
 use super::departure::{Cause, Departures};
-use super::policy::Policy;
-use super::table::{Entry, Shelf, Table};
+use super::entry::{Entry, Terms};
+use super::limbo::Limits;
+use super::places::Places;
+use super::policy::{Entries, Policy};
+use super::readers;
+use super::replay::Replay;
+use super::table::{Departed, Side, Table};
 use crate::clock::{NEVER, is_live};
 use crate::sync::{AtomicU64, Ordering};
 
 /// What happened in one shard.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Counts {
-    pub(super) hits: u64,
-    pub(super) misses: u64,
     pub(super) inserts: u64,
     pub(super) removes: u64,
     pub(super) evictions: u64,
     pub(super) expired: u64,
 }
 
-#[derive(Debug)]
-pub(super) struct Shard<K, V> {
-    pub(super) table: Table<K, V>,
-    pub(super) policy: Box<dyn Policy>,
-    pub(super) weight: u64,
-    pub(super) soonest_ms: u64,
-    pub(super) counts: Counts,
-}
-
-impl<K, V> Shard<K, V> {
-    /// What the policy may ask, given what the shard could get beyond what it holds.
-    pub(super) const fn split(&mut self, room: u64) -> (&mut dyn Policy, Shelf<'_, K, V>) {
-        let capacity = self.weight.saturating_add(room);
-        (&mut *self.policy, Shelf { table: &self.table, capacity })
-    }
-
-    /// Links an entry that the policy will hear of next.
-    pub(super) fn link(&mut self, entry: Entry<K, V>) -> Option<u32> {
-        let (weight, expires_at_ms) = (entry.weight, entry.expires_at_ms);
-        let id = self.table.insert(entry)?;
-        self.weight += weight;
-        self.soonest_ms = self.soonest_ms.min(expires_at_ms);
-        Some(id)
-    }
-
-    /// Unlinks an entry that the policy has forgotten already, and says what it weighed.
-    pub(super) fn unlink(
-        &mut self,
-        id: u32,
-        cause: Cause,
-        departures: &mut Departures<'_, K, V>,
-    ) -> u64 {
-        let Some(entry) = self.table.remove(id) else {
-            return 0;
-        };
-        self.weight -= entry.weight;
-        self.count(cause);
-        departures.push(entry.key, entry.value, cause);
-        entry.weight
-    }
-
-    /// Makes the policy forget an entry, and unlinks it.
-    pub(super) fn remove(
-        &mut self,
-        id: u32,
-        cause: Cause,
-        room: u64,
-        departures: &mut Departures<'_, K, V>,
-    ) -> u64 {
-        let (policy, shelf) = self.split(room);
-        policy.remove(id, &shelf);
-        self.unlink(id, cause, departures)
-    }
-
+impl Counts {
     pub(super) const fn count(&mut self, cause: Cause) {
         match cause {
-            Cause::Expired => self.counts.expired += 1,
-            Cause::Capacity => self.counts.evictions += 1,
-            Cause::Invalidated => self.counts.removes += 1,
+            Cause::Expired => self.expired += 1,
+            Cause::Capacity => self.evictions += 1,
+            Cause::Invalidated => self.removes += 1,
             Cause::Replaced => {}
         }
     }
-
-    /// Removes everything, and says how many entries that were and what they weighed.
-    pub(super) fn clear(
-        &mut self,
-        now_ms: impl FnOnce() -> u64,
-        departures: &mut Departures<'_, K, V>,
-    ) -> (u64, u64) {
-        let now_ms = if self.soonest_ms == NEVER { 0 } else { now_ms() };
-        self.policy.clear();
-        self.soonest_ms = NEVER;
-        let mut count = 0;
-        for entry in std::mem::take(&mut self.table).into_entries() {
-            let cause = if entry.is_live(|| now_ms) { Cause::Invalidated } else { Cause::Expired };
-            self.count(cause);
-            departures.push(entry.key, entry.value, cause);
-            count += 1;
-        }
-        (count, std::mem::take(&mut self.weight))
-    }
-
-    /// Removes what has expired, and says how many entries that were and what they weighed.
-    pub(super) fn purge_expired(
-        &mut self,
-        now_ms: impl FnOnce() -> u64,
-        room: u64,
-        departures: &mut Departures<'_, K, V>,
-    ) -> (u64, u64) {
-        if self.soonest_ms == NEVER {
-            return (0, 0);
-        }
-        let now_ms = now_ms();
-        if is_live(self.soonest_ms, now_ms) {
-            return (0, 0);
-        }
-        let mut dead = Vec::new();
-        self.soonest_ms = NEVER;
-        for (id, entry) in self.table.iter() {
-            if entry.is_live(|| now_ms) {
-                self.soonest_ms = self.soonest_ms.min(entry.expires_at_ms);
-            } else {
-                dead.push(id);
-            }
-        }
-        let (mut count, mut weight) = (0, 0);
-        for id in dead {
-            weight += self.remove(id, Cause::Expired, room, departures);
-            count += 1;
-        }
-        (count, weight)
-    }
-
-    /// Checks invariants 1 and 3 and the table's own.
-    pub(super) fn validate(&mut self, hash_of: impl Fn(&K) -> NonZeroU64) -> Result<(), String> {
-        self.table.validate(hash_of)?;
-        let weight: u64 = self.table.iter().map(|(_, entry)| entry.weight).sum();
-        if weight != self.weight {
-            return Err(format!("entries weighing {weight} are counted as {}", self.weight));
-        }
-        if self.table.iter().any(|(_, entry)| entry.expires_at_ms < self.soonest_ms) {
-            return Err(format!("an entry expires before {} ms", self.soonest_ms));
-        }
-        if self.policy.len() != self.table.len() {
-            return Err(format!(
-                "the policy knows {} entries of {}",
-                self.policy.len(),
-                self.table.len()
-            ));
-        }
-        let (policy, shelf) = self.split(0);
-        policy.validate(&shelf)
-    }
 }
 
-/// A shard with its lock, on cache lines of its own.
+/// What stands behind the lock.
+#[derive(Debug)]
+pub(super) struct Shard {
+    side: Side,
+    places: Places,
+    policy: Box<dyn Policy>,
+    pub(super) weight: u64,
+    soonest_ms: u64,
+    pub(super) counts: Counts,
+}
+
+/// Cache lines of their own.
 #[derive(Debug)]
 #[repr(align(128))]
+struct Apart<T>(T);
+
+/// A shard with its lock.
+#[derive(Debug)]
 pub(super) struct Cell<K, V> {
-    shard: Mutex<Shard<K, V>>,
+    // Apart from the lock, whose line moves with every writer.
+    table: Apart<Table<K, V>>,
+    pub(super) replay: Option<Replay>,
+    hasher: RandomState,
+    shard: Apart<Mutex<Shard>>,
     published: Published,
 }
 
@@ -178,26 +81,30 @@ struct Published {
 }
 
 impl<K, V> Cell<K, V> {
-    pub(super) fn new(policy: Box<dyn Policy>) -> Self {
+    pub(super) fn new(policy: Box<dyn Policy>, limits: Limits, hasher: RandomState) -> Self {
+        let (table, side) = Table::new(limits);
+        let replay = policy.on_hit().replay.then(Replay::new);
         let shard = Shard {
-            table: Table::default(),
+            side,
+            places: Places::default(),
             policy,
             weight: 0,
             soonest_ms: NEVER,
             counts: Counts::default(),
         };
-        Self { shard: Mutex::new(shard), published: Published::default() }
+        Self {
+            table: Apart(table),
+            replay,
+            hasher,
+            shard: Apart(Mutex::new(shard)),
+            published: Published::default(),
+        }
     }
 
-    /// For what does not change what the shard holds: lookups.
+    /// For lookups.
     #[inline]
-    pub(super) fn lock_to_look(&self) -> MutexGuard<'_, Shard<K, V>> {
-        self.shard.lock()
-    }
-
-    /// For everything that may change what the shard holds.
-    pub(super) fn lock(&self) -> Locked<'_, K, V> {
-        Locked { shard: self.shard.lock(), published: &self.published }
+    pub(super) const fn table(&self) -> &Table<K, V> {
+        &self.table.0
     }
 
     /// What the shard weighed when its lock was last free.
@@ -211,26 +118,323 @@ impl<K, V> Cell<K, V> {
         // Relaxed: as above.
         self.published.entries.load(Ordering::Relaxed)
     }
+
+    /// What happened so far, and the number of entries.
+    pub(super) fn counts(&self) -> (Counts, u64) {
+        let shard = self.shard.0.lock();
+        (shard.counts, Table::<K, V>::len(&shard.side) as u64)
+    }
+
+    /// Entries that have left, and wait until no reader can see them.
+    pub(super) fn waiting(&self) -> u64 {
+        Table::<K, V>::waiting(&self.shard.0.lock().side) as u64
+    }
+
+    /// Lets go of entries that have left, and puts what has become free into `trash`. Whether
+    /// readers should be let on.
+    pub(super) fn retire(
+        &self,
+        departed: impl Iterator<Item = Departed>,
+        trash: &mut Vec<(K, V)>,
+    ) -> bool {
+        let mut shard = self.shard.0.lock();
+        for departed in departed {
+            self.table().retire(&mut shard.side, departed);
+            collect(self.table(), &mut shard.side, false, trash);
+        }
+        Table::<K, V>::is_crowded(&shard.side)
+    }
+
+    /// Puts everything that can become free into `trash`.
+    pub(super) fn collect_all(&self, trash: &mut Vec<(K, V)>) {
+        let mut shard = self.shard.0.lock();
+        collect(self.table(), &mut shard.side, true, trash);
+    }
 }
 
-/// A locked shard, which publishes its gauges before it is unlocked.
+fn collect<K, V>(table: &Table<K, V>, side: &mut Side, all: bool, trash: &mut Vec<(K, V)>) {
+    if all || Table::<K, V>::wants_collect(side) {
+        readers::all(|records| table.collect(side, records, all, trash));
+    }
+}
+
+impl<K: Hash + Eq, V> Cell<K, V> {
+    /// For writers.
+    #[inline]
+    pub(super) fn lock(&self) -> Locked<'_, K, V> {
+        self.locked(self.shard.0.lock())
+    }
+
+    /// For writers that can do without.
+    #[inline]
+    pub(super) fn try_lock(&self) -> Option<Locked<'_, K, V>> {
+        Some(self.locked(self.shard.0.try_lock()?))
+    }
+
+    fn locked<'a>(&'a self, shard: MutexGuard<'a, Shard>) -> Locked<'a, K, V> {
+        let mut locked = Locked { cell: self, shard };
+        if let Some(replay) = &self.replay {
+            // The policy hears of all hits before it is asked anything.
+            let (policy, shelf) = locked.split(0);
+            replay.drain(|id| {
+                if self.table().get(shelf.side, id).is_some() {
+                    policy.hit(shelf.places.place(id), &shelf);
+                }
+            });
+        }
+        locked
+    }
+}
+
+impl<K, V> Drop for Cell<K, V> {
+    fn drop(&mut self) {
+        self.table.0.end(&mut self.shard.0.get_mut().side);
+    }
+}
+
+/// A locked shard, which publishes its gauges before it is unlocked. Entries go by their places
+/// here.
 #[derive(Debug)]
 pub(super) struct Locked<'a, K, V> {
-    shard: MutexGuard<'a, Shard<K, V>>,
-    published: &'a Published,
+    cell: &'a Cell<K, V>,
+    shard: MutexGuard<'a, Shard>,
 }
 
 impl<K, V> Deref for Locked<'_, K, V> {
-    type Target = Shard<K, V>;
+    type Target = Shard;
 
-    fn deref(&self) -> &Shard<K, V> {
+    fn deref(&self) -> &Shard {
         &self.shard
     }
 }
 
 impl<K, V> DerefMut for Locked<'_, K, V> {
-    fn deref_mut(&mut self) -> &mut Shard<K, V> {
+    fn deref_mut(&mut self) -> &mut Shard {
         &mut self.shard
+    }
+}
+
+impl<'a, K, V> Locked<'a, K, V> {
+    pub(super) fn len(&self) -> usize {
+        Table::<K, V>::len(&self.shard.side)
+    }
+
+    /// Whether there is no id for another entry.
+    pub(super) fn is_full(&self) -> bool {
+        Table::<K, V>::is_full(&self.shard.side)
+    }
+
+    /// The entry in a place.
+    pub(super) fn get(&self, place: u32) -> Option<&Entry<K, V>> {
+        self.cell.table().get(&self.shard.side, self.shard.places.id(place)?)
+    }
+
+    pub(super) fn terms(&self, entry: &Entry<K, V>) -> Terms {
+        self.cell.table().terms(entry)
+    }
+
+    /// What the entry in a place weighs.
+    pub(super) fn weight_of(&self, place: u32) -> u64 {
+        self.get(place).map_or(0, |entry| self.terms(entry).weight)
+    }
+
+    /// All entries with their places.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Entry<K, V>)> {
+        let entries = self.cell.table().iter(&self.shard.side);
+        entries.map(|(id, entry)| (self.shard.places.place(id), entry))
+    }
+
+    /// Hands over an entry that has left: to whoever tells of it, if anybody listens, else to
+    /// limbo.
+    fn depart(&mut self, departed: Departed, cause: Cause, departures: &mut Departures<'a, K, V>) {
+        self.shard.counts.count(cause);
+        let side = &mut self.shard.side;
+        if let Some(departed) = departures.push(self.cell, departed, cause) {
+            self.cell.table().retire(side, departed);
+            collect(self.cell.table(), side, false, departures.trash());
+            if Table::<K, V>::is_crowded(side) {
+                departures.give_way();
+            }
+        }
+    }
+}
+
+impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
+    fn hash(&self, key: &K) -> u64 {
+        self.cell.hasher.hash_one(key)
+    }
+
+    pub(super) fn find<Q>(&self, hash: u64, key: &Q) -> Option<(u32, &Entry<K, V>)>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let (id, entry) = self.cell.table().search(&self.shard.side, Tag::of(hash), key)?;
+        Some((self.shard.places.place(id), entry))
+    }
+
+    /// The policy and what it may ask, given what the shard could get beyond what it holds.
+    pub(super) fn split(&mut self, room: u64) -> (&mut dyn Policy, Shelf<'_, K, V>) {
+        let Shard { side, places, policy, weight, .. } = &mut *self.shard;
+        let capacity = weight.saturating_add(room);
+        (&mut **policy, Shelf { cell: self.cell, side, places, capacity })
+    }
+
+    /// Links an entry that the policy will hear of next, and returns its place.
+    pub(super) fn link(
+        &mut self,
+        hash: u64,
+        pair: (K, V),
+        terms: Terms,
+        departures: &mut Departures<'a, K, V>,
+    ) -> Option<u32> {
+        let Shard { side, places, .. } = &mut *self.shard;
+        let id = self.cell.table().insert(side, Tag::of(hash), pair, terms)?;
+        let place = places.settle(id);
+        // The table may have grown.
+        collect(self.cell.table(), side, false, departures.trash());
+        self.shard.weight += terms.weight;
+        self.shard.soonest_ms = self.shard.soonest_ms.min(terms.expires_at_ms);
+        Some(place)
+    }
+
+    /// Links an entry in the place of another one of the same key, which leaves for `cause`.
+    pub(super) fn replace(
+        &mut self,
+        hash: u64,
+        place: u32,
+        pair: (K, V),
+        terms: Terms,
+        cause: Cause,
+        departures: &mut Departures<'a, K, V>,
+    ) {
+        let old_weight = self.weight_of(place);
+        let Shard { side, places, .. } = &mut *self.shard;
+        let table = self.cell.table();
+        let Some(old) = places.id(place) else { return };
+        let Some((id, departed)) = table.replace(side, Tag::of(hash), old, pair, terms) else {
+            return;
+        };
+        // The new one is linked already; it stands for the old one, in whose place it is.
+        let linked = table.iter(side).map(|(linked, _)| if linked == id { old } else { linked });
+        places.replace(place, id, linked);
+        self.shard.weight = self.shard.weight - old_weight + terms.weight;
+        self.shard.soonest_ms = self.shard.soonest_ms.min(terms.expires_at_ms);
+        self.depart(departed, cause, departures);
+    }
+
+    /// Unlinks an entry that the policy has forgotten already, and says what it weighed.
+    pub(super) fn unlink(
+        &mut self,
+        place: u32,
+        cause: Cause,
+        departures: &mut Departures<'a, K, V>,
+    ) -> u64 {
+        let Some(id) = self.shard.places.id(place) else { return 0 };
+        let Some(entry) = self.get(place) else { return 0 };
+        let (weight, tag) = (self.terms(entry).weight, Tag::of(self.hash(&entry.key)));
+        let Some(departed) = self.cell.table().unlink(&mut self.shard.side, tag, id) else {
+            return 0;
+        };
+        self.shard.places.give_back(place);
+        self.shard.weight -= weight;
+        self.depart(departed, cause, departures);
+        weight
+    }
+
+    /// Makes the policy forget an entry, and unlinks it.
+    pub(super) fn remove(
+        &mut self,
+        place: u32,
+        cause: Cause,
+        room: u64,
+        departures: &mut Departures<'a, K, V>,
+    ) -> u64 {
+        let (policy, shelf) = self.split(room);
+        policy.remove(place, &shelf);
+        self.unlink(place, cause, departures)
+    }
+
+    /// Removes everything, and says how many entries that were and what they weighed.
+    pub(super) fn clear(
+        &mut self,
+        now_ms: impl FnOnce() -> u64,
+        departures: &mut Departures<'a, K, V>,
+    ) -> (u64, u64) {
+        let now_ms = if self.soonest_ms == NEVER { 0 } else { now_ms() };
+        self.policy.clear();
+        self.shard.places.clear();
+        self.shard.soonest_ms = NEVER;
+        let mut count = 0;
+        let table = self.cell.table();
+        for departed in table.unlink_all(&mut self.shard.side) {
+            let is_live = table.terms(table.look(&departed)).is_live(|| now_ms);
+            let cause = if is_live { Cause::Invalidated } else { Cause::Expired };
+            self.depart(departed, cause, departures);
+            count += 1;
+        }
+        (count, std::mem::take(&mut self.shard.weight))
+    }
+
+    /// Removes what has expired, and says how many entries that were and what they weighed.
+    pub(super) fn purge_expired(
+        &mut self,
+        now_ms: impl FnOnce() -> u64,
+        room: u64,
+        departures: &mut Departures<'a, K, V>,
+    ) -> (u64, u64) {
+        if self.soonest_ms == NEVER {
+            return (0, 0);
+        }
+        let now_ms = now_ms();
+        if is_live(self.soonest_ms, now_ms) {
+            return (0, 0);
+        }
+        let (mut dead, mut soonest_ms) = (Vec::new(), NEVER);
+        for (place, entry) in self.iter() {
+            let terms = self.terms(entry);
+            if terms.is_live(|| now_ms) {
+                soonest_ms = soonest_ms.min(terms.expires_at_ms);
+            } else {
+                dead.push(place);
+            }
+        }
+        self.shard.soonest_ms = soonest_ms;
+        let (mut count, mut weight) = (0, 0);
+        for place in dead {
+            weight += self.remove(place, Cause::Expired, room, departures);
+            count += 1;
+        }
+        (count, weight)
+    }
+
+    /// Checks invariants 1 to 3 and the table's own.
+    pub(super) fn validate(&mut self) -> Result<(), String> {
+        let table = self.cell.table();
+        table.validate(&self.shard.side, |key| Tag::of(self.hash(key)))?;
+        let terms = || self.iter().map(|(_, entry)| self.terms(entry));
+        let weight: u64 = terms().map(|terms| terms.weight).sum();
+        if weight != self.weight {
+            return Err(format!("entries weighing {weight} are counted as {}", self.weight));
+        }
+        if terms().any(|terms| terms.expires_at_ms < self.soonest_ms) {
+            return Err(format!("an entry expires before {} ms", self.soonest_ms));
+        }
+        for (id, _) in table.iter(&self.shard.side) {
+            let place = self.shard.places.place(id);
+            if self.shard.places.id(place) != Some(id) {
+                return Err(format!("place {place} and entry {id} do not know each other"));
+            }
+        }
+        if self.policy.len() != self.len() {
+            return Err(format!(
+                "the policy knows {} entries of {}",
+                self.policy.len(),
+                self.len()
+            ));
+        }
+        let (policy, shelf) = self.split(0);
+        policy.validate(&shelf)
     }
 }
 
@@ -242,7 +446,53 @@ impl<K, V> Drop for Locked<'_, K, V> {
                 gauge.store(now, Ordering::Relaxed);
             }
         };
-        show(&self.published.weight, self.shard.weight);
-        show(&self.published.entries, self.shard.table.len() as u64);
+        show(&self.cell.published.weight, self.shard.weight);
+        show(&self.cell.published.entries, self.len() as u64);
+    }
+}
+
+/// What the policy of a shard sees of its entries.
+pub(super) struct Shelf<'a, K, V> {
+    cell: &'a Cell<K, V>,
+    side: &'a Side,
+    places: &'a Places,
+    capacity: u64,
+}
+
+impl<K, V> Shelf<'_, K, V> {
+    pub(super) fn get(&self, place: u32) -> Option<&Entry<K, V>> {
+        self.cell.table().get(self.side, self.places.id(place)?)
+    }
+
+    /// Any entry but one.
+    pub(super) fn any_but(&self, keep: Option<u32>) -> Option<u32> {
+        let entries = self.cell.table().iter(self.side);
+        entries.map(|(id, _)| self.places.place(id)).find(|&place| Some(place) != keep)
+    }
+}
+
+impl<K: Hash, V> Entries for Shelf<'_, K, V> {
+    fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    fn weight(&self, place: u32) -> u64 {
+        self.get(place).map_or(0, |entry| self.cell.table().terms(entry).weight)
+    }
+
+    fn hash(&self, place: u32) -> u64 {
+        self.get(place).map_or(0, |entry| self.cell.hasher.hash_one(&entry.key))
+    }
+
+    fn hits(&self, place: u32) -> u8 {
+        // Relaxed: see `OnHit::count`.
+        self.get(place).map_or(0, |entry| entry.hits.load(Ordering::Relaxed))
+    }
+
+    fn set_hits(&self, place: u32, hits: u8) {
+        if let Some(entry) = self.get(place) {
+            // Relaxed: see `OnHit::count`.
+            entry.hits.store(hits, Ordering::Relaxed);
+        }
     }
 }

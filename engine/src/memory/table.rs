@@ -1,217 +1,477 @@
-//! The entries of one shard: a slab with dense ids, and a hash table of ids over it.
+//! The entries of one shard: found without a lock, changed by whoever holds the shard's.
+//!
+//! [`Table`] is what readers need: buckets of words (`buckets.rs`) that name entries in a slab
+//! (`slab.rs`). [`Side`] is what only writers need, and stands behind the lock of the shard:
+//! which ids are free, and what waits until no reader can see it (`limbo.rs`).
+//!
+//! ```text
+//!             insert                unlink              retire           collect
+//! free id ────────────► in a word ──────────► Departed ──────────► limbo ─────────► free id
+//!                       readers find it       told of              nobody finds it
+//! ```
 //!
 //! # Invariants
-//! 1. Every entry in the slab is in the table once, under its own hash, and nothing else is.
-//! 2. An id is free or in use; free ids are in `free` once. Ids stay below `u32::MAX`.
+//! 1. A side is used with the table that it was made with, and with no other. (`shard.rs` keeps
+//!    the two together.)
+//! 2. The place of an id is full from `insert` until `collect`; `Ids` knows.
+//! 3. A word names a full place, and nothing else does but one [`Departed`] or the limbo.
+//! 4. What a reader finds under a pin stays full until the pin, or the look that it became, is
+//!    gone: it was named by a word when its reader was marked, and only the limbo's ids are
+//!    emptied (`limbo.rs`, invariant 1).
+//!
+//! # Orderings
+//! The pointer to the buckets is stored by Release and loaded by Acquire: who sees new buckets
+//! sees them filled.
 
 use std::borrow::Borrow;
-use std::num::NonZeroU64;
+use std::fmt;
+use std::ops::Deref;
+use std::ptr::{self, NonNull};
 
-use hashbrown::HashTable;
+use super::buckets::{Buckets, Tag};
+use super::entry::{Entry, Packed, Terms, Unpacked};
+use super::limbo::{Limbo, Limits};
+use super::readers::{Pin, Record};
+use super::slab::{IDS, Slab};
+use crate::sync::{AtomicPtr, AtomicU8, Ordering, Site};
 
-use super::policy::Entries;
-use crate::clock::{NEVER, is_live};
-use crate::sync::{AtomicU8, Ordering};
-
-/// Number of ids: all but `u32::MAX`, which means "none" to the lists of policies.
-const IDS: usize = u32::MAX as usize;
-
-/// A key, its value and what else is known about them.
-#[derive(Debug)]
-pub(super) struct Entry<K, V> {
-    /// Not zero, so that an `Option<Entry>` is no larger than an entry.
-    hash: NonZeroU64,
-    pub(super) weight: u64,
-    pub(super) expires_at_ms: u64,
-    pub(super) hits: AtomicU8,
-    pub(super) key: K,
-    pub(super) value: V,
+/// What readers see of a shard.
+pub(crate) struct Table<K, V> {
+    buckets: AtomicPtr<Buckets>,
+    entries: Slab<Entry<K, V>>,
+    extras: Slab<Terms>,
 }
 
-impl<K, V> Entry<K, V> {
-    pub(super) const fn new(
-        hash: NonZeroU64,
-        key: K,
-        value: V,
-        weight: u64,
-        expires_at_ms: u64,
-    ) -> Self {
-        Self { hash, weight, expires_at_ms, hits: AtomicU8::new(0), key, value }
-    }
+/// What only writers see of it.
+#[derive(Debug)]
+pub(crate) struct Side {
+    ids: Ids,
+    extra_ids: Ids,
+    /// Those that a word names.
+    linked: Bits,
+    len: usize,
+    limbo: Limbo<Replaced>,
+}
 
-    /// Whether it is live at a time that is only asked for if it matters.
+/// An entry that has been unlinked, and is not in limbo yet: its holder may look at it.
+#[derive(Debug)]
+pub(crate) struct Departed(u32);
+
+/// Buckets that larger ones have replaced.
+#[derive(Debug)]
+struct Replaced(NonNull<Buckets>);
+
+// SAFETY: buckets are words and nothing else.
+unsafe impl Send for Replaced {}
+
+impl Drop for Replaced {
+    fn drop(&mut self) {
+        // SAFETY: made of a box in `publish`, dropped by the limbo when no reader is left that may
+        // have loaded the pointer, or with the table.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
+}
+
+/// A bit for each id.
+#[derive(Debug, Default)]
+struct Bits(Vec<u64>);
+
+impl Bits {
     #[inline]
-    pub(super) fn is_live(&self, now_ms: impl FnOnce() -> u64) -> bool {
-        self.expires_at_ms == NEVER || is_live(self.expires_at_ms, now_ms())
+    fn has(&self, id: u32) -> bool {
+        self.0.get(id as usize / 64).is_some_and(|bits| (bits >> (id % 64)) & 1 == 1)
+    }
+
+    fn flip(&mut self, id: u32) {
+        let at = id as usize / 64;
+        if self.0.len() <= at {
+            self.0.resize(at + 1, 0);
+        }
+        self.0[at] ^= 1 << (id % 64);
+    }
+
+    fn count(&self) -> usize {
+        self.0.iter().map(|bits| bits.count_ones() as usize).sum()
     }
 }
 
-#[derive(Debug)]
-pub(super) struct Table<K, V> {
-    ids: HashTable<u32>,
-    slab: Vec<Option<Entry<K, V>>>,
+/// Which ids are in use.
+#[derive(Debug, Default)]
+struct Ids {
+    full: Bits,
     free: Vec<u32>,
+    /// All below were used at some time.
+    end: u32,
 }
 
-impl<K, V> Default for Table<K, V> {
-    fn default() -> Self {
-        Self { ids: HashTable::new(), slab: Vec::new(), free: Vec::new() }
+impl Ids {
+    const fn is_exhausted(&self) -> bool {
+        self.free.is_empty() && self.end == IDS
+    }
+
+    fn take(&mut self) -> Option<u32> {
+        let id = match self.free.pop() {
+            Some(id) => id,
+            None if self.end == IDS => return None,
+            None => {
+                self.end += 1;
+                self.end - 1
+            }
+        };
+        self.full.flip(id);
+        Some(id)
+    }
+
+    fn give_back(&mut self, id: u32) {
+        self.full.flip(id);
+        self.free.push(id);
+    }
+}
+
+/// An entry that a lookup has found, for as long as this lives.
+pub(crate) struct Found<K, V> {
+    entry: NonNull<Entry<K, V>>,
+    id: u32,
+    pin: Pin,
+}
+
+impl<K, V> Found<K, V> {
+    #[inline]
+    pub(crate) const fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Holds back nothing but this entry from now on; for a closure that may take its time.
+    #[inline]
+    pub(crate) fn settle(mut self) -> Self {
+        self.pin.look_at(self.entry.as_ptr().addr());
+        self
+    }
+}
+
+impl<K, V> Deref for Found<K, V> {
+    type Target = Entry<K, V>;
+
+    #[inline]
+    fn deref(&self) -> &Entry<K, V> {
+        // SAFETY: found under the pin that this holds, and that keeps it (invariant 4).
+        unsafe { self.entry.as_ref() }
     }
 }
 
 impl<K, V> Table<K, V> {
-    pub(super) fn len(&self) -> usize {
-        self.ids.len()
+    /// An empty table, and the writers' side of it.
+    pub(crate) fn new(limits: Limits) -> (Self, Side) {
+        let table = Self {
+            buckets: AtomicPtr::new(Box::into_raw(Box::new(Buckets::new(1)))),
+            entries: Slab::new(),
+            extras: Slab::new(),
+        };
+        let (ids, extra_ids) = (Ids::default(), Ids::default());
+        let (linked, limbo) = (Bits::default(), Limbo::new(limits));
+        (table, Side { ids, extra_ids, linked, len: 0, limbo })
     }
 
-    /// Whether all ids are in use.
-    pub(super) const fn is_full(&self) -> bool {
-        self.free.is_empty() && self.slab.len() >= IDS
-    }
-
+    /// Looks for a key without a lock.
     #[inline]
-    pub(super) fn find<Q>(&self, hash: NonZeroU64, key: &Q) -> Option<u32>
+    pub(crate) fn find<Q>(&self, pin: Pin, tag: Tag, key: &Q) -> Option<Found<K, V>>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        let is_it = |&id: &u32| {
-            self.get(id).is_some_and(|entry| entry.hash == hash && entry.key.borrow() == key)
-        };
-        self.ids.find(hash.get(), is_it).copied()
+        // Acquire: pairs with the swap in `publish`.
+        let buckets = self.buckets.load(Site::BucketsLoad.is(Ordering::Acquire));
+        // SAFETY: buckets that were replaced live until all pins of that time are gone.
+        let buckets = unsafe { &*buckets };
+        let (id, entry) = buckets.find(tag, |id| {
+            // SAFETY: named by a word under a pin (invariants 3 and 4).
+            let entry = unsafe { self.entries.get(id) };
+            (entry.key.borrow() == key).then(|| (id, NonNull::from(entry)))
+        })?;
+        Some(Found { entry, id, pin })
     }
 
+    /// What a found entry weighs, and when it expires.
     #[inline]
-    pub(super) fn get(&self, id: u32) -> Option<&Entry<K, V>> {
-        self.slab.get(id as usize)?.as_ref()
+    pub(crate) fn terms(&self, entry: &Entry<K, V>) -> Terms {
+        match entry.packed.unpack() {
+            Unpacked::Terms(terms) => terms,
+            // SAFETY: filled before its entry, emptied with it, and whoever has a reference to
+            // the entry keeps it full.
+            Unpacked::Extra(id) => *unsafe { self.extras.get(id) },
+        }
     }
 
+    /// For writers: the buckets as they are.
+    fn buckets(&self, _side: &Side) -> &Buckets {
+        // Relaxed: only writers change it, and the lock orders them.
+        let buckets = self.buckets.load(Ordering::Relaxed);
+        // SAFETY: never null; replaced by writers only, of which the side's holder is the one.
+        unsafe { &*buckets }
+    }
+
+    /// For writers: looks for a key.
+    pub(crate) fn search<'a, Q>(
+        &'a self,
+        side: &'a Side,
+        tag: Tag,
+        key: &Q,
+    ) -> Option<(u32, &'a Entry<K, V>)>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        self.buckets(side).find(tag, |id| {
+            let entry = self.get(side, id)?;
+            (entry.key.borrow() == key).then_some((id, entry))
+        })
+    }
+
+    /// For writers: an entry that is linked.
     #[inline]
-    pub(super) fn get_mut(&mut self, id: u32) -> Option<&mut Entry<K, V>> {
-        self.slab.get_mut(id as usize)?.as_mut()
+    pub(crate) fn get<'a>(&'a self, side: &'a Side, id: u32) -> Option<&'a Entry<K, V>> {
+        // SAFETY: full (invariant 3), and emptying it takes the side.
+        side.linked.has(id).then(|| unsafe { self.entries.get(id) })
     }
 
-    /// Adds an entry whose key is not in the table, unless that is full.
-    pub(super) fn insert(&mut self, entry: Entry<K, V>) -> Option<u32> {
-        let hash = entry.hash.get();
-        let id = match self.free.pop() {
-            Some(id) => {
-                self.slab[id as usize] = Some(entry);
-                id
-            }
-            None if self.is_full() => return None,
-            None => {
-                if self.slab.len() == self.slab.capacity() {
-                    // A quarter more, not twice as much: what is spent must stay near what is
-                    // weighed.
-                    self.slab.reserve_exact(self.slab.len() / 4 + 16);
-                }
-                self.slab.push(Some(entry));
-                u32::try_from(self.slab.len() - 1).ok()?
-            }
-        };
-        let slab = &self.slab;
-        self.ids.insert_unique(hash, id, |&id| {
-            slab[id as usize].as_ref().map_or(0, |entry| entry.hash.get())
-        });
+    /// Whether another entry would find no id.
+    pub(crate) const fn is_full(side: &Side) -> bool {
+        side.ids.is_exhausted() || side.extra_ids.is_exhausted()
+    }
+
+    /// Number of entries.
+    pub(crate) const fn len(side: &Side) -> usize {
+        side.len
+    }
+
+    /// Adds an entry whose key is not in the table. `None`: the ids are used up.
+    pub(crate) fn insert(
+        &self,
+        side: &mut Side,
+        tag: Tag,
+        (key, value): (K, V),
+        terms: Terms,
+    ) -> Option<u32> {
+        let id = self.fill(side, (key, value), terms, 0)?;
+        let buckets = self.buckets(side);
+        if side.len >= buckets.room() {
+            // A quarter more, not twice as much: what is spent must stay near what is weighed.
+            let larger = buckets.resized(buckets.count() + buckets.count() / 4 + 1);
+            self.publish(side, larger);
+        }
+        self.buckets(side).insert(tag, id);
+        side.linked.flip(id);
+        side.len += 1;
         Some(id)
     }
 
-    pub(super) fn remove(&mut self, id: u32) -> Option<Entry<K, V>> {
-        let entry = self.slab.get_mut(id as usize)?.take()?;
-        if let Ok(found) = self.ids.find_entry(entry.hash.get(), |&other| other == id) {
-            found.remove();
+    /// Gives a key another value: another entry, of which the policy does not hear.
+    pub(crate) fn replace(
+        &self,
+        side: &mut Side,
+        tag: Tag,
+        old: u32,
+        (key, value): (K, V),
+        terms: Terms,
+    ) -> Option<(u32, Departed)> {
+        // Relaxed: see `OnHit::count`.
+        let hits = self.get(side, old)?.hits.load(Ordering::Relaxed);
+        let new = self.fill(side, (key, value), terms, hits)?;
+        self.buckets(side).rename(tag, old, new);
+        side.linked.flip(old);
+        side.linked.flip(new);
+        Some((new, Departed(old)))
+    }
+
+    /// Makes an entry unfindable.
+    pub(crate) fn unlink(&self, side: &mut Side, tag: Tag, id: u32) -> Option<Departed> {
+        if !self.buckets(side).remove(tag, id) {
+            return None;
         }
-        self.free.push(id);
-        Some(entry)
+        side.linked.flip(id);
+        side.len -= 1;
+        Some(Departed(id))
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Entry<K, V>)> {
-        (0..).zip(&self.slab).filter_map(|(id, entry)| Some((id, entry.as_ref()?)))
+    /// Makes all entries unfindable.
+    pub(crate) fn unlink_all(&self, side: &mut Side) -> Vec<Departed> {
+        let departed = self.buckets(side).ids().map(Departed).collect();
+        self.publish(side, Buckets::new(1));
+        side.linked = Bits::default();
+        side.len = 0;
+        departed
     }
 
-    pub(super) fn into_entries(self) -> impl Iterator<Item = Entry<K, V>> {
-        self.slab.into_iter().flatten()
+    /// An entry that has left.
+    pub(crate) fn look<'a>(&'a self, departed: &'a Departed) -> &'a Entry<K, V> {
+        // SAFETY: full until it has been in limbo, where only `retire` brings it; and that takes
+        // what this borrows.
+        unsafe { self.entries.get(departed.0) }
     }
 
-    /// Checks the invariants, and that every key still has the hash it had.
-    pub(super) fn validate(&self, hash_of: impl Fn(&K) -> NonZeroU64) -> Result<(), String> {
-        let used = self.iter().count();
-        if used != self.ids.len() || used + self.free.len() != self.slab.len() {
+    /// Lets go of an entry that has left.
+    pub(crate) fn retire(&self, side: &mut Side, departed: Departed) {
+        let weight = self.terms(self.look(&departed)).weight;
+        side.limbo.push(departed.0, weight);
+    }
+
+    /// Empties the places of what no reader can see any more; `trash` gets what was in them.
+    /// With `all`, asks for everything that has left, however little it is.
+    pub(crate) fn collect(
+        &self,
+        side: &mut Side,
+        records: &[&'static Record],
+        all: bool,
+        trash: &mut Vec<(K, V)>,
+    ) {
+        let Side { ids, extra_ids, limbo, .. } = side;
+        if all || limbo.is_due() {
+            limbo.seal(records);
+        }
+        // SAFETY: only an address is taken of it; it is full as long as it is in limbo.
+        let address = |id| ptr::from_ref(unsafe { self.entries.get(id) }).addr();
+        limbo.collect(records, address, |id| {
+            self.empty(ids, extra_ids, id, trash);
+        });
+    }
+
+    /// Whether `collect` has something to do.
+    #[inline]
+    pub(crate) fn wants_collect(side: &mut Side) -> bool {
+        side.limbo.is_due() || side.limbo.is_worth_a_look()
+    }
+
+    /// Whether so much waits for readers that they should be let on.
+    pub(crate) fn is_crowded(side: &Side) -> bool {
+        side.limbo.is_crowded()
+    }
+
+    /// Entries that have left, and wait until no reader can see them.
+    pub(crate) fn waiting(side: &Side) -> usize {
+        side.limbo.len()
+    }
+
+    /// All entries.
+    pub(crate) fn iter<'a>(
+        &'a self,
+        side: &'a Side,
+    ) -> impl Iterator<Item = (u32, &'a Entry<K, V>)> {
+        self.buckets(side).ids().filter_map(|id| Some((id, self.get(side, id)?)))
+    }
+
+    /// Checks the buckets, and the books of ids.
+    pub(crate) fn validate(&self, side: &Side, tag_of: impl Fn(&K) -> Tag) -> Result<(), String> {
+        self.buckets(side).validate(|id| Some(tag_of(&self.get(side, id)?.key)))?;
+        let linked = self.iter(side).count();
+        let (full, named) = (side.ids.full.count(), side.linked.count());
+        let waiting = side.limbo.len();
+        if linked != side.len
+            || linked != named
+            || full < linked + waiting
+            || full + side.ids.free.len() != side.ids.end as usize
+        {
             return Err(format!(
-                "{} ids in the table, {used} in use, {} free, {} in all",
-                self.ids.len(),
-                self.free.len(),
-                self.slab.len()
+                "{linked} entries of {named} in {} words, {waiting} have left; {full} ids in use, \
+                 {} free, {} in all",
+                side.len,
+                side.ids.free.len(),
+                side.ids.end
             ));
         }
-        if let Some(id) = self.free.iter().find(|&&id| self.get(id).is_some()) {
+        if let Some(id) = side.ids.free.iter().find(|&&id| side.ids.full.has(id)) {
             return Err(format!("id {id} is free and in use"));
-        }
-        for (id, entry) in self.iter() {
-            if hash_of(&entry.key) != entry.hash {
-                return Err(format!("the key of entry {id} has changed its hash"));
-            }
-            if self.ids.find(entry.hash.get(), |&other| other == id).is_none() {
-                return Err(format!("entry {id} cannot be found by its hash"));
-            }
         }
         Ok(())
     }
-}
 
-/// What the policy of a shard sees of its table.
-pub(super) struct Shelf<'a, K, V> {
-    pub(super) table: &'a Table<K, V>,
-    pub(super) capacity: u64,
-}
-
-impl<K, V> Entries for Shelf<'_, K, V> {
-    fn capacity(&self) -> u64 {
-        self.capacity
+    /// Drops everything. The last that is done with a table, once only.
+    pub(crate) fn end(&mut self, side: &mut Side) {
+        // Goes on with the rest when a destructor panics.
+        struct Rest<'a, K, V>(&'a Slab<Entry<K, V>>, &'a mut Ids, u32);
+        impl<K, V> Rest<'_, K, V> {
+            fn drop_next(&mut self) -> bool {
+                while self.2 < self.1.end {
+                    let id = self.2;
+                    self.2 += 1;
+                    if self.1.full.has(id) {
+                        self.1.full.flip(id);
+                        // SAFETY: full until now, and `&mut` on the table: nobody is left.
+                        drop(unsafe { self.0.take(id) });
+                        return true;
+                    }
+                }
+                false
+            }
+        }
+        impl<K, V> Drop for Rest<'_, K, V> {
+            fn drop(&mut self) {
+                while self.drop_next() {}
+            }
+        }
+        let mut rest = Rest(&self.entries, &mut side.ids, 0);
+        while rest.drop_next() {}
     }
 
-    fn weight(&self, id: u32) -> u64 {
-        self.table.get(id).map_or(0, |entry| entry.weight)
+    /// Fills the place of a new id.
+    fn fill(&self, side: &mut Side, (key, value): (K, V), terms: Terms, hits: u8) -> Option<u32> {
+        let id = side.ids.take()?;
+        let packed = match Packed::new(terms) {
+            Some(packed) => packed,
+            None => {
+                let Some(extra) = side.extra_ids.take() else {
+                    side.ids.give_back(id);
+                    return None;
+                };
+                self.extras.cover(extra);
+                // SAFETY: covered; it was free, so its place is empty and nobody reads it.
+                unsafe { self.extras.put(extra, terms) };
+                Packed::extra(extra)
+            }
+        };
+        self.entries.cover(id);
+        let entry = Entry { key, value, packed, hits: AtomicU8::new(hits) };
+        // SAFETY: as above.
+        unsafe { self.entries.put(id, entry) };
+        Some(id)
     }
 
-    fn hash(&self, id: u32) -> u64 {
-        self.table.get(id).map_or(0, |entry| entry.hash.get())
+    /// Empties a place that the limbo has given free.
+    fn empty(&self, ids: &mut Ids, extra_ids: &mut Ids, id: u32, trash: &mut Vec<(K, V)>) {
+        // SAFETY: full as long as it is in limbo, which it has left just now; nobody looks at it
+        // (`limbo.rs`, invariant 1).
+        let entry = unsafe { self.entries.take(id) };
+        if let Unpacked::Extra(extra) = entry.packed.unpack() {
+            extra_ids.give_back(extra);
+        }
+        ids.give_back(id);
+        if std::mem::needs_drop::<(K, V)>() {
+            trash.push((entry.key, entry.value));
+        }
     }
 
-    fn hits(&self, id: u32) -> u8 {
-        // Relaxed: see `OnHit::count`.
-        self.table.get(id).map_or(0, |entry| entry.hits.load(Ordering::Relaxed))
-    }
-
-    fn set_hits(&self, id: u32, hits: u8) {
-        if let Some(entry) = self.table.get(id) {
-            // Relaxed: see `OnHit::count`.
-            entry.hits.store(hits, Ordering::Relaxed);
+    /// Puts other buckets in the place of the present ones.
+    fn publish(&self, side: &mut Side, buckets: Buckets) {
+        let new = Box::into_raw(Box::new(buckets));
+        // Release: pairs with the Acquire in `find`. What was there was put there by a writer,
+        // and the lock orders those.
+        let old = self.buckets.swap(new, Site::BucketsSwap.is(Ordering::Release));
+        if let Some(old) = NonNull::new(old) {
+            side.limbo.push_other(Replaced(old));
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl<K, V> Drop for Table<K, V> {
+    fn drop(&mut self) {
+        // Relaxed: `&mut self`.
+        if let Some(buckets) = NonNull::new(self.buckets.load(Ordering::Relaxed)) {
+            drop(Replaced(buckets));
+        }
+    }
+}
 
-    #[test]
-    fn ids_are_dense_and_used_again() {
-        // One hash for all: keys decide.
-        let (one, two) = (NonZeroU64::MIN, NonZeroU64::MAX);
-        let mut table = Table::default();
-        let ids: Vec<u32> = (0..100)
-            .map(|key| table.insert(Entry::new(one, key, key * 2, 1, NEVER)).unwrap())
-            .collect();
-        assert_eq!(ids, (0..100).collect::<Vec<u32>>());
-        assert_eq!(table.remove(7).unwrap().value, 14);
-        assert!(table.remove(7).is_none() && table.find(one, &7).is_none());
-        assert_eq!(table.insert(Entry::new(one, 1_000, 0, 1, NEVER)), Some(7));
-        assert_eq!((table.find(one, &1_000), table.find(two, &1_000)), (Some(7), None));
-        assert_eq!(table.find(one, &99), Some(99));
-        assert_eq!(table.validate(|_| one), Ok(()));
-        assert!(table.validate(|_| two).is_err());
-        assert_eq!(size_of::<Option<Entry<u64, u64>>>(), size_of::<Entry<u64, u64>>());
+impl<K, V> fmt::Debug for Table<K, V> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Table")
     }
 }

@@ -3,17 +3,23 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
-use std::num::NonZeroU64;
+use std::mem::needs_drop;
 use std::sync::Arc;
 
+use foldhash::quality::RandomState;
 use parking_lot::Mutex;
 
+use super::buckets::Tag;
 use super::budget::{Budget, LIMIT_MAX};
 use super::builder::{Capacity, Hooks, TierBuilder};
 use super::departure::{Cause, Departures};
+use super::entry::Entry;
+use super::limbo::Limits;
 use super::policy::{OnHit, Policy};
-use super::shard::{Cell, Shard};
-use super::table::Entry;
+use super::readers;
+use super::shard::{Cell, Locked};
+use super::stripes::Lookups;
+use super::table::Found;
 use crate::clock::Clock;
 use crate::stats::Stats;
 use crate::sync::{AtomicU64, Ordering};
@@ -51,11 +57,23 @@ use crate::sync::{AtomicU64, Ordering};
 /// - Operations on all keys (`clear`, `entries`, `len`, `stats`, `purge_expired`) go from shard
 ///   to shard. What is there from beginning to end is seen; what comes or goes meanwhile may
 ///   be seen or not.
-/// - A closure that is passed to a lookup or to a conditional write runs under the lock of
-///   one shard. It must be quick and must not call the tier: that would deadlock. The same
-///   goes for `Clone` of values in `get` and `entries`, and for `Eq` and `Borrow` of keys.
+/// - Lookups take no lock and wait for nobody. A closure that is passed to one may take its time,
+///   and may call the tier.
+/// - A closure that is passed to a conditional write, or to [`hold_with`](Self::hold_with), runs
+///   under the lock of one shard. It must be quick and must not call the tier: that would
+///   deadlock. The same goes for `Clone` of values in `take` and `entries`, and for `Hash`, `Eq`
+///   and `Borrow` of keys.
 /// - A panic in a closure, or in the code of keys and values, reaches the caller, and leaves
 ///   the tier as if the operation had been made in full or not at all.
+///
+/// # Departure
+/// What has left is found by no lookup that begins later, and the listener hears of it at once.
+/// But lookups that are under way may still see it, so key and value are dropped some time after:
+/// when enough has left its shard to ask who was reading, by a thread that writes there, outside
+/// of all locks. Not counted in the weight, up to a 64th of the capacity may wait for that
+/// (at least 8 entries in each shard), and what has left during a lookup that lost the processor.
+/// A closure in [`get_with`](Self::get_with) holds back nothing but the entry that it looks at.
+/// [`clear`](Self::clear) drops what nobody looks at, and so does the end of the tier.
 pub struct Tier<K, V> {
     pub(super) cells: Box<[Cell<K, V>]>,
     pub(super) budget: Budget,
@@ -64,38 +82,42 @@ pub struct Tier<K, V> {
     /// Draws the shard that gives; see `insert.rs`.
     pub(super) draws: AtomicU64,
     pub(super) rejected: AtomicU64,
+    /// What a shard may weigh before others have to give instead.
+    pub(super) share: u64,
     pub(super) hooks: Hooks<K, V>,
     capacity: Capacity,
     on_hit: OnHit,
-    hasher: foldhash::quality::RandomState,
+    hasher: RandomState,
     clock: Arc<dyn Clock>,
+    lookups: Lookups,
 }
 
 impl<K, V> Tier<K, V> {
     pub(super) fn new(
         capacity: Capacity,
-        policies: impl Iterator<Item = Box<dyn Policy>>,
+        policies: Vec<Box<dyn Policy>>,
         clock: Arc<dyn Clock>,
         hooks: Hooks<K, V>,
     ) -> Self {
-        let mut on_hit = OnHit::NOTHING;
-        let cells = policies
-            .map(|policy| {
-                on_hit = policy.on_hit();
-                Cell::new(policy)
-            })
-            .collect();
+        let on_hit = policies.first().map_or(OnHit::NOTHING, |policy| policy.on_hit());
+        let budget = Budget::new(capacity.limit().unwrap_or(LIMIT_MAX));
+        let share = share(budget.limit(), policies.len() as u64);
+        let limits = limits(budget.limit(), policies.len() as u64, hooks.weigher.is_some());
+        let hasher = RandomState::default();
+        let cell = |policy| Cell::new(policy, limits, hasher.clone());
         Self {
-            cells,
-            budget: Budget::new(capacity.limit().unwrap_or(LIMIT_MAX)),
+            cells: policies.into_iter().map(cell).collect(),
+            budget,
             crowd: Mutex::new(()),
             draws: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
+            share,
             hooks,
             capacity,
             on_hit,
-            hasher: foldhash::quality::RandomState::default(),
+            hasher,
             clock,
+            lookups: Lookups::default(),
         }
     }
 
@@ -123,6 +145,13 @@ impl<K, V> Tier<K, V> {
         self.len() == 0
     }
 
+    /// Entries that have left and are kept until no lookup can see them any more; see
+    /// [Departure](Self#departure).
+    #[must_use]
+    pub fn leaving(&self) -> u64 {
+        self.cells.iter().map(Cell::waiting).sum()
+    }
+
     /// Weight in use, in the unit of the capacity: of all entries, and of what inserts that
     /// are under way have made room for. Never above the capacity. Takes no lock.
     #[must_use]
@@ -139,20 +168,45 @@ impl<K, V> Tier<K, V> {
         let mut stats = Stats { budget_bytes, used_bytes: self.weight(), ..Stats::default() };
         // Relaxed: a counter for people.
         stats.rejected = self.rejected.load(Ordering::Relaxed);
+        (stats.hits, stats.misses) = self.lookups.sum();
         for cell in &self.cells {
-            let counts = {
-                let shard = cell.lock_to_look();
-                stats.entries += shard.table.len() as u64;
-                shard.counts
-            };
-            stats.hits += counts.hits;
-            stats.misses += counts.misses;
+            let (counts, entries) = cell.counts();
+            stats.entries += entries;
             stats.inserts += counts.inserts;
             stats.removes += counts.removes;
             stats.evictions += counts.evictions;
             stats.expired += counts.expired;
         }
         stats
+    }
+
+    pub(super) fn departures(&self) -> Departures<'_, K, V> {
+        Departures::new(self.hooks.listener.as_ref())
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    /// Whether an entry of a shard is live.
+    #[inline]
+    fn is_live(&self, cell: &Cell<K, V>, entry: &Entry<K, V>) -> bool {
+        entry.packed.is_plain() || cell.table().terms(entry).is_live(|| self.now_ms())
+    }
+
+    #[inline]
+    pub(super) const fn cell_at(&self, hash: u64) -> usize {
+        // The low bits: the tables use the upper half.
+        #[expect(clippy::cast_possible_truncation, reason = "the low bits")]
+        let bits = hash as usize;
+        bits & (self.cells.len() - 1)
+    }
+}
+
+impl<K: Hash + Eq, V> Tier<K, V> {
+    #[inline]
+    pub(super) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
+        self.hasher.hash_one(key)
     }
 
     /// Removes everything that was inserted before the call, and says how many entries that
@@ -163,6 +217,7 @@ impl<K, V> Tier<K, V> {
             let mut departures = self.departures();
             let (count, weight) = cell.lock().clear(|| self.now_ms(), &mut departures);
             self.budget.give_back(weight);
+            cell.collect_all(departures.trash());
             total += count;
         }
         total
@@ -200,45 +255,26 @@ impl<K, V> Tier<K, V> {
         K: Clone,
         V: Clone,
     {
-        let shard = self.cells[cell].lock_to_look();
-        let live = shard.table.iter().filter(|(_, entry)| self.is_live(entry));
+        let shard = self.cells[cell].lock();
+        let is_live = |entry: &Entry<K, V>| shard.terms(entry).is_live(|| self.now_ms());
+        let live = shard.iter().filter(|(_, entry)| is_live(entry));
         live.map(|(_, entry)| (entry.key.clone(), entry.value.clone())).collect()
     }
 
-    pub(super) fn departures(&self) -> Departures<'_, K, V> {
-        Departures::new(self.hooks.listener.as_ref())
-    }
-
-    pub(super) fn now_ms(&self) -> u64 {
-        self.clock.now_ms()
-    }
-
-    #[inline]
-    pub(super) fn is_live(&self, entry: &Entry<K, V>) -> bool {
-        entry.is_live(|| self.now_ms())
-    }
-
-    pub(super) fn cell_at(&self, hash: NonZeroU64) -> usize {
-        // Bits that the tables use neither for buckets (the low ones) nor for tags (the top
-        // seven), unless a shard has more than 2⁴⁰ of them.
-        let bits = (hash.get() >> 40) as usize;
-        bits & (self.cells.len() - 1)
-    }
-}
-
-impl<K: Hash + Eq, V> Tier<K, V> {
-    pub(super) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> NonZeroU64 {
-        NonZeroU64::new(self.hasher.hash_one(key)).unwrap_or(NonZeroU64::MIN)
-    }
-
     /// The value of `key`. Counts as a use.
+    #[inline]
     pub fn get<Q>(&self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
         V: Clone,
     {
-        self.get_with(key, V::clone)
+        let found = self.use_entry(key)?;
+        if needs_drop::<V>() {
+            Some(found.settle().value.clone())
+        } else {
+            Some(found.value.clone())
+        }
     }
 
     /// What `look` makes of the value of `key`, without a clone. Counts as a use.
@@ -251,49 +287,102 @@ impl<K: Hash + Eq, V> Tier<K, V> {
     /// # Ok::<(), larder_engine::Error>(())
     /// ```
     ///
-    /// `look` runs under the lock of one shard: it must be quick and must not call the tier.
+    /// `look` may take its time, and may call the tier. What it looks at may leave the tier
+    /// meanwhile, but stays as it is until `look` returns.
+    #[inline]
     pub fn get_with<Q, R>(&self, key: &Q, look: impl FnOnce(&V) -> R) -> Option<R>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let hash = self.hash(key);
-        let mut locked = self.cells[self.cell_at(hash)].lock_to_look();
-        let shard = &mut *locked;
-        let found = shard.table.find(hash, key).and_then(|id| Some((id, shard.table.get(id)?)));
-        let Some((id, entry)) = found else {
-            shard.counts.misses += 1;
-            return None;
-        };
-        if !self.is_live(entry) {
-            shard.counts.misses += 1;
-            drop(locked);
-            // Removes it only if it is still expired.
-            self.remove_if(key, |_| false);
-            return None;
-        }
-        shard.counts.hits += 1;
-        self.on_hit.count(&entry.hits);
-        if self.on_hit.replay {
-            let (policy, shelf) = shard.split(0);
-            policy.hit(id, &shelf);
-        }
-        Some(look(&shard.table.get(id)?.value))
+        let found = self.use_entry(key)?.settle();
+        Some(look(&found.value))
     }
 
     /// What `look` makes of the value of `key`. Not a use, and counted neither as a hit nor
     /// as a miss.
     ///
-    /// `look` runs under the lock of one shard: it must be quick and must not call the tier.
+    /// `look` may do what it may do in [`get_with`](Self::get_with).
+    #[inline]
     pub fn peek_with<Q, R>(&self, key: &Q, look: impl FnOnce(&V) -> R) -> Option<R>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
         let hash = self.hash(key);
-        let shard = self.cells[self.cell_at(hash)].lock_to_look();
-        let entry = shard.table.get(shard.table.find(hash, key)?)?;
-        self.is_live(entry).then(|| look(&entry.value))
+        let cell = &self.cells[self.cell_at(hash)];
+        let found = cell.table().find(readers::enter(), Tag::of(hash), key)?;
+        if !self.is_live(cell, &found) {
+            return None;
+        }
+        Some(look(&found.settle().value))
+    }
+
+    /// What `look` makes of the value of `key`, while nothing can replace, remove or evict it.
+    /// Not a use, and not counted.
+    ///
+    /// `look` runs under the lock of one shard: it must be quick and must not call the tier.
+    pub fn hold_with<Q, R>(&self, key: &Q, look: impl FnOnce(&V) -> R) -> Option<R>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let hash = self.hash(key);
+        let shard = self.cells[self.cell_at(hash)].lock();
+        let (_, entry) = shard.find(hash, key)?;
+        let is_live = shard.terms(entry).is_live(|| self.now_ms());
+        is_live.then(|| look(&entry.value))
+    }
+
+    /// Finds a live entry, and counts it as used, or a miss.
+    #[inline(always)]
+    fn use_entry<Q>(&self, key: &Q) -> Option<Found<K, V>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let hash = self.hash(key);
+        let cell = &self.cells[self.cell_at(hash)];
+        let pin = readers::enter();
+        let record = pin.record();
+        let Some(found) = cell.table().find(pin, Tag::of(hash), key) else {
+            self.lookups.miss(record.index());
+            return None;
+        };
+        if !self.is_live(cell, &found) {
+            self.lookups.miss(record.index());
+            drop(found);
+            self.expire(hash, key);
+            return None;
+        }
+        self.lookups.hit(record.index());
+        self.on_hit.count(&found.hits);
+        if let Some(replay) = &cell.replay
+            && !replay.push(record, found.id())
+            // Locking tells the policy of all of them.
+            && cell.try_lock().is_some()
+        {
+            replay.push(record, found.id());
+        }
+        Some(found)
+    }
+
+    /// Removes `key` if it has expired, unless a writer is at work there.
+    #[cold]
+    fn expire<Q>(&self, hash: u64, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let mut departures = self.departures();
+        let Some(mut shard) = self.cells[self.cell_at(hash)].try_lock() else { return };
+        let dead = shard.find(hash, key).filter(|(_, entry)| {
+            let terms = shard.terms(entry);
+            !terms.is_live(|| self.now_ms())
+        });
+        if let Some(place) = dead.map(|(place, _)| place) {
+            self.drop_entry(&mut shard, place, Cause::Expired, &mut departures);
+        }
     }
 
     /// Whether `key` has a live value. Not a use, and not counted.
@@ -314,7 +403,7 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         self.remove_if(key, |_| true)
     }
 
-    /// Removes `key` and hands out its live value. The listener is told first.
+    /// Removes `key` and hands out a clone of its live value. The listener is told first.
     ///
     /// ```
     /// # use larder_engine::memory::{Capacity, Tier};
@@ -328,10 +417,14 @@ impl<K: Hash + Eq, V> Tier<K, V> {
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
+        V: Clone,
     {
-        let mut departures = self.departures();
-        let removed = self.remove_into(key, |_| true, &mut departures);
-        if removed { departures.tell_and_take() } else { None }
+        let mut taken = None;
+        self.remove_if(key, |value| {
+            taken = Some(value.clone());
+            true
+        });
+        taken
     }
 
     /// Removes `key` if it has a live value and `decide` says so of it, in one step with
@@ -343,7 +436,17 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        self.remove_into(key, decide, &mut self.departures())
+        let hash = self.hash(key);
+        let mut departures = self.departures();
+        let mut shard = self.cells[self.cell_at(hash)].lock();
+        let Some((place, entry)) = shard.find(hash, key) else { return false };
+        let live = shard.terms(entry).is_live(|| self.now_ms());
+        if live && !decide(&entry.value) {
+            return false;
+        }
+        let cause = if live { Cause::Invalidated } else { Cause::Expired };
+        self.drop_entry(&mut shard, place, cause, &mut departures);
+        live
     }
 
     /// Walks the whole structure and says what is wrong with it. For tests and fuzzing.
@@ -358,9 +461,9 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         let mut shards: Vec<_> = self.cells.iter().map(Cell::lock).collect();
         let mut linked = 0;
         for (at, shard) in shards.iter_mut().enumerate() {
-            shard.validate(|key| self.hash(key)).map_err(|why| format!("shard {at}: {why}"))?;
+            shard.validate().map_err(|why| format!("shard {at}: {why}"))?;
             let stray = |key| self.cell_at(self.hash(key)) != at;
-            if shard.table.iter().any(|(_, entry)| stray(&entry.key)) {
+            if shard.iter().any(|(_, entry)| stray(&entry.key)) {
                 return Err(format!("shard {at}: an entry belongs to another shard"));
             }
             linked += shard.weight;
@@ -375,42 +478,40 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         Ok(())
     }
 
-    fn remove_into<Q>(
-        &self,
-        key: &Q,
-        decide: impl FnOnce(&V) -> bool,
-        departures: &mut Departures<'_, K, V>,
-    ) -> bool
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        let hash = self.hash(key);
-        let mut locked = self.cells[self.cell_at(hash)].lock();
-        let shard = &mut *locked;
-        let found = shard.table.find(hash, key).and_then(|id| Some((id, shard.table.get(id)?)));
-        let Some((id, entry)) = found else {
-            return false;
-        };
-        let live = self.is_live(entry);
-        if live && !decide(&entry.value) {
-            return false;
-        }
-        let cause = if live { Cause::Invalidated } else { Cause::Expired };
-        self.drop_entry(shard, id, cause, departures);
-        live
-    }
-
-    pub(super) fn drop_entry(
-        &self,
-        shard: &mut Shard<K, V>,
-        id: u32,
+    pub(super) fn drop_entry<'a>(
+        &'a self,
+        shard: &mut Locked<'a, K, V>,
+        place: u32,
         cause: Cause,
-        departures: &mut Departures<'_, K, V>,
+        departures: &mut Departures<'a, K, V>,
     ) {
-        let weight = shard.remove(id, cause, self.budget.free(), departures);
+        let weight = shard.remove(place, cause, self.budget.free(), departures);
         self.budget.give_back(weight);
     }
+}
+
+/// What a shard may weigh before others have to give instead: seven eighths of a fair share.
+const fn share(limit: u64, shards: u64) -> u64 {
+    match shards {
+        0 | 1 => 0,
+        shards => {
+            let fair = limit / shards;
+            fair - fair / 8
+        }
+    }
+}
+
+/// How much may wait in each shard until somebody asks who reads: together a 64th of what the
+/// tier may hold, but some entries at least, where entries are what is counted.
+fn limits(limit: u64, shards: u64, is_weighed: bool) -> Limits {
+    const ENTRIES_MIN: u64 = 8;
+    const ENTRIES_MAX: usize = 64;
+    let share = (limit / 64 / shards.max(1)).max(1);
+    if is_weighed {
+        return Limits { entries: ENTRIES_MAX, weight: share };
+    }
+    let entries = usize::try_from(share.max(ENTRIES_MIN)).unwrap_or(ENTRIES_MAX);
+    Limits { entries: entries.min(ENTRIES_MAX), weight: u64::MAX }
 }
 
 impl<K, V> fmt::Debug for Tier<K, V> {

@@ -1,9 +1,10 @@
-//! Models of the disk store's protocols, for a model checker: loom runs each through its
-//! interleavings, up to a number of preemptions, and through every value that a load may
+//! Models of what threads agree on without a lock, for a model checker: loom runs each through
+//! its interleavings, up to a number of preemptions, and through every value that a load may
 //! return under the orderings used.
 //!
 //! The models run the store's own code (`disk/{index,moving,in_flight,committed,cell}.rs`)
-//! over loom's atomics, on an index of one page with two slots. A model is worth something
+//! over loom's atomics, on an index of one page with two slots, and the memory tier's
+//! (`memory/{readers,buckets,slab,table,limbo}.rs`), with buckets of two words. A model is worth something
 //! only if it can fail: [`WEAKENINGS`] says which model notices that an ordering is weakened,
 //! and a test tries them all.
 //!
@@ -14,6 +15,7 @@ mod batches;
 #[cfg(crossbeam_loom)]
 mod cell;
 mod growth;
+mod memory;
 mod removal;
 mod rig;
 mod slots;
@@ -87,6 +89,26 @@ const WEAKENINGS: &[(Site, Ordering, Model)] = &[
     (Site::CellLoad, Relaxed, slots::RECLAIM_AND_LOOKUP),
     (Site::CellReplace, Acquire, slots::RECLAIM_AND_LOOKUP),
     (Site::CellReplace, Acquire, growth::RECLAIM_AND_MOVE),
+    (Site::WordLoad, Relaxed, memory::INSERT_AND_LOOKUP),
+    (Site::WordStore, Relaxed, memory::INSERT_AND_LOOKUP),
+    (Site::WordLoad, Relaxed, memory::REPLACE_AND_LOOKUP),
+    (Site::WordStore, Relaxed, memory::REPLACE_AND_LOOKUP),
+    (Site::PassedLoad, Relaxed, memory::PASS_AND_LOOKUP),
+    (Site::PassedStore, Relaxed, memory::PASS_AND_LOOKUP),
+    (Site::BucketsLoad, Relaxed, memory::GROW_AND_LOOKUP),
+    (Site::BucketsSwap, Relaxed, memory::GROW_AND_LOOKUP),
+    (Site::ReadFence, AcqRel, memory::EVICT_AND_LOOKUP),
+    (Site::GraceFence, AcqRel, memory::EVICT_AND_LOOKUP),
+    (Site::ReadEnd, Relaxed, memory::EVICT_AND_LOOKUP),
+    (Site::ReadersLoad, Relaxed, memory::EVICT_AND_LOOKUP),
+    (Site::ReadFence, AcqRel, memory::REUSE_AND_LOOKUP),
+    (Site::GraceFence, AcqRel, memory::CLEAR_AND_LOOKUP),
+    (Site::ReadBegin, Relaxed, memory::EVICT_AND_LOOKUP),
+    (Site::ReadBegin, Relaxed, memory::REPLACE_AND_LOOKUP),
+    (Site::ReadEnd, Relaxed, memory::EVICT_AND_LOOK_LONG),
+    (Site::LookBegin, Relaxed, memory::EVICT_AND_LOOK_TWICE),
+    (Site::LookEnd, Relaxed, memory::EVICT_AND_LOOK_LONG),
+    (Site::LooksLoad, Relaxed, memory::EVICT_AND_LOOK_LONG),
     #[cfg(crossbeam_loom)]
     (Site::CellLoad, Relaxed, cell::REPLACE_AND_LOAD),
     #[cfg(crossbeam_loom)]
@@ -119,6 +141,12 @@ fn every_ordering_is_weakened() {
         include_str!("../disk/in_flight.rs"),
         include_str!("../disk/index.rs"),
         include_str!("../disk/moving.rs"),
+        include_str!("../memory/buckets.rs"),
+        include_str!("../memory/budget.rs"),
+        include_str!("../memory/readers.rs"),
+        include_str!("../memory/replay.rs"),
+        include_str!("../memory/slab.rs"),
+        include_str!("../memory/table.rs"),
     ];
     for source in sources {
         let mut pieces = source.split("Ordering::");

@@ -1,0 +1,134 @@
+//! An entry, packed: 24 bytes with a key and a value of 8.
+//!
+//! ```text
+//! 56 bits   00 │ weight: 54                                            never expires
+//!           01 │ deadline in ms since 1970: 42 │ weight: 12
+//!           10 │ id of its terms elsewhere: 32                         everything else
+//! ```
+//!
+//! An entry never changes once it can be found, but for its hit counter; a new value is a new
+//! entry.
+
+use crate::clock::{NEVER, is_live};
+use crate::sync::AtomicU8;
+
+const KIND_BITS: u32 = 2;
+const KIND_AT: u32 = 56 - KIND_BITS;
+const PLAIN: u64 = 0;
+const TIMED: u64 = 1;
+const EXTRA: u64 = 2;
+const WEIGHT_BITS: u32 = 12;
+const DEADLINE_BITS: u32 = KIND_AT - WEIGHT_BITS;
+
+/// What an entry weighs and how long it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Terms {
+    pub(crate) weight: u64,
+    pub(crate) expires_at_ms: u64,
+}
+
+impl Terms {
+    /// Whether it is live at a time that is only asked for if it matters.
+    #[inline]
+    pub(crate) fn is_live(&self, now_ms: impl FnOnce() -> u64) -> bool {
+        self.expires_at_ms == NEVER || is_live(self.expires_at_ms, now_ms())
+    }
+}
+
+/// Terms in 56 bits, or where they are. The lowest bits come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Packed {
+    low: u32,
+    middle: u16,
+    high: u8,
+}
+
+/// What a word says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unpacked {
+    /// All of it.
+    Terms(Terms),
+    /// That it is elsewhere, under this id.
+    Extra(u32),
+}
+
+impl Packed {
+    /// `None` for terms that do not fit.
+    pub(crate) const fn new(terms: Terms) -> Option<Self> {
+        let Terms { weight, expires_at_ms } = terms;
+        if expires_at_ms == NEVER {
+            let fits = weight >> KIND_AT == 0;
+            return if fits { Some(Self::of(PLAIN, weight)) } else { None };
+        }
+        if weight >> WEIGHT_BITS != 0 || expires_at_ms >> DEADLINE_BITS != 0 {
+            return None;
+        }
+        Some(Self::of(TIMED, (expires_at_ms << WEIGHT_BITS) | weight))
+    }
+
+    pub(crate) const fn extra(id: u32) -> Self {
+        Self::of(EXTRA, id as u64)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "taken apart")]
+    const fn of(kind: u64, rest: u64) -> Self {
+        let bits = (kind << KIND_AT) | rest;
+        Self { low: bits as u32, middle: (bits >> 32) as u16, high: (bits >> 48) as u8 }
+    }
+
+    /// Whether it never expires, as far as a glance can tell.
+    #[inline]
+    pub(crate) const fn is_plain(self) -> bool {
+        (self.high as u64) >> (KIND_AT - 48) == PLAIN
+    }
+
+    #[inline]
+    pub(crate) const fn unpack(self) -> Unpacked {
+        let bits = self.low as u64 | ((self.middle as u64) << 32) | ((self.high as u64) << 48);
+        let rest = bits & ((1 << KIND_AT) - 1);
+        match bits >> KIND_AT {
+            PLAIN => Unpacked::Terms(Terms { weight: rest, expires_at_ms: NEVER }),
+            TIMED => Unpacked::Terms(Terms {
+                weight: rest & ((1 << WEIGHT_BITS) - 1),
+                expires_at_ms: rest >> WEIGHT_BITS,
+            }),
+            _ => Unpacked::Extra(self.low),
+        }
+    }
+}
+
+/// A key, its value and what else is known about them.
+#[derive(Debug)]
+pub(crate) struct Entry<K, V> {
+    pub(crate) key: K,
+    pub(crate) value: V,
+    pub(crate) packed: Packed,
+    pub(crate) hits: AtomicU8,
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terms_come_out_as_they_went_in_or_do_not_fit() {
+        let weights = [0, 1, 255, (1 << 12) - 1, 1 << 12, 1 << 56];
+        let deadlines = [0, 1, 1_800_000_000_000, (1 << 42) - 1, 1 << 42, NEVER - 1, NEVER];
+        let mut fitting = 0;
+        for (weight, expires_at_ms) in
+            weights.into_iter().flat_map(|weight| deadlines.map(|deadline| (weight, deadline)))
+        {
+            let terms = Terms { weight, expires_at_ms };
+            let Some(packed) = Packed::new(terms) else {
+                assert!(weight >= 1 << 12 || expires_at_ms >= 1 << 42);
+                continue;
+            };
+            fitting += 1;
+            assert_eq!(packed.unpack(), Unpacked::Terms(terms));
+            assert_eq!(packed.is_plain(), expires_at_ms == NEVER);
+        }
+        assert_eq!(fitting, 5 + 4 * 4);
+        assert_eq!(Packed::extra(u32::MAX).unpack(), Unpacked::Extra(u32::MAX));
+        assert_eq!(size_of::<Entry<u64, u64>>(), 24);
+    }
+}
