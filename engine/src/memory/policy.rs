@@ -8,9 +8,9 @@
 //! # The two sides of a hit
 //! [`OnHit`] says what a hit does, as data. Counting touches one byte of the entry itself,
 //! needs no lock, and writes nothing once the byte is saturated; that is all that queue
-//! policies need (FIFO, S3-FIFO). Replaying calls [`Policy::hit`] under the shard's lock, in
-//! the order of the hits as far as that is known; list policies need it (LRU). Replayed hits
-//! may be late, and some may be lost.
+//! policies need (CLOCK, SIEVE, S3-FIFO). Replaying calls [`Policy::hit`] under the shard's
+//! lock, in the order of the hits as far as that is known; list policies need it (LRU, ARC).
+//! Replayed hits may be late, and some may be lost.
 //!
 //! # Life of an entry
 //! ```text
@@ -18,6 +18,15 @@
 //! ```
 //! `arrive` comes first, so that a policy may consult and adjust its ghosts before it says
 //! who has to make room for the newcomer.
+//!
+//! # Entries that may not leave
+//! No policy knows of pins. Whoever must keep a victim asks for more until one may leave, and
+//! then gives the others back with [`Policy::spare`]: to every policy, that is an entry that
+//! was evicted and came back at once. Until then they are no residents of the policy, so the
+//! search ends, at the latest when there is no victim any more.
+//!
+//! What each policy chooses where implementations differ, and how all of them compare with
+//! those of others: `docs/policies.md`.
 
 mod arc;
 mod climber;
@@ -148,13 +157,12 @@ pub trait Policy: Send + fmt::Debug {
     /// Forgets all entries and ghosts.
     fn clear(&mut self);
 
-    /// Takes back a victim: `id`, which [`victim`](Self::victim) has just named, stays after
-    /// all, because it is pinned or about to be replaced.
+    /// Takes back a victim: `id`, which [`victim`](Self::victim) has named, stays after all,
+    /// because it is pinned or about to be replaced.
     ///
-    /// It comes back as something evicted would, so a policy with ghosts finds its own; that
-    /// counts as a use, and it is not the next victim again unless it is among the last.
-    /// Whoever skips victims this way must set them aside and stop after
-    /// [`len`](Self::len) of them.
+    /// It comes back as something evicted would, so a policy with ghosts finds its own, and its
+    /// hit counter begins at 0. Whoever skips victims asks for all that it needs before it
+    /// gives any back; otherwise a policy may name the same one for ever (MRU does).
     fn spare(&mut self, id: u32, entries: &dyn Entries) {
         let arrival = self.arrive(entries.hash(id), entries.weight(id), entries);
         entries.set_hits(id, 0);

@@ -68,6 +68,11 @@ impl Ghost {
             self.trim();
         }
         let number = self.number(self.hashes.len());
+        if self.hashes.len() == self.hashes.capacity() {
+            // An eighth more, not twice as much: ghosts are many.
+            self.hashes.reserve_exact(self.hashes.len() / 8 + 16);
+            self.weights.reserve_exact(self.weights.len() / 8 + 16);
+        }
         self.hashes.push_back(hash);
         self.weights.push_back(u32::try_from(weight).unwrap_or(DEAD - 1));
         self.weight += weight;
