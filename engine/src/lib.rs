@@ -75,7 +75,7 @@ pub use disk::Metrics;
 pub use disk::Tracing;
 #[cfg(not(loom))]
 pub use disk::{
-    Admission, BackupReport, Disk, DiskBuilder, Event, Finding, Limits, Listed, Maintained,
+    Access, Admission, BackupReport, Disk, DiskBuilder, Event, Finding, Limits, Listed, Maintained,
     Maintenance, Namespace, Observer, Place, Pushed, Queue, RepairReport, Reserved, Retain,
     ValueReader, VerifyReport, Work,
 };

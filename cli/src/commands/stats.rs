@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use larder_engine::{Disk, Engine as _};
+use larder_engine::{Access, Disk, Engine as _};
 use larder_format::Superblock;
 use serde::Serialize;
 
@@ -73,6 +73,8 @@ struct Report {
     spares: u64,
     index_slots: u64,
     files: Holdings,
+    /// How its files are got at here: mapped or buffered.
+    access: &'static str,
     recovery: &'static str,
     recovered_records: u64,
     corrupt: u64,
@@ -104,6 +106,7 @@ impl Report {
             spares: stats.spares,
             index_slots: stats.index_slots,
             files: Holdings::of(dir)?,
+            access: if store.access() == Access::Buffered { "buffered" } else { "mapped" },
             recovery: stats.recovery.name(),
             recovered_records: stats.recovered_records,
             corrupt: stats.corrupt,
@@ -132,6 +135,7 @@ impl Report {
             facts.row3(name, count, size);
         }
         facts.row("index slots", count(self.index_slots));
+        facts.row("files are", self.access);
         facts.row("found", self.recovery);
         facts.row("records recovered", count(self.recovered_records));
         facts.row("damaged records", count(self.corrupt));

@@ -28,7 +28,6 @@ use super::newborn::Newborn;
 use super::retain::Retain;
 use super::segment::{Record, Segment};
 use super::shortage::Patience;
-use super::storage::Storage;
 use super::store::Store;
 use crate::clock::is_live;
 use crate::error::Result;
@@ -118,7 +117,8 @@ impl Store {
     fn backup(&self, dir: &Path, progress: impl FnMut(u64, u64)) -> Result<BackupReport> {
         self.check_open()?;
         let newborn = Newborn::create(dir)?;
-        let storage: Arc<dyn Storage> = Arc::new(Directory::open(newborn.path(), false)?);
+        let directory = Directory::open(newborn.path(), false)?;
+        let (storage, _) = self.target_access().storage(directory);
         let superblock = Superblock {
             uuid: random()?,
             created_ms: self.clock.now_ms(),

@@ -8,6 +8,7 @@ use larder_format::Superblock;
 use larder_format::layout::{PAGE, SEGMENT_LEN_MAX, SEGMENT_LEN_MIN};
 
 use super::Disk;
+use super::access::Access;
 use super::admission::Admission;
 use super::compress::Packer;
 use super::file::Directory;
@@ -67,6 +68,9 @@ pub(super) struct Options {
     #[cfg(feature = "histograms")]
     pub(super) histograms: bool,
     pub(super) observers: Vec<Arc<dyn Observer>>,
+    pub(super) access: Access,
+    /// Why its files are not mapped although that was not asked for.
+    pub(super) unmapped: Option<&'static str>,
     /// Whether the store is opened to be read only.
     pub(super) read_only: bool,
     /// Whether the store is opened to be repaired.
@@ -95,6 +99,8 @@ impl Default for Options {
             #[cfg(feature = "histograms")]
             histograms: false,
             observers: Vec::new(),
+            access: Access::default(),
+            unmapped: None,
             read_only: false,
             repairs: false,
             superblock: None,
@@ -238,6 +244,22 @@ impl DiskBuilder {
         self
     }
 
+    /// How the store gets at its files: as is found out unless set.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # use larder_engine::{Access, Disk, Engine, Put};
+    /// let disk = Disk::builder(dir.path().join("store")).access(Access::Buffered).open()?;
+    /// let _ = disk.put(b"key", b"value", &Put::default())?;
+    /// assert_eq!(disk.get(b"key")?.as_deref(), Some(&b"value"[..]));
+    /// assert_eq!(disk.access(), Access::Buffered);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub const fn access(mut self, access: Access) -> Self {
+        self.options.access = access;
+        self
+    }
+
     /// Is told what goes on in the store: segments that come and go, the index that grows, and
     /// everything that fails. Costs nothing unless set; each call adds an observer.
     ///
@@ -308,7 +330,10 @@ impl DiskBuilder {
         if self.options.read_only {
             self.options.budget = u64::MAX;
             self.options.maintenance = Maintenance::Manual;
-            let storage = ReadOnly(Directory::open_existing(&self.dir, self.allow_shared)?);
+            let dir = Directory::open_existing(&self.dir, self.allow_shared)?;
+            // Nothing is written to be found out, and a private map changes nothing either.
+            let is_buffered = self.options.access == Access::Buffered;
+            let storage = ReadOnly { dir, is_buffered };
             let path = storage.path(STORE);
             let len = match storage.open(STORE)? {
                 Some(file) => file.len().map_err(|error| Error::io("look at", &path, error))?,
@@ -319,8 +344,10 @@ impl DiskBuilder {
             }
             return self.options.open_in(Arc::new(storage));
         }
-        let storage = Directory::open(&self.dir, self.allow_shared)?;
-        self.options.open_in(Arc::new(storage))
+        let dir = Directory::open(&self.dir, self.allow_shared)?;
+        let (storage, unmapped) = self.options.access.storage(dir);
+        self.options.unmapped = unmapped;
+        self.options.open_in(storage)
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::counters::Count;
 use super::observer::Event;
-use super::segment::Segment;
+use super::segment::{Segment, file_name};
 use super::store::Store;
 use super::timing::Timed;
 use crate::error::{Error, Result};
@@ -78,6 +78,18 @@ impl Store {
         let lanes = self.lanes.acquire_all();
         self.seal_full();
         self.sync_all()?;
+        if self.storage.is_buffered() {
+            // The words of segments that had nothing else to be synced.
+            let live = self.live.lock();
+            for segment in live.values() {
+                let path = || self.storage.path(&file_name(segment.id()));
+                segment
+                    .region()
+                    .file()
+                    .sync()
+                    .map_err(|error| Error::io("sync", &path(), error))?;
+            }
+        }
         let guard = &crossbeam_epoch::pin();
         // So that one generation is left, whose pages are summed.
         self.index.finish(self.ground(), guard);

@@ -110,6 +110,62 @@ impl Directory {
         self.open_file(name, OFlags::RDONLY)
     }
 
+    /// Opens a file that is to be written to; `None` if there is none.
+    pub(super) fn open_to_write(&self, name: &str) -> Result<Option<fs::File>> {
+        self.open_file(name, OFlags::RDWR)
+    }
+
+    /// See [`Storage::create`].
+    pub(super) fn create_file(&self, name: &str, len: u64) -> io::Result<fs::File> {
+        self.create_with(name, len, allocate)
+    }
+
+    /// As [`create_file`](Self::create_file), which fails with `Unsupported` where the file
+    /// system does not allocate in advance.
+    pub(super) fn create_allocated(&self, name: &str, len: u64) -> io::Result<fs::File> {
+        self.create_with(name, len, |file, from, len| {
+            Ok(rustix::fs::fallocate(file, FallocateFlags::empty(), from, len - from)?)
+        })
+    }
+
+    fn create_with(
+        &self,
+        name: &str,
+        len: u64,
+        allocate: impl FnOnce(&fs::File, u64, u64) -> io::Result<()>,
+    ) -> io::Result<fs::File> {
+        check_limit(len)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file: fs::File = rustix::fs::openat(&self.handle, name, flags, FILE_MODE)?.into();
+        allocate(&file, 0, len).inspect_err(|_| {
+            // A failed allocation may leave a longer file behind.
+            let _ = self.remove(name);
+        })?;
+        Ok(file)
+    }
+
+    /// See [`Storage::resize`].
+    pub(super) fn resize_file(&self, name: &str, len: u64) -> io::Result<fs::File> {
+        check_limit(len)?;
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file: fs::File = rustix::fs::openat(&self.handle, name, flags, Mode::empty())?.into();
+        let before = file.metadata()?.len();
+        if len < before {
+            file.set_len(len)?;
+        } else if let Err(error) = allocate(&file, before, len) {
+            // A failed allocation may leave a longer file behind.
+            let _ = file.set_len(before);
+            return Err(error);
+        }
+        Ok(file)
+    }
+
+    /// The number by which the system knows the kind of the file system, if it says so.
+    pub(super) fn magic(&self) -> Option<u64> {
+        let found = rustix::fs::fstatfs(&self.handle).ok()?;
+        u64::try_from(found.f_type).ok()
+    }
+
     /// Shares the lock of a file with other readers for as long as the guard lives; `None` if a
     /// writer has it. Without the file there is no writer.
     pub(super) fn lock_shared(&self, name: &str) -> Result<Option<Box<dyn Guard>>> {
@@ -148,36 +204,15 @@ impl Storage for Directory {
     }
 
     fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn File>> {
-        check_limit(len)?;
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file: fs::File = rustix::fs::openat(&self.handle, name, flags, FILE_MODE)?.into();
-        match allocate(&file, 0, len) {
-            Ok(()) => Ok(Arc::new(DiskFile(file))),
-            Err(error) => {
-                // A failed allocation may leave a longer file behind.
-                let _ = self.remove(name);
-                Err(error)
-            }
-        }
+        Ok(Arc::new(DiskFile(self.create_file(name, len)?)))
     }
 
     fn resize(&self, name: &str, len: u64) -> io::Result<Arc<dyn File>> {
-        check_limit(len)?;
-        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file: fs::File = rustix::fs::openat(&self.handle, name, flags, Mode::empty())?.into();
-        let before = file.metadata()?.len();
-        if len < before {
-            file.set_len(len)?;
-        } else if let Err(error) = allocate(&file, before, len) {
-            // A failed allocation may leave a longer file behind.
-            let _ = file.set_len(before);
-            return Err(error);
-        }
-        Ok(Arc::new(DiskFile(file)))
+        Ok(Arc::new(DiskFile(self.resize_file(name, len)?)))
     }
 
     fn open(&self, name: &str) -> Result<Option<Arc<dyn File>>> {
-        let file = self.open_file(name, OFlags::RDWR)?;
+        let file = self.open_to_write(name)?;
         Ok(file.map(|file| Arc::new(DiskFile(file)) as Arc<dyn File>))
     }
 
@@ -337,9 +372,14 @@ impl File for DiskFile {
     }
 
     fn map(&self, len: usize) -> io::Result<Map> {
-        let map = memmap2::MmapOptions::new().len(len).map_raw(&self.0)?;
-        Ok(Map::of_file(map))
+        map_shared(&self.0, len)
     }
+}
+
+/// Maps the first bytes of a file for reading and writing.
+pub(super) fn map_shared(file: &fs::File, len: usize) -> io::Result<Map> {
+    let map = memmap2::MmapOptions::new().len(len).map_raw(file)?;
+    Ok(Map::of_file(map))
 }
 
 /// The kernel drops the lock with the last handle of the file, also when the process is killed.

@@ -1,22 +1,32 @@
-//! Storage on the heap: for tests, and for Miri, which cannot map files.
+//! Files on the heap: what the buffered mode keeps of its files (`buffered.rs`), and storage for
+//! tests and for Miri, which cannot map files.
 
+#[cfg(test)]
 use std::collections::{BTreeMap, HashSet};
 use std::io;
+#[cfg(test)]
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+#[cfg(test)]
 use larder_format::BootIdentity;
+#[cfg(test)]
 use parking_lot::Mutex;
 
 use super::map::{Backing, Map};
-use super::storage::{File, Guard, Storage};
+use super::storage::File;
+#[cfg(test)]
+use super::storage::{Guard, Storage};
+#[cfg(test)]
 use crate::error::Result;
 
+#[cfg(test)]
 /// A directory on the heap. Clones share it, as processes share a directory.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Heap(Arc<Mutex<Contents>>);
 
+#[cfg(test)]
 #[derive(Debug, Default)]
 struct Contents {
     files: BTreeMap<String, Arc<HeapFile>>,
@@ -26,14 +36,15 @@ struct Contents {
     boot: u8,
 }
 
+#[cfg(test)]
 impl Heap {
     /// Feigns a restart of the machine that lost nothing.
-    #[cfg(test)]
     pub(crate) fn reboot(&self) {
         self.0.lock().boot += 1;
     }
 }
 
+#[cfg(test)]
 impl Storage for Heap {
     fn root(&self) -> &Path {
         Path::new("heap:")
@@ -111,14 +122,17 @@ impl Storage for Heap {
     }
 }
 
+#[cfg(test)]
 #[derive(Debug)]
 struct HeapGuard {
     heap: Heap,
     name: String,
 }
 
+#[cfg(test)]
 impl Guard for HeapGuard {}
 
+#[cfg(test)]
 impl Drop for HeapGuard {
     fn drop(&mut self) {
         self.heap.0.lock().locked.remove(&self.name);
@@ -146,27 +160,35 @@ impl Backing for Arc<Memory> {}
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: allocated with this layout in `HeapFile::new`, freed once.
+        // SAFETY: allocated with this layout in `HeapFile::try_new`, freed once.
         unsafe { std::alloc::dealloc(self.base.as_ptr(), self.layout) };
     }
 }
 
 impl HeapFile {
     /// Handles and maps of the file, this one included.
+    #[cfg(test)]
     pub(super) fn holders(&self) -> usize {
         Arc::strong_count(&self.0)
     }
 
+    #[cfg(test)]
     pub(super) fn new(len: usize) -> Self {
+        Self::try_new(len).expect("tests are small")
+    }
+
+    /// A file of this length, all zero; fails if there is no memory for it.
+    pub(super) fn try_new(len: usize) -> io::Result<Self> {
         let layout = std::alloc::Layout::from_size_align(len.max(1), 4096)
-            .unwrap_or_else(|_| std::alloc::Layout::new::<u64>());
+            .map_err(|_| io::ErrorKind::OutOfMemory)?;
         // SAFETY: the layout's size is not zero.
         let base = unsafe { std::alloc::alloc_zeroed(layout) };
-        let Some(base) = NonNull::new(base) else { std::alloc::handle_alloc_error(layout) };
-        Self(Arc::new(Memory { base, layout, len }))
+        let base = NonNull::new(base).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self(Arc::new(Memory { base, layout, len })))
     }
 
     /// Another file of this length that begins as this one does.
+    #[cfg(test)]
     pub(super) fn resized(&self, len: usize) -> io::Result<Self> {
         let mut bytes = vec![0; len.min(self.0.len)];
         self.read_at(&mut bytes, 0)?;

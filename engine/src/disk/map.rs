@@ -97,7 +97,6 @@ impl Map {
     /// # Safety
     /// They are readable, writable, zero or written by us, aligned to 8 and stay so while
     /// `backing` lives.
-    #[cfg(test)]
     pub(crate) unsafe fn of_raw(base: NonNull<u8>, len: usize, backing: Box<dyn Backing>) -> Self {
         Self { base, len, backing }
     }
@@ -190,13 +189,15 @@ pub(crate) struct Region {
     appending: AppendRight,
     /// Whether all pages were made writable.
     is_populated: AtomicBool,
+    /// Whether the map is a copy, so that every write has to go through the file.
+    is_copy: bool,
 }
 
 impl Region {
     /// A region over a segment file whose header says `nominal` bytes.
     pub(crate) fn new(map: Map, file: Arc<dyn File>, nominal: usize) -> Self {
-        let is_populated = AtomicBool::new(false);
-        Self { map, file, nominal, appending: AppendRight::new(), is_populated }
+        let (is_populated, is_copy) = (AtomicBool::new(false), file.is_buffered());
+        Self { map, file, nominal, appending: AppendRight::new(), is_populated, is_copy }
     }
 
     fn committed_word(&self) -> CommittedWord<'_> {
@@ -323,7 +324,7 @@ impl Appender {
     /// Writes above the tail and below the footer.
     pub(crate) fn write(&mut self, at: usize, bytes: &[u8]) -> std::io::Result<()> {
         assert!(at >= self.committed.tail(), "write below the committed tail");
-        if bytes.len() > COPY_MAX {
+        if bytes.len() > COPY_MAX || self.region.is_copy {
             return self.region.file.write_at(bytes, at as u64);
         }
         self.get_ready(at + bytes.len());
@@ -370,6 +371,9 @@ impl Appender {
         // SAFETY: as in `write`: above the committed records and below the committed
         // entries, or the trailer's place, which is no part of any slice over the map.
         unsafe { self.region.map.write(at, bytes) };
+        if self.region.is_copy {
+            self.region.file.write_behind(bytes, at as u64);
+        }
     }
 
     /// Makes everything up to `committed` count.

@@ -12,16 +12,18 @@
 //!            map.rs*       table.rs, cell.rs*
 //!            mapped bytes  live segments, by epochs
 //!               │
-//!            storage.rs    files (file.rs) or heap (heap.rs*)
+//!            storage.rs    files (file.rs), copies of them (buffered.rs) or heap (heap.rs*)
 //! ```
 //!
 //! Unsafe code stands in the starred files only. What threads agree on without a lock stands
 //! in files that a model checker can compile by themselves: `index.rs`, `moving.rs`,
 //! `in_flight.rs`, `committed.rs` and `cell.rs`.
 
+mod access;
 mod admission;
 mod backup;
 mod batch;
+mod buffered;
 mod builder;
 mod cell;
 mod change;
@@ -36,7 +38,6 @@ mod dying;
 mod external;
 mod file;
 mod growth;
-#[cfg(test)]
 mod heap;
 mod in_flight;
 mod incoming;
@@ -95,6 +96,7 @@ mod zstd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use access::Access;
 pub use admission::Admission;
 pub use backup::BackupReport;
 pub use builder::DiskBuilder;
@@ -150,7 +152,8 @@ use store::Store;
 /// # Safety of the mapping
 /// Values are read from mapped files. The directory must be private to the user, which is
 /// checked, and its files must not be cut short while the store is open: reading past the end
-/// of a mapped file raises SIGBUS. Everything else that could be wrong with the files is found
+/// of a mapped file raises SIGBUS. File systems on which mappings cannot be trusted are found out,
+/// and no file is mapped there ([`Access`]). Everything else that could be wrong with the files is found
 /// by checksums, and answered by a miss.
 #[derive(Debug)]
 pub struct Disk {
@@ -383,6 +386,12 @@ impl Disk {
     #[must_use]
     pub fn latencies(&self) -> Option<crate::Latencies> {
         self.store.upkeep.timings.latencies()
+    }
+
+    /// How the store gets at its files: mapped or buffered, as it was found out or asked for.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        if self.store.storage.is_buffered() { Access::Buffered } else { Access::Mapped }
     }
 
     /// What the maintenance's thread failed with last, if it ever did. How often it did stands

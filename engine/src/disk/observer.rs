@@ -91,6 +91,12 @@ pub enum Event {
         /// Time that opening took, in µs.
         open_us: u64,
     },
+    /// Mappings of the directory's files are not trusted: the store is open in the buffered mode
+    /// ([`Access`](crate::Access)), and keeps copies of its files in memory.
+    Unmapped {
+        /// What was found.
+        why: &'static str,
+    },
     /// A segment was begun.
     Rolled {
         /// Its id, which is its file's name in hex.
@@ -136,6 +142,7 @@ impl Event {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Recovered { .. } => "recovered",
+            Self::Unmapped { .. } => "unmapped",
             Self::Rolled { .. } => "rolled",
             Self::Reclaimed { .. } => "reclaimed",
             Self::Grown { .. } => "grown",

@@ -67,6 +67,8 @@ impl Store {
             _ if created => Recovery::Created,
             _ if options.distrust => Recovery::Rebuilt,
             Recovery::Clean if !file.words_are_right() => Recovery::Rebuilt,
+            // What a mapping said last is not what can be read where it is not trusted.
+            Recovery::ProcessDied if storage.is_buffered() => Recovery::Rebuilt,
             found => found,
         };
         let (counters, damage) = (Arc::new(Counters::default()), Arc::new(Damage::default()));
@@ -77,6 +79,10 @@ impl Store {
             // Relaxed: nobody else has the store yet. The id is drawn above all there are, and a
             // slot may have been given up.
             file.next_external().store(0, Ordering::Relaxed);
+            file.dropped().store(1, Ordering::Relaxed);
+        }
+        if recovery == Recovery::Rebuilt && file.session().is_some_and(|last| last.suspect) {
+            // Of the words nothing is known. Relaxed, as above: a slot may have been given up.
             file.dropped().store(1, Ordering::Relaxed);
         }
         let usage = Arc::new(Usage::default());
@@ -194,6 +200,9 @@ impl Store {
         let (records, open_us) = (store.recovered_records, store.open_us);
         let recovery = store.recovery;
         store.upkeep.observed.note(|| Event::Recovered { recovery, records, open_us });
+        if let Some(why) = options.unmapped {
+            store.upkeep.observed.note(|| Event::Unmapped { why });
+        }
         Ok(store)
     }
 
@@ -205,7 +214,9 @@ impl Store {
             epoch: self.file.last_epoch().max(seen) + 1,
             boot: self.storage.identity(),
             clean: false,
-            suspect: false,
+            // A buffered session leaves words behind that say nothing, and writes that no sync
+            // need have seen: until it ends cleanly, all has to be looked at.
+            suspect: self.storage.is_buffered(),
             opened_ms: now_ms,
             pid: std::process::id(),
             words_crc: 0,

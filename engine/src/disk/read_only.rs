@@ -17,6 +17,7 @@ use std::sync::Arc;
 use larder_format::BootIdentity;
 use parking_lot::Mutex;
 
+use super::buffered::load;
 use super::file::Directory;
 use super::map::Map;
 use super::storage::{File, Guard, Storage};
@@ -24,11 +25,15 @@ use crate::error::Result;
 
 /// A directory, to be read.
 #[derive(Debug)]
-pub(super) struct ReadOnly(pub(super) Directory);
+pub(super) struct ReadOnly {
+    pub(super) dir: Directory,
+    /// Whether files are copied instead of mapped.
+    pub(super) is_buffered: bool,
+}
 
 impl Storage for ReadOnly {
     fn root(&self) -> &Path {
-        self.0.root()
+        self.dir.root()
     }
 
     fn create(&self, _name: &str, len: u64) -> io::Result<Arc<dyn File>> {
@@ -41,8 +46,9 @@ impl Storage for ReadOnly {
     }
 
     fn open(&self, name: &str) -> Result<Option<Arc<dyn File>>> {
-        let file = self.0.open_to_read(name)?;
-        Ok(file.map(|file| Arc::new(Unchanged(file)) as Arc<dyn File>))
+        let file = self.dir.open_to_read(name)?;
+        let is_buffered = self.is_buffered;
+        Ok(file.map(|file| Arc::new(Unchanged { file, is_buffered }) as Arc<dyn File>))
     }
 
     fn rename(&self, _from: &str, _to: &str) -> io::Result<()> {
@@ -54,7 +60,7 @@ impl Storage for ReadOnly {
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<String>> {
-        match self.0.list(dir) {
+        match self.dir.list(dir) {
             // Where the others would make it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             names => names,
@@ -70,29 +76,36 @@ impl Storage for ReadOnly {
     }
 
     fn lock(&self, name: &str, _note: &str) -> Result<Option<Box<dyn Guard>>> {
-        self.0.lock_shared(name)
+        self.dir.lock_shared(name)
     }
 
     fn read_note(&self, name: &str) -> String {
-        self.0.read_note(name)
+        self.dir.read_note(name)
     }
 
     fn identity(&self) -> BootIdentity {
-        self.0.identity()
+        self.dir.identity()
+    }
+
+    fn is_buffered(&self) -> bool {
+        self.is_buffered
     }
 }
 
 /// A file of the directory.
 #[derive(Debug)]
-struct Unchanged(std::fs::File);
+struct Unchanged {
+    file: std::fs::File,
+    is_buffered: bool,
+}
 
 impl File for Unchanged {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<()> {
-        std::os::unix::fs::FileExt::read_exact_at(&self.0, into, offset)
+        std::os::unix::fs::FileExt::read_exact_at(&self.file, into, offset)
     }
 
     /// Writes nothing. An opening writes its session this way, which others need not see, and
@@ -106,7 +119,10 @@ impl File for Unchanged {
     }
 
     fn map(&self, len: usize) -> io::Result<Map> {
-        Map::of_private(&self.0, len)
+        if self.is_buffered {
+            return load(&self.file, len)?.map(len);
+        }
+        Map::of_private(&self.file, len)
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use larder_format::{ExternalRef, Flags, Kind};
 
 use super::Disk;
+use super::access::Access;
 use super::builder::Options;
 use super::external;
 use super::file::Directory;
@@ -94,7 +95,8 @@ impl Disk {
         let dir = dir.as_ref();
         // Nothing is created where no store is.
         std::fs::metadata(dir).map_err(|error| Error::io("look at", dir, error))?;
-        repair(Arc::new(Directory::open(dir, false)?), progress)
+        let (storage, _) = Access::Auto.storage(Directory::open(dir, false)?);
+        repair(storage, progress)
     }
 }
 

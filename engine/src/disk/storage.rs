@@ -57,6 +57,12 @@ pub(crate) trait Storage: Send + Sync + fmt::Debug {
     /// Which boot, mount and directory this is.
     fn identity(&self) -> BootIdentity;
 
+    /// Whether maps are copies of the files, which need not say what the copies do
+    /// (`buffered.rs`).
+    fn is_buffered(&self) -> bool {
+        false
+    }
+
     /// The path of a name, for messages.
     fn path(&self, name: &str) -> PathBuf {
         self.root().join(name)
@@ -76,6 +82,15 @@ pub(crate) trait File: Send + Sync + fmt::Debug {
 
     /// Returns when everything written, mapped or not, is on stable storage.
     fn sync(&self) -> io::Result<()>;
+
+    /// Whether its map is a copy.
+    fn is_buffered(&self) -> bool {
+        false
+    }
+
+    /// Writes what was written through the map already, where that is a copy. A failure is
+    /// told by the next [`sync`](Self::sync).
+    fn write_behind(&self, _bytes: &[u8], _offset: u64) {}
 
     /// Maps the first `len` bytes for reading and writing; the file must be that long.
     fn map(&self, len: usize) -> io::Result<Map>;

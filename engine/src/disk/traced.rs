@@ -48,6 +48,7 @@ impl Observer for Tracing {
                     info!(target: "larder", store, recovery, records, open_us, "opened");
                 }
             }
+            Event::Unmapped { why } => warn!(target: "larder", store, why, "unmapped"),
             Event::Rolled { segment } => debug!(target: "larder", store, segment, "rolled"),
             Event::Reclaimed { segment, moved, dropped, compacted } => {
                 debug!(target: "larder", store, segment, moved, dropped, compacted, "reclaimed");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use larder_engine::Compression;
 use larder_engine::conformance::{self, Harness, Keeps, Liberties, Place};
 use larder_engine::memory::{Memory, PolicyKind};
-use larder_engine::{Disk, DiskBuilder, Engine, ManualClock, Result, Retain};
+use larder_engine::{Access, Disk, DiskBuilder, Engine, ManualClock, Result, Retain};
 use tempfile::TempDir;
 
 const POLICIES: [PolicyKind; 3] = [PolicyKind::S3Fifo, PolicyKind::Lru, PolicyKind::Fifo];
@@ -73,6 +73,7 @@ struct OnDisk {
     ttl: Option<Duration>,
     retain: Retain,
     compress: bool,
+    access: Access,
     liberties: Liberties,
 }
 
@@ -84,6 +85,7 @@ struct Directory {
     ttl: Option<Duration>,
     retain: Retain,
     compress: bool,
+    access: Access,
 }
 
 impl Harness for OnDisk {
@@ -95,8 +97,8 @@ impl Harness for OnDisk {
         // In memory where that can be had: what a sync costs is no part of the contract.
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         let dir = dir.expect("a temporary directory");
-        let Self { budget, segment_len, ttl, retain, compress, .. } = *self;
-        Box::new(Directory { dir, budget, segment_len, ttl, retain, compress })
+        let Self { budget, segment_len, ttl, retain, compress, access, .. } = *self;
+        Box::new(Directory { dir, budget, segment_len, ttl, retain, compress, access })
     }
 }
 
@@ -106,7 +108,8 @@ impl Place for Directory {
             .clock(clock)
             .budget(self.budget)
             .segment_len(self.segment_len)
-            .retain(self.retain);
+            .retain(self.retain)
+            .access(self.access);
         if let Some(ttl) = self.ttl {
             builder = builder.ttl(ttl);
         }
@@ -136,6 +139,7 @@ fn disk_with_room_keeps_everything() {
         ttl: None,
         retain: Retain::Recent,
         compress: false,
+        access: Access::Mapped,
         liberties,
     });
 }
@@ -149,6 +153,7 @@ fn disk_of_many_small_segments_keeps_everything() {
         ttl: None,
         retain: Retain::Recent,
         compress: false,
+        access: Access::Mapped,
         liberties,
     });
 }
@@ -163,6 +168,7 @@ fn disk_that_retains_all_keeps_everything() {
         ttl: None,
         retain,
         compress: true,
+        access: Access::Mapped,
         liberties,
     });
 }
@@ -181,6 +187,7 @@ fn disk_without_room_misses_and_nothing_else() {
         ttl: None,
         retain: Retain::Recent,
         compress: true,
+        access: Access::Mapped,
         liberties,
     });
 }
@@ -195,6 +202,40 @@ fn disk_with_a_default_ttl_uses_it() {
         ttl,
         retain: Retain::Recent,
         compress: false,
+        access: Access::Mapped,
+        liberties,
+    });
+}
+
+#[test]
+fn disk_in_the_buffered_mode_keeps_everything() {
+    let liberties = Liberties::default();
+    conformance::check(&OnDisk {
+        budget: 256 << 20,
+        segment_len: 256 << 10,
+        ttl: None,
+        retain: Retain::Recent,
+        compress: false,
+        access: Access::Buffered,
+        liberties,
+    });
+}
+
+#[test]
+fn disk_in_the_buffered_mode_without_room_misses_and_nothing_else() {
+    let liberties = Liberties {
+        may_evict: true,
+        admits_len: 300 << 10,
+        refuses_len: Some(2 << 20),
+        ..Liberties::default()
+    };
+    conformance::check(&OnDisk {
+        budget: 2 << 20,
+        segment_len: 64 << 10,
+        ttl: None,
+        retain: Retain::Recent,
+        compress: true,
+        access: Access::Buffered,
         liberties,
     });
 }

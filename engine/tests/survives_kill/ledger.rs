@@ -4,10 +4,13 @@
 //! under way when the process died may have happened or not; so may a clear that was under
 //! way, or that overlapped. A put that was under way and did not show may still show later,
 //! when an index is built anew, until the key is written again: its caller was never told.
+//! Where every death costs the index, as in the buffered mode, the last value of a key that was
+//! evicted may come back when it is built anew, until the key is written or cleared.
 //! Nothing else is allowed: what is older is a lost write, or a dead one that came back.
 
 use std::collections::BTreeMap;
 
+use crate::stores;
 use crate::work::{Job, Key, Note, Number, Op, script};
 
 /// What there is under a key.
@@ -45,6 +48,8 @@ struct Fact {
     under_way: Option<Present>,
     /// A put that was under way when an earlier life ended, and did not show so far.
     late: Option<Put>,
+    /// What it last had, if that was gone though nothing that has returned took it away.
+    evicted: Option<Put>,
     /// Highest version that the key was ever seen or said to have.
     version: u64,
 }
@@ -141,7 +146,8 @@ impl Ledger {
         let left = left.map(|put| Put { version: found.map(|found| found.version), ..put });
         let late = fact.under_way.flatten().or(fact.late);
         let late = late.filter(|late| found.is_none_or(|found| found.number != late.number));
-        self.known.insert(key, Fact { left, late, version, ..Fact::NEVER });
+        let evicted = if found.is_some() { None } else { allowed[0].or(fact.evicted) };
+        self.known.insert(key, Fact { left, late, evicted, version, ..Fact::NEVER });
         Ok(allowed[0].is_some() && found.is_none())
     }
 
@@ -155,8 +161,9 @@ impl Ledger {
     fn allowed(&self, job: &Job, fact: &Fact) -> Vec<Present> {
         let mut left = fact.left;
         let mut late = fact.late;
+        let mut evicted = fact.evicted.filter(|_| job.store != stores::DISK);
         if self.clears.iter().any(|clear| clear.called > fact.when.returned) {
-            (left, late) = (None, None);
+            (left, late, evicted) = (None, None, None);
         }
         let mut allowed = vec![left];
         let overlaps = self.clears.iter().any(|clear| clear.returned > fact.when.called);
@@ -165,6 +172,7 @@ impl Ledger {
         }
         allowed.extend(fact.under_way);
         allowed.extend(late.map(Some));
+        allowed.extend(evicted.map(Some));
         for present in &mut allowed {
             present.take_if(|put| put.deadline_ms <= job.now_ms());
         }
@@ -173,8 +181,14 @@ impl Ledger {
 }
 
 impl Fact {
-    const NEVER: Self =
-        Self { left: None, when: Span::BEFORE, under_way: None, late: None, version: 0 };
+    const NEVER: Self = Self {
+        left: None,
+        when: Span::BEFORE,
+        under_way: None,
+        late: None,
+        evicted: None,
+        version: 0,
+    };
 }
 
 impl Span {

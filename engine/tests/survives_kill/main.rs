@@ -63,27 +63,43 @@ struct Tally {
 
 #[test]
 fn one_writer_loses_nothing() {
-    disk(1, 3_000, true);
+    disk(stores::DISK, 1, 3_000, true);
 }
 
 #[test]
 fn four_writers_lose_nothing() {
-    disk(4, 500, true);
+    disk(stores::DISK, 4, 500, true);
 }
 
 #[test]
 fn one_writer_that_evicts_gets_nothing_old_back() {
-    disk(1, 3_000, false);
+    disk(stores::DISK, 1, 3_000, false);
 }
 
 #[test]
 fn four_writers_that_evict_get_nothing_old_back() {
-    disk(4, 500, false);
+    disk(stores::DISK, 4, 500, false);
+}
+
+#[test]
+fn the_buffered_mode_loses_nothing() {
+    disk(stores::BUFFERED, 2, 1_000, true);
+}
+
+#[test]
+fn the_buffered_mode_that_evicts_gets_nothing_old_back() {
+    disk(stores::BUFFERED, 2, 1_000, false);
+}
+
+#[test]
+fn a_store_goes_from_one_mode_to_the_other_and_back() {
+    disk(stores::EITHER, 2, 1_000, true);
+    disk(stores::EITHER, 2, 1_000, false);
 }
 
 #[expect(clippy::print_stdout, reason = "a test says what it has done")]
-fn disk(threads: u64, keys: u64, roomy: bool) {
-    let setting = Setting { store: stores::DISK.to_owned(), threads, keys, roomy, seed: seed() };
+fn disk(store: &str, threads: u64, keys: u64, roomy: bool) {
+    let setting = Setting { store: store.to_owned(), threads, keys, roomy, seed: seed() };
     let kills = env::var("LARDER_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(8);
     match storm(&setting, kills) {
         Ok(tally) => println!("{setting:?}: {tally}"),

@@ -5,14 +5,32 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use larder_engine::{Disk, Engine, ManualClock, Result};
+use larder_engine::{Access, Disk, Engine, ManualClock, Result};
 
 use crate::standin::{Flaw, StandIn};
 use crate::work::Job;
 
 /// The name of the one that has to be right.
 pub(crate) const DISK: &str = "disk";
+
+/// The same in the buffered mode.
+pub(crate) const BUFFERED: &str = "buffered disk";
+/// The same, now in one mode and now in the other.
+pub(crate) const EITHER: &str = "disk in either mode";
+
+/// How this opening of a store gets at its files.
+fn access(job: &Job) -> Access {
+    static OPENINGS: AtomicU64 = AtomicU64::new(0);
+    // Each life begins in the mode that the one before did not.
+    let opening = OPENINGS.fetch_add(1, Ordering::Relaxed) + job.life;
+    match &*job.store {
+        BUFFERED => Access::Buffered,
+        EITHER if opening.is_multiple_of(2) => Access::Buffered,
+        _ => Access::Mapped,
+    }
+}
 
 /// An open store.
 pub(crate) struct Opened {
@@ -35,6 +53,7 @@ pub(crate) fn open(job: &Job, verify: bool) -> Result<Opened> {
         .budget(budget)
         .segment_len(segment_len)
         .writers(2)
+        .access(access(job))
         .open()?;
     let report = if verify { Some(disk.verify()?) } else { None };
     let damage = report.filter(|report| !report.is_clean()).map(|report| format!("{report:?}"));
