@@ -8,6 +8,9 @@
 //! |---|---|
 //! | here | [`Simulator`], one policy; [`Simulate`], any of them |
 //! | `ids` | from a key's hash to its entry |
+//! | `shards` | [`Shards`]: the whole curve of LRU from a sample of the keys |
+//! | `advisor` | [`Advisor`]: what other capacities and policies would do, from a sample |
+//! | `curve`, `recency` | [`Curve`] and its errors; the stack under it |
 //! | [`offline`] | the bounds: algorithms that know the future |
 //!
 //! # Memory
@@ -19,13 +22,22 @@
 //! Keys are looked up some requests ahead of their turn, which lets the processor wait for
 //! several cache lines at once. A guess made that way is checked when its turn comes.
 
+mod advisor;
+mod curve;
 mod ids;
 pub mod offline;
+mod recency;
+#[cfg(test)]
+mod sampling;
+mod shards;
 
 use std::cell::Cell;
 use std::fmt;
 
+pub use advisor::Advisor;
+pub use curve::{Curve, Estimate};
 use ids::Ids;
+pub use shards::{Sample, Shards};
 
 use super::policy::{
     ArcPolicy, Arrival, Clock, Entries, Fifo, Gdsf, Lfu, Lirs, Lru, Mru, OnHit, Policy, PolicyKind,

@@ -86,21 +86,40 @@ impl Oracle {
     /// [`next_uses`] gives; beyond its end, nothing is ever asked for again.
     #[must_use]
     pub fn simulate(self, capacity: u64, next: Arc<[u64]>) -> Box<dyn Simulate> {
+        Box::new(Offline { next, cache: self.foresee(capacity) })
+    }
+
+    /// A simulated cache that is told of each request when its key comes again as it comes, so
+    /// that nobody has to hold the whole future in memory.
+    ///
+    /// ```
+    /// use larder_engine::memory::simulate::offline::{Oracle, next_uses};
+    /// use larder_engine::memory::simulate::{Request, Tally};
+    ///
+    /// let trace = [1, 2, 3, 1, 2, 4, 1, 2].map(Request::new);
+    /// let next = next_uses(&trace);
+    /// let (mut cache, mut tally) = (Oracle::BeladyBypass.foresee(2), Tally::default());
+    /// for part in [0..3, 3..8] {
+    ///     cache.run(&trace[part.clone()], &next[part], &mut tally);
+    /// }
+    /// assert_eq!(tally.hits, 4);
+    /// ```
+    #[must_use]
+    pub fn foresee(self, capacity: u64) -> Foresight {
         let ranked = match self {
             Self::Belady | Self::BeladyBypass => Ranked::Farthest(Heap::default()),
             Self::BeladySize => Ranked::BySize(Sizes::default()),
         };
-        Box::new(Offline {
+        Foresight {
             may_bypass: self == Self::BeladyBypass,
             capacity,
             used: 0,
-            next,
             now: 0,
             ids: Ids::default(),
             entries: Vec::new(),
             free: Vec::new(),
             ranked,
-        })
+        }
     }
 }
 
@@ -131,12 +150,19 @@ struct Entry {
     next: u64,
 }
 
+/// A [`Foresight`] that holds the whole future.
 #[derive(Debug)]
 struct Offline {
+    next: Arc<[u64]>,
+    cache: Foresight,
+}
+
+/// A simulated cache of an [`Oracle`] that is told the future piece by piece.
+#[derive(Debug)]
+pub struct Foresight {
     may_bypass: bool,
     capacity: u64,
     used: u64,
-    next: Arc<[u64]>,
     /// The place of the request that is being made.
     now: u64,
     ids: Ids,
@@ -191,7 +217,8 @@ impl Sizes {
         if let Some(&(_, id)) = self.useless.last() {
             return Some(id);
         }
-        let product = |weight: u64, next: u64| u128::from(weight) * u128::from(next - now);
+        let product =
+            |weight: u64, next: u64| u128::from(weight) * u128::from(next.saturating_sub(now));
         let mut best: Option<(u128, u32)> = None;
         for (&weight, class) in self.classes.iter().rev() {
             // Nothing lighter can win any more.
@@ -233,10 +260,21 @@ impl Ranked {
     }
 }
 
-impl Offline {
-    fn request(&mut self, request: &Request) -> bool {
-        let next = usize::try_from(self.now).ok().and_then(|now| self.next.get(now));
-        let next = next.copied().unwrap_or(NEVER);
+impl Foresight {
+    /// Makes the requests one after the other, and counts them on top of `tally`. `next` has for
+    /// each the place of the next one for the same key, counted from the first request of all,
+    /// or [`NEVER`], which is taken for those that it is too short for.
+    ///
+    /// What does not lie ahead is taken for [`NEVER`], and what is wrong in another way costs
+    /// hits.
+    pub fn run(&mut self, requests: &[Request], next: &[u64], tally: &mut Tally) {
+        for (request, &next) in requests.iter().zip(next.iter().chain(std::iter::repeat(&NEVER))) {
+            let hit = self.request(request, if next > self.now { next } else { NEVER });
+            tally.count(request.weight, hit);
+        }
+    }
+
+    fn request(&mut self, request: &Request, next: u64) -> bool {
         let hash = mix(request.key);
         let id = self.ids.find(hash, |id| self.entries[id as usize].key == request.key);
         if id != NONE {
@@ -303,27 +341,6 @@ impl Offline {
         self.used -= entry.weight;
         self.free.push(id);
     }
-}
-
-impl Simulate for Offline {
-    fn run(&mut self, requests: &[Request], tally: &mut Tally) {
-        for request in requests {
-            let hit = self.request(request);
-            tally.count(request.weight, hit);
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.ids.len()
-    }
-
-    fn weight(&self) -> u64 {
-        self.used
-    }
-
-    fn capacity(&self) -> u64 {
-        self.capacity
-    }
 
     /// Without the places that were handed in; sorted sets are estimated.
     fn allocated_bytes(&self) -> usize {
@@ -335,6 +352,29 @@ impl Simulate for Offline {
             + self.entries.capacity() * size_of::<Entry>()
             + self.free.capacity() * size_of::<u32>()
             + ranked
+    }
+}
+
+impl Simulate for Offline {
+    fn run(&mut self, requests: &[Request], tally: &mut Tally) {
+        let made = usize::try_from(self.cache.now).unwrap_or(usize::MAX);
+        self.cache.run(requests, self.next.get(made..).unwrap_or_default(), tally);
+    }
+
+    fn len(&self) -> usize {
+        self.cache.ids.len()
+    }
+
+    fn weight(&self) -> u64 {
+        self.cache.used
+    }
+
+    fn capacity(&self) -> u64 {
+        self.cache.capacity
+    }
+
+    fn allocated_bytes(&self) -> usize {
+        self.cache.allocated_bytes()
     }
 }
 
