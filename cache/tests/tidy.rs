@@ -35,7 +35,7 @@ fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut found = Vec::new();
     let mut dirs: Vec<PathBuf> =
-        ["format", "engine", "cache", "cli"].map(|part| root.join(part).join("src")).into();
+        ["format", "engine", "cache", "lab", "cli"].map(|part| root.join(part).join("src")).into();
     while let Some(dir) = dirs.pop() {
         for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
             let path = entry.path();

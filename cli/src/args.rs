@@ -7,8 +7,12 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::keys::Key;
 use crate::output::EXIT_CODES;
+use crate::reading::Reading;
 use crate::size::Size;
-use crate::trace::Format;
+
+mod laboratory;
+
+pub(crate) use laboratory::{Asked, Generate, Mrc, PolicyName, Simulate};
 
 /// A two-level cache that survives restarts: demonstrate it, replay traces through it, look
 /// into its stores and check them.
@@ -24,6 +28,9 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     Demo(Demo),
     Replay(Replay),
+    Simulate(Simulate),
+    Mrc(Mrc),
+    Generate(Generate),
     Put(Put),
     Get(Get),
     Rm(Rm),
@@ -96,9 +103,8 @@ pub(crate) struct Replay {
     /// When values reach the disk
     #[arg(long, value_enum, default_value_t = Mode::WriteThrough)]
     pub(crate) mode: Mode,
-    /// How the trace is written down
-    #[arg(long, value_enum, default_value_t = Format::Auto, ignore_case = true)]
-    pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
     /// Stop after this many requests
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<u64>,
@@ -406,6 +412,12 @@ mod tests {
             "larder demo src --dir d --json --memory 1MiB --disk 2GiB",
             "larder replay t --policy lru --mode write-on-evict --format oracleGeneral",
             "larder replay --verify-acked f --dir d --may-evict",
+            "larder replay t --columns time,key,-,size --separator ;",
+            "larder simulate t u --policy lru,s3fifo --capacity 0.1,500,64MiB,5% --csv",
+            "larder simulate t --ignore-size --json --plot a.png --threads 2 --limit 5",
+            "larder mrc t --rate 0.01 --policy all",
+            "larder mrc t --samples 1000 --capacity 0.5 --json",
+            "larder generate --kind zipf --out t.csv",
             "larder put d k v --ttl 90s",
             "larder put d k -",
             "larder put d k -5",
@@ -431,6 +443,17 @@ mod tests {
             "larder replay t --value-size 2GiB",
             "larder replay t --memory lots",
             "larder replay --verify-acked f",
+            "larder replay t --format parquet",
+            "larder replay t --columns size",
+            "larder simulate",
+            "larder simulate t --policy lrru",
+            "larder simulate t --capacity 0",
+            "larder simulate t --capacity 1.5",
+            "larder simulate t --capacity -1",
+            "larder simulate t --csv --json",
+            "larder mrc t --rate 0.1 --samples 5",
+            "larder generate --kind zipf",
+            "larder generate --kind odd --out t.csv",
             "larder put d k",
             "larder put d k v --file f",
             "larder put d k v --ttl soon",

@@ -1,5 +1,5 @@
-//! The `larder` command: demonstrates the cache, replays traces through it, and looks into
-//! stores and checks them.
+//! The `larder` command: demonstrates the cache, replays traces through it, simulates policies
+//! over them, and looks into stores and checks them.
 
 mod args;
 mod commands;
@@ -8,8 +8,8 @@ mod keys;
 mod open;
 mod output;
 mod progress;
+mod reading;
 mod size;
-mod trace;
 mod troubles;
 mod value;
 

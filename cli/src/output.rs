@@ -31,7 +31,7 @@ pub(crate) const EXIT_CODES: &str = "Exit codes:
        that could not be stored (demo, replay), damage that leaves the store usable (verify),
        damage that was repaired (repair) or left out (backup), no such key (get, rm)
   2    refused: bad usage, or a file, directory, store or trace that cannot be used
-  130  stopped by Ctrl-C; the store was closed first";
+  130  stopped by Ctrl-C; a store that was open was closed first";
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
@@ -108,6 +108,36 @@ impl Facts {
     /// Prints the lines.
     pub(crate) fn print(mut self, out: &mut impl Write) -> io::Result<()> {
         if let Some(column) = self.0.column_mut(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        for line in self.0.lines() {
+            writeln!(out, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// A table with a head: names at the left, values flush right.
+#[derive(Debug)]
+pub(crate) struct Grid(Table);
+
+impl Grid {
+    /// A table whose first column is headed by `name`.
+    pub(crate) fn new(name: &str, columns: impl IntoIterator<Item = String>) -> Self {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        table.add_row([name.to_owned()].into_iter().chain(columns));
+        Self(table)
+    }
+
+    /// Adds a line.
+    pub(crate) fn row(&mut self, name: String, values: impl IntoIterator<Item = String>) {
+        self.0.add_row([name].into_iter().chain(values));
+    }
+
+    /// Prints the lines.
+    pub(crate) fn print(mut self, out: &mut impl Write) -> io::Result<()> {
+        for column in self.0.column_iter_mut().skip(1) {
             column.set_cell_alignment(CellAlignment::Right);
         }
         for line in self.0.lines() {

@@ -29,6 +29,11 @@ pub(crate) fn bytes(total: u64, hidden: bool) -> ProgressBar {
     bar(total, "{bar:30} {percent:>3} %, {eta} left  {wide_msg}", hidden)
 }
 
+/// A bar over requests.
+pub(crate) fn requests(total: u64) -> ProgressBar {
+    bar(total, "{bar:30} {human_pos}/{human_len} requests, {eta} left  {wide_msg}", false)
+}
+
 /// A bar over segments; how many comes later.
 pub(crate) fn segments(hidden: bool) -> ProgressBar {
     bar(0, "{bar:30} {pos}/{len} segments, {eta} left", hidden)

@@ -2,6 +2,7 @@
 
 mod demo;
 mod dump;
+mod laboratory;
 mod ls;
 mod replay;
 mod stats;
@@ -17,6 +18,9 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Demo(args) => demo::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Simulate(args) => laboratory::simulate::run(&args),
+        Command::Mrc(args) => laboratory::mrc::run(&args),
+        Command::Generate(args) => laboratory::generate::run(&args),
         Command::Put(args) => store::put(&args),
         Command::Get(args) => store::get(&args),
         Command::Rm(args) => store::rm(&args),

@@ -18,7 +18,6 @@ use crate::args::Replay;
 use crate::open;
 use crate::output::{self, Exit, Facts, count};
 use crate::size::Size;
-use crate::trace::Trace;
 use crate::troubles::Troubles;
 use crate::{interrupt, progress};
 
@@ -29,7 +28,7 @@ pub(super) fn run(args: &Replay) -> anyhow::Result<Exit> {
     let path = args.trace.as_deref().context("no trace was given")?;
     // The trace first: what is no trace must not leave a store behind.
     let bar = progress::bytes(0, args.json);
-    let mut trace = Trace::open(path, args.format, &bar)?;
+    let mut trace = args.reading.open(path, &bar)?;
     let ack = args.ack.as_deref().map(open_ack).transpose()?;
     let home = Home::new(args.dir.as_deref())?;
     interrupt::listen()?;

@@ -7,10 +7,10 @@ use std::thread;
 
 use anyhow::Context as _;
 use indicatif::ProgressBar;
+use larder_lab::trace::{Access, Trace};
 use parking_lot::Mutex;
 
 use super::tiers::{Gauge, Tiers};
-use crate::trace::{Request, Trace};
 use crate::{interrupt, value};
 
 /// Requests that are handed over, and between two looks at Ctrl-C and the gauges.
@@ -68,8 +68,8 @@ impl Ack {
         Self(Mutex::new(file))
     }
 
-    fn tell(&self, request: Request) -> anyhow::Result<()> {
-        let line = format!("{},{}\n", request.id, request.size);
+    fn tell(&self, access: Access) -> anyhow::Result<()> {
+        let line = format!("{},{}\n", access.id, access.size);
         self.0.lock().write_all(line.as_bytes()).context("cannot write to the --ack file")
     }
 }
@@ -81,9 +81,7 @@ impl Drive<'_> {
             let mut tally = Tally::default();
             let mut buffer = Vec::new();
             let read = self.read(trace, bar, |batch| {
-                batch
-                    .iter()
-                    .try_for_each(|request| self.serve(*request, &mut buffer, &mut tally))?;
+                batch.iter().try_for_each(|access| self.serve(*access, &mut buffer, &mut tally))?;
                 Ok(true)
             })?;
             return Ok(tally.and(read));
@@ -109,7 +107,7 @@ impl Drive<'_> {
         &self,
         trace: &mut Trace,
         bar: &ProgressBar,
-        mut each: impl FnMut(Vec<Request>) -> anyhow::Result<bool>,
+        mut each: impl FnMut(Vec<Access>) -> anyhow::Result<bool>,
     ) -> anyhow::Result<Tally> {
         let mut tally = Tally::default();
         let mut left = self.limit.unwrap_or(u64::MAX);
@@ -125,22 +123,16 @@ impl Drive<'_> {
             }
             let mut batch = Vec::with_capacity(BATCH);
             // What was read before the trace broke off still counts.
-            let mut broken = None;
-            while batch.len() < BATCH && left > 0 {
-                match trace.next() {
-                    Ok(Some(request)) => batch.push(self.resized(request)),
-                    Ok(None) => break,
-                    Err(error) => {
-                        broken = Some(error);
-                        break;
-                    }
-                }
-                left -= 1;
+            let wanted = usize::try_from(left).unwrap_or(BATCH).min(BATCH);
+            let broken = trace.fill(&mut batch, wanted).err();
+            if let Some(size) = self.size {
+                batch.iter_mut().for_each(|access| access.size = size);
             }
+            left -= batch.len() as u64;
             let last = batch.len() < BATCH;
             let go_on = each(batch)?;
             if let Some(error) = broken {
-                return Err(error);
+                return Err(error.into());
             }
             if last || !go_on {
                 break;
@@ -150,19 +142,15 @@ impl Drive<'_> {
         Ok(tally)
     }
 
-    fn resized(&self, request: Request) -> Request {
-        Request { size: self.size.unwrap_or(request.size), ..request }
-    }
-
     /// Serves batches until there are no more, or one fails.
-    fn work(&self, batches: &Mutex<Option<Receiver<Vec<Request>>>>) -> anyhow::Result<Tally> {
+    fn work(&self, batches: &Mutex<Option<Receiver<Vec<Access>>>>) -> anyhow::Result<Tally> {
         let mut tally = Tally::default();
         let mut buffer = Vec::new();
         loop {
             let batch = batches.lock().as_ref().and_then(|batches| batches.recv().ok());
             let Some(batch) = batch else { return Ok(tally) };
-            for request in batch {
-                if let Err(error) = self.serve(request, &mut buffer, &mut tally) {
+            for access in batch {
+                if let Err(error) = self.serve(access, &mut buffer, &mut tally) {
                     // Without a receiver, the reader and the others stop, too.
                     *batches.lock() = None;
                     return Err(error);
@@ -171,43 +159,38 @@ impl Drive<'_> {
         }
     }
 
-    fn serve(
-        &self,
-        request: Request,
-        buffer: &mut Vec<u8>,
-        tally: &mut Tally,
-    ) -> anyhow::Result<()> {
+    fn serve(&self, access: Access, buffer: &mut Vec<u8>, tally: &mut Tally) -> anyhow::Result<()> {
         tally.requests += 1;
-        tally.bytes += u64::from(request.size);
+        tally.bytes += u64::from(access.size);
         let mut stored = None;
-        let hit = self.tiers.get(request.id, &mut |found| {
-            stored = value::check(found, request.id);
+        let hit = self.tiers.get(access.id, &mut |found| {
+            stored = value::check(found, access.id);
             if stored.is_none() {
-                tally.note_wrong(request, found);
+                tally.note_wrong(access, found);
             }
         })?;
         if hit {
             tally.hits += 1;
             match stored {
-                Some(size) if size != request.size => tally.resized += 1,
+                Some(size) if size != access.size => tally.resized += 1,
                 _ => return Ok(()),
             }
         } else {
             tally.misses += 1;
-            tally.missed_bytes += u64::from(request.size);
+            tally.missed_bytes += u64::from(access.size);
         }
-        value::fill(buffer, request.id, request.size);
-        if !self.tiers.insert(request.id, buffer)? {
+        value::fill(buffer, access.id, access.size);
+        if !self.tiers.insert(access.id, buffer)? {
             tally.rejected += 1;
         } else if let Some(ack) = self.ack {
-            ack.tell(request)?;
+            ack.tell(access)?;
         }
         Ok(())
     }
 }
 
 /// Whether somebody took the batch.
-fn send(batches: &SyncSender<Vec<Request>>, batch: Vec<Request>) -> bool {
+fn send(batches: &SyncSender<Vec<Access>>, batch: Vec<Access>) -> bool {
     batches.send(batch).is_ok()
 }
 
@@ -221,14 +204,14 @@ fn most(a: Gauge, b: Gauge) -> Gauge {
 }
 
 impl Tally {
-    fn note_wrong(&mut self, request: Request, found: &[u8]) {
+    fn note_wrong(&mut self, access: Access, found: &[u8]) {
         self.wrong += 1;
         if self.wrong_kept.len() < WRONG_KEPT {
             let head = crate::keys::hex(&found[..found.len().min(value::LEN_MIN)]);
             self.wrong_kept.push(format!(
                 "object {} of {} bytes came back as {} bytes that begin {head}",
-                request.id,
-                request.size,
+                access.id,
+                access.size,
                 found.len(),
             ));
         }
@@ -256,7 +239,7 @@ impl Tally {
 mod tests {
     use super::super::tiers::tests::Map;
     use super::*;
-    use crate::trace::Format;
+    use larder_lab::trace::Options;
     use std::fs;
     use std::path::Path;
 
@@ -267,7 +250,7 @@ mod tests {
         let path = dir.path().join("trace.csv");
         fs::write(&path, text).unwrap();
         let bar = ProgressBar::hidden();
-        let mut trace = Trace::open(&path, Format::Auto, &bar).unwrap();
+        let mut trace = Trace::open(&path, &Options::default()).unwrap();
         let ack = acked(dir.path());
         let drive = Drive { tiers: map, limit, size: None, threads, ack: Some(&ack) };
         let tally = drive.run(&mut trace, &bar)?;
