@@ -5,21 +5,20 @@
 //! cannot be made to collide. Checksums are CRC-32 (IEEE 802.3), seeded with what the bytes
 //! belong to: the same bytes in another store, segment or place fail.
 
-use core::hash::Hasher as _;
-
 use siphasher::sip::SipHasher13;
 
 /// Hashes keys of one store.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyHasher {
-    seed: [u8; 16],
+    /// As it is before the first byte, so that the seed is taken in only once.
+    sip: SipHasher13,
 }
 
 impl KeyHasher {
     /// The hash function of the store whose superblock holds `seed`.
     #[must_use]
-    pub const fn new(seed: [u8; 16]) -> Self {
-        Self { seed }
+    pub fn new(seed: [u8; 16]) -> Self {
+        Self { sip: SipHasher13::new_with_key(&seed) }
     }
 
     /// SipHash-1-3 of the key's bytes.
@@ -31,9 +30,7 @@ impl KeyHasher {
     #[must_use]
     #[inline]
     pub fn hash(&self, key: &[u8]) -> u64 {
-        let mut sip = SipHasher13::new_with_key(&self.seed);
-        sip.write(key);
-        sip.finish()
+        self.sip.hash(key)
     }
 }
 

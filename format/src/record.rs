@@ -11,7 +11,7 @@
 //! 3. `kind` is never zero: preallocated space is no record.
 //! 4. Newest sequence wins; at equal sequence a tombstone wins over a value.
 
-use crate::bytes::{Reader, check_crc};
+use crate::bytes::check_crc;
 use crate::error::FormatError;
 use crate::hash::{Salt, crc_from, spread};
 use crate::layout::{
@@ -188,7 +188,7 @@ impl RecordHeader {
     #[inline]
     pub const fn extension_len(&self) -> usize {
         let expiry = if self.expires_at_ms == u64::MAX { 0 } else { 8_usize };
-        expiry.saturating_add((self.tag_count as usize) << 3)
+        expiry.wrapping_add((self.tag_count as usize) << 3)
     }
 
     /// Whether the value carries a checksum for each chunk.
@@ -210,16 +210,16 @@ impl RecordHeader {
     #[must_use]
     #[inline]
     pub const fn extent(&self, offset: usize) -> Extent {
-        let fixed_end = offset.saturating_add(RECORD_HEADER_LEN);
-        let key_at = fixed_end.saturating_add(self.extension_len());
-        let tags_at = key_at.saturating_sub((self.tag_count as usize) << 3);
-        let key_end = key_at.saturating_add(self.key_len as usize);
+        let tags_len = (self.tag_count as usize) << 3;
+        let key_at = offset.wrapping_add(RECORD_HEADER_LEN).wrapping_add(self.extension_len());
+        let tags_at = key_at.wrapping_sub(tags_len);
+        let key_end = key_at.wrapping_add(self.key_len as usize);
         // An empty value needs no place, and no padding before it.
         let value_at =
             if self.value_len == 0 { key_end } else { round_up(key_end, self.align_log2) };
-        let chunks_at = value_at.saturating_add(self.value_len as usize);
-        let end = chunks_at.saturating_add(self.chunk_count() << 2);
-        Extent { tags_at, key_at, value_at, chunks_at, end: round_up(end, 4) }
+        let chunks_at = value_at.wrapping_add(self.value_len as usize);
+        let end = round_up(chunks_at.wrapping_add(self.chunk_count() << 2), 4);
+        Extent { tags_at, key_at, value_at, chunks_at, end }
     }
 
     /// Encodes the header and the expiry; tags follow them and are covered by the checksum.
@@ -275,9 +275,12 @@ impl RecordHeader {
     /// the record would reach past `bytes`.
     #[inline]
     pub fn decode(bytes: &[u8], salt: Salt, offset: u64) -> Result<Self, FormatError> {
-        let mut fields = Reader::new(WHAT, bytes, RECORD_HEADER_LEN)?;
-        let crc = fields.u32();
-        let [magic, kind, flags, layout] = fields.array();
+        let Some(fixed) = bytes.first_chunk::<RECORD_HEADER_LEN>() else {
+            return Err(truncated(RECORD_HEADER_LEN, bytes));
+        };
+        // In words: most fields of a record are looked at whenever it is read.
+        let [first, seq, lengths, last] = words(fixed);
+        let [_, _, _, _, magic, kind, flags, layout] = first.to_le_bytes();
         if magic != RECORD_MAGIC {
             return Err(FormatError::Magic {
                 what: WHAT,
@@ -286,59 +289,48 @@ impl RecordHeader {
             });
         }
         let tag_count = layout >> 4;
-        let expiry_len = if flags & Flags::EXPIRES.bits() == 0 { 0_usize } else { 8 };
+        let expires = flags & Flags::EXPIRES.bits() != 0;
         let covered = RECORD_HEADER_LEN
-            .saturating_add(expiry_len)
-            .saturating_add(usize::from(tag_count).saturating_mul(8));
-        let body = bytes.get(4..covered).ok_or(FormatError::Truncated {
-            what: WHAT,
-            needed: covered as u64,
-            found: bytes.len() as u64,
-        })?;
-        check_crc(WHAT, crc, salt.crc(offset, body))?;
+            .wrapping_add(usize::from(expires) << 3)
+            .wrapping_add(usize::from(tag_count) << 3);
+        let Some(body) = bytes.get(4..covered) else { return Err(truncated(covered, bytes)) };
+        check_crc(WHAT, low(first), salt.crc(offset, body))?;
         // From here on the bytes are what some larder wrote; the rest guards against another
         // version's and our own mistakes.
-        let seq = fields.u64();
-        let value_len = fields.u32();
-        let payload_crc = fields.u32();
-        let key_len = fields.u16();
-        let [codec, codec_version] = fields.array();
-        let written_ms = fields.u32();
-        let expires_at_ms = if expiry_len == 0 {
-            u64::MAX
-        } else {
-            bytes
-                .get(RECORD_HEADER_LEN..)
-                .and_then(<[u8]>::first_chunk)
-                .map_or(u64::MAX, |ms| u64::from_le_bytes(*ms))
-        };
-        if expiry_len != 0 && expires_at_ms == u64::MAX {
-            // "Never" is written by leaving the expiry out; `extension_len` relies on it.
-            return Err(field("expiry", expires_at_ms, "less than u64::MAX"));
+        let mut expires_at_ms = u64::MAX;
+        if expires {
+            if let Some(ms) = bytes.get(RECORD_HEADER_LEN..).and_then(<[u8]>::first_chunk) {
+                expires_at_ms = u64::from_le_bytes(*ms);
+            }
+            if expires_at_ms == u64::MAX {
+                // "Never" is written by leaving the expiry out; `extension_len` relies on it.
+                return Err(field("expiry", expires_at_ms, "less than u64::MAX"));
+            }
         }
+        let [key_len_0, key_len_1, codec, codec_version, _, _, _, _] = last.to_le_bytes();
+        let Some(kind) = Kind::from_u8(kind) else {
+            return Err(field("kind", kind.into(), "1 to 6"));
+        };
         let header = Self {
-            kind: Kind::from_u8(kind).ok_or_else(|| field("kind", kind.into(), "1 to 6"))?,
+            kind,
             flags: Flags(flags),
             align_log2: layout & 0xF,
             tag_count,
             seq,
-            value_len,
-            payload_crc,
-            key_len,
+            value_len: low(lengths),
+            payload_crc: low(lengths >> 32),
+            key_len: u16::from_le_bytes([key_len_0, key_len_1]),
             codec: CodecId { id: codec, version: codec_version },
-            written_ms,
+            written_ms: low(last >> 32),
             expires_at_ms,
         };
         header.check()?;
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let needed = header.extent(start).end.saturating_sub(start);
-        if needed > bytes.len() {
-            let found = bytes.len() as u64;
-            return Err(FormatError::Truncated { what: WHAT, needed: needed as u64, found });
-        }
-        Ok(header)
+        let needed = header.extent(start).end.wrapping_sub(start);
+        if needed > bytes.len() { Err(truncated(needed, bytes)) } else { Ok(header) }
     }
 
+    #[inline]
     fn check(&self) -> Result<(), FormatError> {
         if self.flags.bits() & !Flags::ALL != 0 {
             return Err(field("flags", self.flags.bits().into(), "bits 0 to 6"));
@@ -359,6 +351,26 @@ impl RecordHeader {
     }
 }
 
+/// The words of a header.
+#[inline]
+const fn words(fixed: &[u8; RECORD_HEADER_LEN]) -> [u64; RECORD_HEADER_LEN / 8] {
+    let [a, b, c, d] = *fixed.as_chunks::<8>().0 else { return [0; RECORD_HEADER_LEN / 8] };
+    [u64::from_le_bytes(a), u64::from_le_bytes(b), u64::from_le_bytes(c), u64::from_le_bytes(d)]
+}
+
+/// The low half of a word.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the low half is what is asked for")]
+const fn low(word: u64) -> u32 {
+    word as u32
+}
+
+#[cold]
+const fn truncated(needed: usize, bytes: &[u8]) -> FormatError {
+    FormatError::Truncated { what: WHAT, needed: needed as u64, found: bytes.len() as u64 }
+}
+
+#[cold]
 const fn field(field: &'static str, found: u64, allowed: &'static str) -> FormatError {
     FormatError::Field { what: WHAT, field, found, allowed }
 }
@@ -384,7 +396,7 @@ impl EncodedHeader {
 #[inline]
 const fn round_up(at: usize, log2: u8) -> usize {
     let mask = (1_usize << (log2 & 15)).wrapping_sub(1);
-    at.saturating_add(mask) & !mask
+    at.wrapping_add(mask) & !mask
 }
 
 /// Checksum of a record's payload, seeded with the sequence number. Up to [`CHUNK`] bytes of

@@ -1,5 +1,7 @@
 //! Counters that many threads count up at once.
 
+use parking_lot::Mutex;
+
 use crate::stats::Stats;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -27,22 +29,71 @@ pub(crate) enum Count {
 }
 
 const COUNTS: usize = Count::Blocked as usize + 1;
-const STRIPES: usize = 8;
+/// Stripes that belong to one thread each.
+const OWN: usize = 32;
+/// Stripes that the other threads share.
+const SHARED: usize = 8;
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Stripe([AtomicU64; COUNTS]);
 
-/// Counters in stripes, so that threads rarely share a cache line.
+/// Counters in stripes. A thread that has one of its own counts without a locked instruction,
+/// which would cost a read more than what it counts.
+///
+/// # Invariants
+/// 1. A stripe that is owned is changed by its owner only. Who had it before is done with it:
+///    it was given back, and taken, under a lock.
 ///
 /// All orderings are Relaxed: a count orders nothing.
-#[derive(Debug, Default)]
-pub(crate) struct Counters([Stripe; STRIPES]);
+#[derive(Debug)]
+pub(crate) struct Counters([Stripe; OWN + SHARED]);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Stripe::default()))
+    }
+}
+
+/// Which stripe of each store is the current thread's own, if any.
+struct Seat(Option<usize>);
+
+/// Which stripes are owned, one bit each.
+static TAKEN: Mutex<u32> = Mutex::new(0);
+
+thread_local! {
+    static SEAT: Seat = {
+        let mut taken = TAKEN.lock();
+        let free = taken.trailing_ones();
+        *taken |= 1_u32.checked_shl(free).unwrap_or(0);
+        Seat(Some(free as usize).filter(|free| *free < OWN))
+    };
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(seat) = self.0 {
+            *TAKEN.lock() &= !(1 << seat);
+        }
+    }
+}
 
 impl Counters {
     #[inline]
     pub(crate) fn add(&self, count: Count, by: u64) {
-        let stripe = super::lanes::thread_number() % STRIPES;
+        // A thread that is ending has given its seat back.
+        if let Ok(Some(seat)) = SEAT.try_with(|seat| seat.0) {
+            let word = &self.0[seat % OWN].0[count as usize];
+            // No other thread changes it (invariant 1).
+            word.store(word.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
+        } else {
+            self.add_shared(count, by);
+        }
+    }
+
+    #[cold]
+    fn add_shared(&self, count: Count, by: u64) {
+        let stripe = OWN + super::lanes::thread_number() % SHARED;
         self.0[stripe].0[count as usize].fetch_add(by, Ordering::Relaxed);
     }
 

@@ -139,11 +139,9 @@ impl Bucket<'_> {
     /// loads overlap.
     #[inline]
     fn which(&self, fits: impl Fn(u64) -> bool) -> Bits {
-        let mut bits = 0;
-        for (i, word) in self.words.iter().enumerate() {
-            bits |= u32::from(fits(load(word).to_bits())) << i;
-        }
-        Bits(bits)
+        // From the last to the first: shifting what is there is the least to do for each.
+        let add = |bits, word| bits << 1 | u32::from(fits(load(word).to_bits()));
+        Bits(self.words.iter().rev().fold(0, add))
     }
 
     /// Which slots have the tag of a hash.
@@ -151,6 +149,17 @@ impl Bucket<'_> {
     fn with_tag(&self, hash: u64) -> Bits {
         self.which(|bits| has_tag(bits, hash))
     }
+}
+
+/// What a first look at a key's candidate slots found.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Glance {
+    /// None has the key's tag.
+    Nothing,
+    /// One has it, and is no pending one: where, and what stood there after all were looked at.
+    One(usize, Slot),
+    /// More than one, or one that has to be thought about.
+    Unclear,
 }
 
 /// Numbers of slots in a bucket.
@@ -204,12 +213,14 @@ impl<W: Words> Generation<W> {
     /// The two candidate buckets of a hash.
     #[inline]
     fn candidates(&self, hash: u64) -> [Bucket<'_>; 2] {
-        let page = self.geometry.page(hash);
-        buckets(hash).map(|bucket| {
-            let at = Self::slot_at(page, bucket * BUCKET_SLOTS);
-            let words = self.words.words(at, BUCKET_SLOTS);
-            Bucket { at, words: words.first_chunk().expect("as many as were asked for") }
-        })
+        let at = Self::slot_at(self.geometry.page(hash), 0);
+        let (page, _) = self.words.words(at, PAGE_SLOTS).as_chunks::<BUCKET_SLOTS>();
+        let [first, second] = buckets(hash);
+        let bucket = |number: usize| {
+            let number = number % PAGE_BUCKETS;
+            Bucket { at: at + number * BUCKET_SLOTS * 8, words: &page[number] }
+        };
+        [bucket(first), bucket(second)]
     }
 
     /// The candidate slots of a hash as they are now, each with where it is.
@@ -252,8 +263,31 @@ impl<W: Words> Generation<W> {
         }
     }
 
-    /// The record of a key that counts. `judge` is asked about every slot whose tag fits.
+    /// Looks at a key's candidates once.
+    ///
+    /// A slot that is the only one with the tag is loaded after all others were: had a batch
+    /// settled a pending one behind our back, this load would see what it left (invariant 5).
     #[inline]
+    pub(crate) fn glance(&self, hash: u64) -> Glance {
+        let [first, second] = self.candidates(hash);
+        let (in_first, in_second) = (first.with_tag(hash), second.with_tag(hash));
+        let (bucket, mut which) = match (in_first.0, in_second.0) {
+            (0, 0) => return Glance::Nothing,
+            (_, 0) => (first, in_first),
+            (0, _) => (second, in_second),
+            _ => return Glance::Unclear,
+        };
+        match (which.next(), which.0) {
+            (Some(i), 0) => {
+                let (at, slot) = bucket.slot(i);
+                let is_plain = matches!(slot.state(), SlotState::Value | SlotState::Tombstone);
+                if is_plain { Glance::One(at, slot) } else { Glance::Unclear }
+            }
+            _ => Glance::Unclear,
+        }
+    }
+
+    /// The record of a key that counts. `judge` is asked about every slot whose tag fits.
     pub(crate) fn find<T>(
         &self,
         hash: u64,
@@ -281,13 +315,6 @@ impl<W: Words> Generation<W> {
                 _ => return newest,
             }
         }
-    }
-
-    /// The slots that may hold the value of a key.
-    #[inline]
-    pub(crate) fn values_of(&self, hash: u64) -> impl Iterator<Item = Slot> {
-        let both = self.candidates(hash).into_iter();
-        both.flat_map(move |bucket| bucket.with_tag(hash).map(move |i| bucket.slot(i).1))
     }
 
     /// The slot that points to a place, whatever stands there.
@@ -558,12 +585,47 @@ const fn value(slot: Slot) -> i64 {
 }
 
 /// The newest record of a key, in the generation that `slots` says is the one to read.
+#[inline]
+pub(crate) fn lookup<'g, W: Words + 'g, T>(
+    slots: impl Fn() -> &'g Generation<W>,
+    hash: u64,
+    mut judge: impl FnMut(Slot) -> Verdict<T>,
+) -> Option<Found<T>> {
+    let seen = match slots().glance(hash) {
+        Glance::Nothing => return None,
+        Glance::One(at, slot) => judge(slot).found_at(at, slot),
+        Glance::Unclear => Err(Again),
+    };
+    match seen {
+        Ok(found) => found,
+        Err(Again) => lookup_closely(slots, hash, judge),
+    }
+}
+
+/// What a first look is not enough for.
+#[derive(Debug)]
+pub(crate) struct Again;
+
+impl<T> Verdict<T> {
+    /// What a lookup finds if this is said of the one slot with the key's tag.
+    #[inline(always)]
+    pub(crate) fn found_at(self, at: usize, slot: Slot) -> Result<Option<Found<T>>, Again> {
+        match self {
+            Self::Same { seq, state, found } => Ok(Some(Found { slot, at, seq, state, found })),
+            Self::Other => Ok(None),
+            Self::Gone => Err(Again),
+        }
+    }
+}
+
+/// As [`lookup`], whatever stands there.
 ///
 /// A segment goes once no slot points to it. A reader that loaded a slot before may find the
 /// segment gone, although the record was only moved or replaced: it has to look again, unless
 /// the slot is still the same, left behind by a process that died.
-#[inline]
-pub(crate) fn lookup<'g, W: Words + 'g, T>(
+#[cold]
+#[inline(never)]
+pub(crate) fn lookup_closely<'g, W: Words + 'g, T>(
     slots: impl Fn() -> &'g Generation<W>,
     hash: u64,
     mut judge: impl FnMut(Slot) -> Verdict<T>,

@@ -5,10 +5,12 @@
 //! so that the waits overlap; the reads themselves then find everything near.
 
 use crossbeam_epoch::Guard;
-use larder_format::Flags;
+use larder_format::{Flags, Slot};
 
 use super::counters::Count;
+use super::index::{Found, Glance};
 use super::observer::Event;
+use super::segment::Record;
 use super::store::Store;
 use crate::error::Result;
 use crate::value::{Meta, Value};
@@ -24,18 +26,32 @@ impl Store {
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Value>> {
         self.check_open()?;
         let hash = self.hash(key)?;
-        self.upkeep.timings.time_get(|| self.read(hash, key, &crossbeam_epoch::pin()))
+        self.upkeep.timings.time_get(|| {
+            let guard = &crossbeam_epoch::pin();
+            self.read(self.glance(hash, guard), hash, key, guard)
+        })
     }
 
-    fn read(&self, hash: u64, key: &[u8], guard: &Guard) -> Result<Option<Value>> {
-        let Some(found) = self.live(hash, key, guard) else {
+    /// A first look at a key, which asks for its record.
+    #[inline]
+    fn glance(&self, hash: u64, guard: &Guard) -> Glance {
+        let seen = self.index.for_reading(hash, guard).glance(hash);
+        if let Glance::One(_, slot) = seen
+            && let Some(segment) = self.table.get(slot.segment(), guard)
+        {
+            segment.region().prefetch(slot.offset()..slot.offset() + TOUCHED);
+        }
+        seen
+    }
+
+    fn read(&self, seen: Glance, hash: u64, key: &[u8], guard: &Guard) -> Result<Option<Value>> {
+        let Some(found) = self.live_from(seen, hash, key, guard) else {
             self.counters.add(Count::Misses, 1);
             return Ok(None);
         };
         let value = self.value(&found.found, guard)?;
         if value.is_some() {
-            self.index.for_reading(hash, guard).touch(found.at, found.slot);
-            self.counters.add(Count::Hits, 1);
+            self.note_hit(&found, hash, guard);
         } else {
             self.note_corrupt();
         }
@@ -50,35 +66,47 @@ impl Store {
     ) -> Result<Option<R>> {
         self.check_open()?;
         let hash = self.hash(key)?;
-        self.upkeep.timings.time_get(|| self.look(hash, key, look, &crossbeam_epoch::pin()))
+        self.upkeep.timings.time_get(|| {
+            let guard = &crossbeam_epoch::pin();
+            self.look(self.glance(hash, guard), hash, key, look, guard)
+        })
     }
 
     #[inline]
     fn look<R>(
         &self,
+        seen: Glance,
         hash: u64,
         key: &[u8],
         look: impl FnOnce(&[u8], &Meta) -> R,
         guard: &Guard,
     ) -> Result<Option<R>> {
-        let Some(found) = self.live(hash, key, guard) else {
+        let Some(found) = self.live_from(seen, hash, key, guard) else {
             self.counters.add(Count::Misses, 1);
             return Ok(None);
         };
         let record = &found.found;
         let flags = record.header.flags;
         if flags.has(Flags::EXTERNAL) || flags.has(Flags::COMPRESSED) {
-            return Ok(self.read(hash, key, guard)?.map(|value| look(&value, value.meta())));
+            return Ok(self.read(seen, hash, key, guard)?.map(|value| look(&value, value.meta())));
         }
         if !record.is_intact() {
             self.note_corrupt();
             return Ok(None);
         }
-        self.index.for_reading(hash, guard).touch(found.at, found.slot);
-        self.counters.add(Count::Hits, 1);
+        self.note_hit(&found, hash, guard);
         Ok(Some(look(record.value(), &Self::meta(record))))
     }
 
+    #[inline]
+    fn note_hit(&self, found: &Found<Record<'_>>, hash: u64, guard: &Guard) {
+        if found.slot.freq() < Slot::FREQ_MAX {
+            self.index.for_reading(hash, guard).touch(found.at, found.slot);
+        }
+        self.counters.add(Count::Hits, 1);
+    }
+
+    #[cold]
     fn note_corrupt(&self) {
         self.counters.add(Count::Corrupt, 1);
         self.counters.add(Count::Misses, 1);
@@ -93,69 +121,65 @@ impl Store {
         keys: &[impl AsRef<[u8]>],
         mut look: impl FnMut(usize, Option<(&[u8], &Meta)>),
     ) -> Result<()> {
-        self.check_open()?;
         let mut number = 0;
-        let mut hashes = [0; AT_ONCE];
-        for keys in keys.chunks(AT_ONCE) {
-            let guard = &crossbeam_epoch::pin();
-            self.prefetch_all(keys, &mut hashes, guard)?;
-            for (key, hash) in keys.iter().zip(hashes) {
-                let shown = self.look(
-                    hash,
-                    key.as_ref(),
-                    |bytes, meta| look(number, Some((bytes, meta))),
-                    guard,
-                )?;
-                if shown.is_none() {
-                    look(number, None);
-                }
-                number += 1;
+        self.for_each(keys, |seen, hash, key, guard| {
+            let show = |bytes: &[u8], meta: &Meta| look(number, Some((bytes, meta)));
+            if self.look(seen, hash, key, show, guard)?.is_none() {
+                look(number, None);
             }
-        }
-        Ok(())
+            number += 1;
+            Ok(())
+        })
     }
 
     /// The values of many keys, in the order of the keys.
     pub(crate) fn get_many(&self, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Value>>> {
-        self.check_open()?;
         let mut values = Vec::with_capacity(keys.len());
-        let mut hashes = [0; AT_ONCE];
-        for keys in keys.chunks(AT_ONCE) {
-            let guard = &crossbeam_epoch::pin();
-            self.prefetch_all(keys, &mut hashes, guard)?;
-            for (key, hash) in keys.iter().zip(hashes) {
-                values.push(self.read(hash, key.as_ref(), guard)?);
-            }
-        }
+        self.for_each(keys, |seen, hash, key, guard| {
+            values.push(self.read(seen, hash, key, guard)?);
+            Ok(())
+        })?;
         Ok(values)
     }
 
-    /// Asks for what reading some keys will need.
-    pub(crate) fn prefetch(&self, keys: &[impl AsRef<[u8]>]) -> Result<()> {
+    /// Does something with each of many keys, for which all that it needs was asked before.
+    #[inline]
+    fn for_each(
+        &self,
+        keys: &[impl AsRef<[u8]>],
+        mut act: impl FnMut(Glance, u64, &[u8], &Guard) -> Result<()>,
+    ) -> Result<()> {
         self.check_open()?;
-        let mut hashes = [0; AT_ONCE];
+        let mut looks = [(0, Glance::Nothing); AT_ONCE];
         for keys in keys.chunks(AT_ONCE) {
-            self.prefetch_all(keys, &mut hashes, &crossbeam_epoch::pin())?;
+            let guard = &crossbeam_epoch::pin();
+            self.look_ahead(keys, &mut looks, guard)?;
+            for (key, (hash, seen)) in keys.iter().zip(looks) {
+                act(seen, hash, key.as_ref(), guard)?;
+            }
         }
         Ok(())
     }
 
-    fn prefetch_all(
+    /// Asks for what reading some keys will need.
+    pub(crate) fn prefetch(&self, keys: &[impl AsRef<[u8]>]) -> Result<()> {
+        self.for_each(keys, |_, _, _, _| Ok(()))
+    }
+
+    /// Looks at some keys for the first time: asks for the buckets of all, and then for the
+    /// records of all.
+    fn look_ahead(
         &self,
         keys: &[impl AsRef<[u8]>],
-        hashes: &mut [u64; AT_ONCE],
+        looks: &mut [(u64, Glance); AT_ONCE],
         guard: &Guard,
     ) -> Result<()> {
-        for (key, hash) in keys.iter().zip(hashes.iter_mut()) {
+        for (key, (hash, _)) in keys.iter().zip(looks.iter_mut()) {
             *hash = self.hash(key.as_ref())?;
             self.index.for_reading(*hash, guard).prefetch(*hash);
         }
-        for hash in hashes.iter().take(keys.len()) {
-            for slot in self.index.for_reading(*hash, guard).values_of(*hash) {
-                if let Some(segment) = self.table.get(slot.segment(), guard) {
-                    segment.region().prefetch(slot.offset()..slot.offset() + TOUCHED);
-                }
-            }
+        for (hash, seen) in looks.iter_mut().take(keys.len()) {
+            *seen = self.glance(*hash, guard);
         }
         Ok(())
     }

@@ -215,11 +215,11 @@ impl Segment {
     }
 
     /// The record at `offset`, its header checked, its payload not.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn record(&self, offset: usize) -> Result<Record<'_>, FormatError> {
         let bytes = self.region.committed_from(offset);
         let header = RecordHeader::decode(bytes, self.salt, offset as u64)?;
-        Ok(Record { segment: self, offset, bytes, header, extent: header.extent(offset) })
+        Ok(Record { segment: self, offset, bytes, header })
     }
 
     /// The committed footer entries, newest first; nothing if the file was cut short.
@@ -389,10 +389,14 @@ pub(crate) struct Record<'a> {
     /// From the record's start to the end of what is committed.
     bytes: &'a [u8],
     pub(crate) header: RecordHeader,
-    pub(crate) extent: Extent,
 }
 
 impl<'a> Record<'a> {
+    #[inline]
+    const fn extent(&self) -> Extent {
+        self.header.extent(self.offset)
+    }
+
     #[inline]
     fn slice(&self, from: usize, to: usize) -> &'a [u8] {
         self.bytes.get(from - self.offset..to - self.offset).unwrap_or_default()
@@ -400,24 +404,27 @@ impl<'a> Record<'a> {
 
     #[inline]
     pub(crate) fn key(&self) -> &'a [u8] {
-        let at = self.extent.key_at;
+        let at = self.extent().key_at;
         self.slice(at, at + usize::from(self.header.key_len))
     }
 
     /// The value as stored.
     #[inline]
     pub(crate) fn value(&self) -> &'a [u8] {
-        self.slice(self.extent.value_at, self.extent.chunks_at)
+        let extent = self.extent();
+        self.slice(extent.value_at, extent.chunks_at)
     }
 
     /// Where the value lies in the file.
     pub(crate) const fn value_range(&self) -> Range<usize> {
-        self.extent.value_at..self.extent.chunks_at
+        let extent = self.extent();
+        extent.value_at..extent.chunks_at
     }
 
     /// Hashes of its tags.
     pub(crate) fn tags(&self) -> impl Iterator<Item = u64> + 'a {
-        let (tags, _) = self.slice(self.extent.tags_at, self.extent.key_at).as_chunks::<8>();
+        let extent = self.extent();
+        let (tags, _) = self.slice(extent.tags_at, extent.key_at).as_chunks::<8>();
         tags.iter().map(|tag| u64::from_le_bytes(*tag))
     }
 
@@ -428,25 +435,33 @@ impl<'a> Record<'a> {
 
     /// Length of the record in the file.
     pub(crate) const fn len(&self) -> usize {
-        self.extent.end - self.offset
+        self.extent().end - self.offset
     }
 
     /// Checks key and value against their checksums. Full chunks of large values are checked
     /// once in the life of the mapping.
+    #[inline]
     pub(crate) fn is_intact(&self) -> bool {
         let header = &self.header;
-        if !header.is_chunked() {
-            let payload = self.slice(self.extent.key_at, self.extent.chunks_at);
-            return payload_crc(header.seq, payload, &[]) == header.payload_crc;
+        let extent = self.extent();
+        if header.is_chunked() {
+            return self.are_chunks_intact();
         }
-        let table =
-            self.slice(self.extent.chunks_at, self.extent.chunks_at + header.chunk_count() * 4);
+        let payload = self.slice(extent.key_at, extent.chunks_at);
+        payload_crc(header.seq, payload, &[]) == header.payload_crc
+    }
+
+    /// As [`is_intact`](Self::is_intact), of a value that has a checksum for each chunk.
+    fn are_chunks_intact(&self) -> bool {
+        let header = &self.header;
+        let extent = self.extent();
+        let table = self.slice(extent.chunks_at, extent.chunks_at + header.chunk_count() * 4);
         if payload_crc(header.seq, self.key(), table) != header.payload_crc {
             return false;
         }
         let mut number = 0;
         self.value().chunks(CHUNK).zip(table.as_chunks::<4>().0).all(|(chunk, crc)| {
-            let bit = (self.extent.value_at + number * CHUNK) / CHUNK;
+            let bit = (extent.value_at + number * CHUNK) / CHUNK;
             let word = &self.segment.verified[bit / 64];
             let mask = 1 << (bit % 64);
             number += 1;

@@ -24,7 +24,7 @@ use super::counters::{Count, Counters};
 use super::dying::Dying;
 use super::external::Externals;
 use super::growth::Index;
-use super::index::{self, Found, Verdict};
+use super::index::{self, Again, Found, Glance, Verdict};
 use super::lanes::Lanes;
 use super::map::View;
 use super::seal::Damage;
@@ -87,11 +87,13 @@ pub(crate) struct Store {
 }
 
 impl Store {
+    #[inline]
     pub(super) fn check_open(&self) -> Result<()> {
         // Acquire: pairs with `close`; a call that begins after it returned sees it.
         if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
     }
 
+    #[inline]
     pub(super) fn hash(&self, key: &[u8]) -> Result<u64> {
         if key.len() > KEY_LEN_MAX {
             return Err(Error::KeyTooLong { len: key.len(), max: KEY_LEN_MAX });
@@ -100,7 +102,7 @@ impl Store {
     }
 
     /// What the record that a slot points to says about a key.
-    #[inline]
+    #[inline(always)]
     pub(super) fn judge<'g>(
         &self,
         slot: Slot,
@@ -137,6 +139,18 @@ impl Store {
         index::lookup(slots, hash, |slot| self.judge(slot, key, guard))
     }
 
+    /// As [`lookup`](Self::lookup), where a first look is not enough.
+    #[cold]
+    fn lookup_closely<'g>(
+        &self,
+        hash: u64,
+        key: &[u8],
+        guard: &'g Guard,
+    ) -> Option<Found<Record<'g>>> {
+        let slots = || self.index.for_reading(hash, guard);
+        index::lookup_closely(slots, hash, |slot| self.judge(slot, key, guard))
+    }
+
     /// Whether a record's value may be served at this time: not expired, and no tag of it
     /// invalidated since.
     #[inline]
@@ -157,20 +171,49 @@ impl Store {
         is_live(deadline, now_ms) && record.written_at_ms() <= now_ms.saturating_add(CLOCK_SLACK_MS)
     }
 
-    /// The live value of a key, its slot and record, or `None` with what was missed counted.
+    /// The live value of a key, its slot and record.
+    #[inline]
     pub(super) fn live<'g>(
         &self,
         hash: u64,
         key: &[u8],
         guard: &'g Guard,
     ) -> Option<Found<Record<'g>>> {
-        let found = self.lookup(hash, key, guard)?;
+        let seen = self.index.for_reading(hash, guard).glance(hash);
+        self.live_from(seen, hash, key, guard)
+    }
+
+    /// As [`live`](Self::live), after a first look under the same guard.
+    #[inline(always)]
+    pub(super) fn live_from<'g>(
+        &self,
+        seen: Glance,
+        hash: u64,
+        key: &[u8],
+        guard: &'g Guard,
+    ) -> Option<Found<Record<'g>>> {
+        let first = match seen {
+            Glance::Nothing => return None,
+            Glance::One(at, slot) => self.judge(slot, key, guard).found_at(at, slot),
+            Glance::Unclear => Err(Again),
+        };
+        let found = match first {
+            Ok(found) => found?,
+            Err(Again) => self.lookup_closely(hash, key, guard)?,
+        };
         if found.state != SlotState::Value {
             return None;
         }
         if self.is_live_at(&found.found, || self.clock.now_ms(), guard) {
             return Some(found);
         }
+        self.let_expire(&found, hash, guard);
+        None
+    }
+
+    /// Empties the slot of a value that may not be served any more.
+    #[cold]
+    fn let_expire(&self, found: &Found<Record<'_>>, hash: u64, guard: &Guard) {
         // The deadline stands in the record, and the invalidation in the log: whoever rebuilds
         // the index sees them as well, so the slot can go without a tombstone. One that is
         // pending stays: it hides another.
@@ -182,10 +225,10 @@ impl Store {
             self.note_dead(found.slot, guard);
             self.counters.add(Count::Expired, 1);
         }
-        None
     }
 
     /// What is known about a record's value.
+    #[inline]
     pub(super) fn meta(record: &Record<'_>) -> Meta {
         Meta {
             codec: record.header.codec,
