@@ -228,43 +228,56 @@ impl RecordHeader {
     /// `tags` must be [`tag_count`](Self::tag_count) little-endian hashes.
     #[must_use]
     pub fn encode(&self, salt: Salt, offset: u64, tags: &[u64]) -> EncodedHeader {
-        debug_assert_eq!(tags.len(), usize::from(self.tag_count), "tag count and tags differ");
         let mut bytes = [0; RECORD_HEADER_LEN + RECORD_EXTENSION_MAX];
-        let mut at = 4_usize;
-        let mut put = |field: &[u8]| {
-            let end = at.saturating_add(field.len());
-            if let Some(place) = bytes.get_mut(at..end) {
-                place.copy_from_slice(field);
-            }
-            at = end;
-        };
+        let len = RECORD_HEADER_LEN.saturating_add(self.extension_len());
+        if let Some(target) = bytes.get_mut(..len) {
+            self.encode_into(target, salt, offset, tags);
+        }
+        EncodedHeader { bytes, len }
+    }
+
+    /// As [`encode`](Self::encode), into a place of just the length that is needed: that of the
+    /// header and of [`extension_len`](Self::extension_len).
+    #[inline]
+    pub fn encode_into(&self, target: &mut [u8], salt: Salt, offset: u64, tags: &[u64]) {
+        debug_assert_eq!(tags.len(), usize::from(self.tag_count), "tag count and tags differ");
         let expires = self.expires_at_ms != u64::MAX;
         let flags = if expires {
             self.flags.with(Flags::EXPIRES)
         } else {
             self.flags.without(Flags::EXPIRES)
         };
-        put(&[RECORD_MAGIC, self.kind as u8, flags.bits(), self.align_log2 | self.tag_count << 4]);
-        put(&self.seq.to_le_bytes());
-        put(&self.value_len.to_le_bytes());
-        put(&self.payload_crc.to_le_bytes());
-        put(&self.key_len.to_le_bytes());
-        put(&[self.codec.id, self.codec.version]);
-        put(&self.written_ms.to_le_bytes());
-        if expires {
-            put(&self.expires_at_ms.to_le_bytes());
+        let layout = self.align_log2 | self.tag_count << 4;
+        let [k0, k1] = self.key_len.to_le_bytes();
+        let [w0, w1, w2, w3] = self.written_ms.to_le_bytes();
+        let words = [
+            u64::from_le_bytes([0, 0, 0, 0, RECORD_MAGIC, self.kind as u8, flags.bits(), layout]),
+            self.seq,
+            u64::from(self.value_len) | u64::from(self.payload_crc) << 32,
+            u64::from_le_bytes([k0, k1, self.codec.id, self.codec.version, w0, w1, w2, w3]),
+        ];
+        debug_assert_eq!(
+            target.len(),
+            RECORD_HEADER_LEN.saturating_add(self.extension_len()),
+            "a header of another length"
+        );
+        let Some((fixed, extension)) = target.split_first_chunk_mut::<RECORD_HEADER_LEN>() else {
+            return;
+        };
+        for (place, word) in fixed.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+            *place = word.to_le_bytes();
         }
-        for tag in tags {
-            put(&tag.to_le_bytes());
-        }
-        let len = at;
-        if let Some(body) = bytes.get(4..len) {
-            let crc = salt.crc(offset, body);
-            if let Some(head) = bytes.first_chunk_mut::<4>() {
-                *head = crc.to_le_bytes();
+        if !extension.is_empty() {
+            let expiry = expires.then_some(self.expires_at_ms);
+            let places = extension.as_chunks_mut::<8>().0.iter_mut();
+            for (place, word) in places.zip(expiry.iter().chain(tags)) {
+                *place = word.to_le_bytes();
             }
         }
-        EncodedHeader { bytes, len }
+        let crc = salt.crc(offset, target.get(4..).unwrap_or_default());
+        if let Some(head) = target.first_chunk_mut::<4>() {
+            *head = crc.to_le_bytes();
+        }
     }
 
     /// Decodes and checks the header at `offset` of a segment; `bytes` starts there and

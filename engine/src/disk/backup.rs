@@ -272,6 +272,7 @@ impl Store {
             fate,
             now_ms: self.clock.now_ms(),
             patience: Patience::Help,
+            durable: false,
         };
         if self.lookup(hash, key, &crossbeam_epoch::pin()).is_some() {
             return Ok(false);

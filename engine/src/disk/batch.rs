@@ -158,8 +158,9 @@ impl Store {
         if stored.len() >= self.file.superblock().external_min as usize {
             let (key, value) = (&*change.key, &*stored);
             let fate = (Kind::Value, expires_at_ms);
+            let (patience, is_durable) = (Patience::Help, false);
             let change =
-                Change { hash, key, value, tags: &[], fate, now_ms, patience: Patience::Help };
+                Change { hash, key, value, tags: &[], fate, now_ms, patience, durable: is_durable };
             let named = self.put_external(&change, durable)?;
             step.flags = step.flags.with(Flags::EXTERNAL);
             step.external = Some(named);

@@ -27,10 +27,13 @@ use super::map::Map;
 use super::segment::{Record, Segment, file_name};
 use super::shortage::Patience;
 use super::store::Store;
-use super::writer::{NewRecord, Writer, room_for};
+use super::writer::{NewRecord, room_for};
 use crate::clock::NEVER;
 use crate::error::{Error, Result};
 use crate::sync::Ordering;
+
+/// Entries that a lane counts before the store does: a part of the index's slots, and at most.
+const ENTRIES_STEP: (u64, u64) = (1024, 64);
 
 /// A key to be changed, and the bytes that it may be given.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +48,8 @@ pub(super) struct Change<'a> {
     pub(super) now_ms: u64,
     /// How long to wait for room.
     pub(super) patience: Patience,
+    /// Whether it is to be made durable, for which it has to be known where it was written.
+    pub(super) durable: bool,
 }
 
 /// What a key is to have.
@@ -102,7 +107,8 @@ pub(super) enum Decision<R> {
 #[derive(Debug)]
 pub(super) struct Written {
     pub(super) seq: u64,
-    pub(super) segment: Arc<Segment>,
+    /// Where, if the change asked for it.
+    pub(super) segment: Option<Arc<Segment>>,
 }
 
 /// What a survey found, and the generation that it was made in: places mean something there
@@ -117,28 +123,56 @@ impl Store {
         change: &Change<'_>,
         decide: impl FnMut(Option<&Found<Record<'_>>>, &Guard) -> Result<Decision<R>>,
     ) -> Result<(R, Option<Written>)> {
-        let mut lane = self.acquire_lane(change.patience)?;
+        self.update_pinned(change, None, decide)
+    }
+
+    /// As [`update`](Self::update), by a thread that is pinned already if there is a guard. It
+    /// is let go before anything that takes time.
+    pub(super) fn update_pinned<R>(
+        &self,
+        change: &Change<'_>,
+        mut pinned: Option<Guard>,
+        decide: impl FnMut(Option<&Found<Record<'_>>>, &Guard) -> Result<Decision<R>>,
+    ) -> Result<(R, Option<Written>)> {
+        let mut lane = match self.lanes.try_acquire(change.durable, None) {
+            Some(lane) => lane,
+            None => {
+                pinned = None;
+                self.acquire_lane(change.patience, change.durable)?
+            }
+        };
+        lane.patience = change.patience;
         let mut lost = None;
-        let changed = self.update_in(&mut lane, change, &mut lost, decide);
+        let changed = self.update_in(&mut lane, change, pinned, &mut lost, decide);
         if changed.is_err() && lost.is_some() {
             self.retract(&mut lane, change)?;
         }
         changed
     }
 
-    /// As [`update`](Self::update), in a lane. Tells of a record that was appended and not
-    /// published since.
+    /// As [`update_pinned`](Self::update_pinned), in a lane. Tells of a record that was appended
+    /// and not published since.
     fn update_in<R>(
         &self,
         lane: &mut Held<'_>,
         change: &Change<'_>,
+        mut pinned: Option<Guard>,
         lost: &mut Option<u64>,
         mut decide: impl FnMut(Option<&Found<Record<'_>>>, &Guard) -> Result<Decision<R>>,
     ) -> Result<(R, Option<Written>)> {
         let mut room = room_for(change.key.len(), change.value.len());
+        let (kind, deadline_ms) = change.fate;
         loop {
-            self.make_room(lane, room, change.fate, change.now_ms)?;
-            let guard = &crossbeam_epoch::pin();
+            self.select(lane, deadline_ms, change.now_ms);
+            if !self.is_roomy(lane, room, change.now_ms) {
+                pinned = None;
+                self.roll(lane, room, kind, change.now_ms)?;
+            }
+            if lane.writer.as_ref().is_some_and(|writer| writer.segment().tally.is_reserved()) {
+                pinned = None;
+                self.check_lane(lane, kind)?;
+            }
+            let guard = &pinned.take().unwrap_or_else(crossbeam_epoch::pin);
             let (survey, slots) = self.survey(change.hash, change.key, guard)?;
             let current = survey.current.as_ref();
             let (draft, result) = match decide(current, guard)? {
@@ -168,12 +202,12 @@ impl Store {
             }
             let (seq, in_flight) = lane.enter(self.file.next_seq());
             let hides = current.is_some() || lost.is_some();
-            let (offset, segment) = self.append_draft(lane, change, &draft, (kept, hides), seq)?;
+            let (offset, id) = self.append_draft(lane, change, &draft, (kept, hides), seq)?;
             let state = match draft.content {
                 Content::Nothing => SlotState::Tombstone,
                 _ => SlotState::Value,
             };
-            let slot = Slot::new(change.hash, segment.id(), offset, state);
+            let slot = Slot::new(change.hash, id, offset, state);
             let judge = |slot| self.judge(slot, change.key, guard);
             let published = match slots.publish(change.hash, slot, seq, &survey, judge) {
                 Ok(published) => published,
@@ -196,11 +230,14 @@ impl Store {
             {
                 self.doom_external(record);
             }
-            self.note_published(&published, guard);
+            self.note_changed(lane, &published, slots, guard);
+            let writer = lane.writer.as_ref().filter(|_| change.durable);
+            let segment = writer.map(|writer| Arc::clone(writer.segment()));
             return Ok((result, Some(Written { seq, segment })));
         }
     }
 
+    #[inline]
     fn append_draft(
         &self,
         lane: &mut Held<'_>,
@@ -208,7 +245,7 @@ impl Store {
         draft: &Draft,
         (current, hides): (Option<&Record<'_>>, bool),
         seq: u64,
-    ) -> Result<(usize, Arc<Segment>)> {
+    ) -> Result<(usize, u64)> {
         let kept_tags: Vec<u64> = match (draft.content, current) {
             (Content::Kept | Content::Number(_), Some(record)) => record.tags().collect(),
             _ => Vec::new(),
@@ -240,31 +277,34 @@ impl Store {
         )
     }
 
-    /// Appends a record to a lane that has room for it.
+    /// Appends a record to a lane that has room for it; returns where it starts, and in which
+    /// segment.
+    #[inline]
     pub(super) fn append(
         &self,
         lane: &mut Held<'_>,
         record: &NewRecord<'_>,
-    ) -> Result<(usize, Arc<Segment>)> {
+    ) -> Result<(usize, u64)> {
         let Some(writer) = lane.writer.as_mut() else { return Err(Error::Closed) };
         let room = writer.room();
         let appended = writer.append(record);
-        self.counters.add(Count::WrittenBytes, (room - writer.room()) as u64);
-        let segment = Arc::clone(writer.segment());
+        let (taken, segment) = (room - writer.room(), writer.segment());
+        self.counters.add(Count::WrittenBytes, taken as u64);
         let offset = appended.map_err(|error| {
             Error::io("append to", &self.storage.path(&file_name(segment.id())), error)
         })?;
-        segment.tally.note_append(record, room - lane.writer.as_ref().map_or(room, Writer::room));
+        segment.tally.note_append(record, taken);
         if record.flags.has(Flags::EXTERNAL)
             && let Ok(named) = ExternalRef::decode(record.value)
         {
             // Relaxed: a sum.
             segment.external_bytes().fetch_add(named.data_len, Ordering::Relaxed);
         }
-        Ok((offset, segment))
+        Ok((offset, segment.id()))
     }
 
     /// Looks at a key as a writer does. There is a place for it then.
+    #[inline]
     pub(super) fn survey<'g>(
         &self,
         hash: u64,
@@ -274,6 +314,7 @@ impl Store {
         self.survey_with(hash, |slot| self.judge(slot, key, guard), guard)
     }
 
+    #[inline]
     fn survey_with<'g, T>(
         &self,
         hash: u64,
@@ -319,6 +360,27 @@ impl Store {
                 }
                 Err(Blocked::Frozen | Blocked::Full | Blocked::Changed) => {}
             }
+        }
+    }
+
+    /// As [`note_published`](Self::note_published), for the holder of a lane.
+    fn note_changed(
+        &self,
+        lane: &Held<'_>,
+        published: &Published,
+        slots: &Generation<Map>,
+        guard: &Guard,
+    ) {
+        if let Some(dead) = published.replaced {
+            self.note_dead(dead, guard);
+        }
+        // Often enough that the index grows in time, also if it is small.
+        let step = (slots.geometry().slots() as u64 / ENTRIES_STEP.0).clamp(1, ENTRIES_STEP.1);
+        if published.entries != 0
+            && let Some(entries) = lane.note_entries(published.entries, step)
+        {
+            self.add_entries(entries);
+            self.grow_if_loaded(guard);
         }
     }
 

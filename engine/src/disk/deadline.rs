@@ -50,11 +50,13 @@ pub(super) struct Look {
 impl Store {
     /// Turns a lane to the segment that a record belongs to.
     pub(super) fn select(&self, lane: &mut Held<'_>, deadline_ms: u64, now_ms: u64) {
-        let segments = self.budget / self.segment_len();
-        let writers = u64::from(self.lanes.maintenance_number());
+        let has_room = || {
+            let writers = u64::from(self.lanes.maintenance_number());
+            self.budget / self.segment_len() >= (SEGMENTS_A_WRITER * writers).max(SEGMENTS_MIN)
+        };
         let class = match deadline_ms {
             NEVER => None,
-            _ if segments < (SEGMENTS_A_WRITER * writers).max(SEGMENTS_MIN) => None,
+            _ if !has_room() => None,
             _ => Class::of(deadline_ms, now_ms),
         };
         lane.writer.select(class);

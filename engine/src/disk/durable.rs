@@ -39,9 +39,19 @@ impl Store {
         self.sync_counted(segment).inspect_err(|_| self.note_suspect())
     }
 
+    /// As [`sync_segment`](Self::sync_segment), together with other writers.
+    pub(super) fn sync_together(&self, segment: &Segment) -> Result<()> {
+        let synced = || segment.sync_together(&*self.storage, &self.coming);
+        self.count_sync(synced).inspect_err(|_| self.note_suspect())
+    }
+
     fn sync_counted(&self, segment: &Segment) -> Result<()> {
+        self.count_sync(|| segment.sync(&*self.storage))
+    }
+
+    fn count_sync(&self, sync: impl FnOnce() -> Result<Option<u64>>) -> Result<()> {
         let started = self.upkeep.timings.start();
-        if let Some(records) = segment.sync(&*self.storage)? {
+        if let Some(records) = sync()? {
             self.upkeep.timings.end(Timed::Sync, started);
             self.counters.add(Count::Syncs, 1);
             self.counters.add(Count::SyncedRecords, records);
@@ -93,11 +103,13 @@ impl Store {
         let guard = &crossbeam_epoch::pin();
         // So that one generation is left, whose pages are summed.
         self.index.finish(self.ground(), guard);
-        if !self.entries_exact || self.damage.len() > 0 {
-            // The next opening takes the count for exact. Relaxed: nobody changes it now.
-            let counted = self.index.count_values(guard);
-            self.file.entries().store(counted, Ordering::Relaxed);
+        // The next opening takes the count for exact. Relaxed: nobody changes it now.
+        let is_exact = self.entries_exact && self.damage.len() == 0;
+        let entries = if is_exact { self.entries() } else { self.index.count_values(guard) };
+        for lane in &lanes {
+            let _ = lane.note_entries(0, 0);
         }
+        self.file.entries().store(entries, Ordering::Relaxed);
         let epoch = self.file.session().map_or(0, |session| session.epoch);
         self.index.write_sums(epoch);
         // A sync of the index that fails loses slots: the next opening must not go by them.

@@ -6,13 +6,13 @@
 //! 2. One writer uses a word at a time.
 //!
 //! # Orderings
-//! `enter` stores, then fences, before the number is drawn; `none_before` fences after the
-//! remover drew its own, and then loads. Of a writer that enters and a remover that looks, at
-//! least one is seen: a writer that the remover misses draws its number after the remover
-//! remover drew its own. Leaving and looking are Relaxed: a writer that is done publishes
+//! `enter` stores the word and then draws by AcqRel; so does the remover that looks. Numbers are
+//! given out in the order of the draws: a writer whose number is lower has drawn before the
+//! remover, which therefore sees its word, or a later one. A writer that the remover misses has
+//! drawn after it. Leaving and looking are Relaxed: a writer that is done publishes
 //! nothing more, and what it published the slots tell by themselves (`index.rs`, invariant 4).
 
-use crate::sync::{AtomicU64, Ordering, Site, fence};
+use crate::sync::{AtomicU64, Ordering, Site};
 
 /// The word of nobody.
 const IDLE: u64 = u64::MAX;
@@ -29,19 +29,17 @@ impl WriterWord {
     /// Draws a sequence number. Until the guard is dropped, others know that a writer with
     /// this number is under way.
     pub(crate) fn enter(&self, next_seq: &AtomicU64) -> (u64, InFlight<'_>) {
-        // Relaxed: the fence orders it. The value is a lower bound of what is drawn below.
+        // Relaxed: the draw orders it. The value is a lower bound of what is drawn below.
         self.0.store(next_seq.load(Ordering::Relaxed), Ordering::Relaxed);
-        // SeqCst: pairs with the fence in `none_before`.
-        fence(Site::EnterFence.is(Ordering::SeqCst));
-        // Relaxed: only distinctness and growth count; records carry the number themselves.
-        (next_seq.fetch_add(1, Ordering::Relaxed), InFlight(self))
+        // AcqRel: Release shows the word to who draws later, Acquire shows those of who drew
+        // before to `none_before`. Draws of others, even if Relaxed, break no chain of these.
+        (next_seq.fetch_add(1, Site::Draw.is(Ordering::AcqRel)), InFlight(self))
     }
 }
 
-/// Whether none of these writers is under way with a number below `seq`.
+/// Whether none of these writers is under way with a number below `seq`, which this thread has
+/// drawn by [`WriterWord::enter`].
 pub(crate) fn none_before<'a>(mut writers: impl Iterator<Item = &'a WriterWord>, seq: u64) -> bool {
-    // SeqCst: pairs with the fence in `enter`, see the module's orderings.
-    fence(Site::LookFence.is(Ordering::SeqCst));
     // Relaxed: see the module's orderings.
     writers.all(|writer| writer.0.load(Ordering::Relaxed) > seq)
 }

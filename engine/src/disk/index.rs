@@ -35,7 +35,7 @@ use larder_format::{Geometry, Slot, SlotState};
 
 #[cfg(loom)]
 use crate::models::{BUCKET_SLOTS, PAGE_BUCKETS};
-use crate::sync::{AtomicU64, Ordering, Site, Words, fence, spin_loop};
+use crate::sync::{AtomicU64, Ordering, Site, Words, fence_behind_swap, spin_loop};
 
 /// What the record says that a slot points to.
 #[derive(Debug)]
@@ -138,7 +138,7 @@ impl Bucket<'_> {
     /// Which slots fit, one bit each: all are looked at before any is acted upon, so that the
     /// loads overlap.
     #[inline]
-    fn which(&self, fits: impl Fn(u64) -> bool) -> Bits {
+    fn which(&self, mut fits: impl FnMut(u64) -> bool) -> Bits {
         // From the last to the first: shifting what is there is the least to do for each.
         let add = |bits, word| bits << 1 | u32::from(fits(load(word).to_bits()));
         Bits(self.words.iter().rev().fold(0, add))
@@ -148,6 +148,48 @@ impl Bucket<'_> {
     #[inline]
     fn with_tag(&self, hash: u64) -> Bits {
         self.which(|bits| has_tag(bits, hash))
+    }
+
+    /// Which slots have the tag of a hash, and which are free or frozen.
+    #[inline]
+    fn overview(&self, hash: u64) -> Overview {
+        let mut states = 0;
+        let with_tag = self.which(|bits| {
+            states = states << 2 | low_bits(bits);
+            has_tag(bits, hash)
+        });
+        Overview { with_tag, states }
+    }
+}
+
+/// The low two bits of a slot.
+#[inline]
+const fn low_bits(slot: u64) -> u32 {
+    (slot & 3) as u32
+}
+
+/// What a writer sees of a bucket at once.
+#[derive(Debug, Clone, Copy)]
+struct Overview {
+    /// Which slots have the tag of a hash.
+    with_tag: Bits,
+    /// The low two bits of all slots, those of the first one lowest.
+    states: u32,
+}
+
+impl Overview {
+    /// The low bit of each pair of bits in `states`.
+    const LOW: u32 = 0x5555_5555;
+
+    /// Whether some slot is frozen: both of its bits are set.
+    const fn is_any_frozen(self) -> bool {
+        self.states & self.states >> 1 & Self::LOW != 0
+    }
+
+    /// Which slots are free, two bits each: none of theirs is set.
+    const fn free(self) -> u32 {
+        let all = (1 << (2 * BUCKET_SLOTS)) - 1;
+        !(self.states | self.states >> 1) & Self::LOW & all
     }
 }
 
@@ -347,6 +389,7 @@ impl<W: Words> Generation<W> {
     /// Looks at a key's candidates as a writer does: settles what is pending, and clears what
     /// is left of writers that died. The second is by how much the number of value slots
     /// changed.
+    #[inline]
     pub(crate) fn survey<T>(
         &self,
         hash: u64,
@@ -357,11 +400,13 @@ impl<W: Words> Generation<W> {
             let mut current: Option<Found<T>> = None;
             let mut pending: Option<Found<T>> = None;
             let buckets = self.candidates(hash);
-            for bucket in buckets {
-                if bucket.which(|bits| Slot::from_bits(bits).is_frozen()).0 != 0 {
+            let [first, second] = &buckets;
+            let views = [first.overview(hash), second.overview(hash)];
+            for (bucket, view) in buckets.iter().zip(views) {
+                if view.is_any_frozen() {
                     return (Err(Blocked::Frozen), entries);
                 }
-                for i in bucket.with_tag(hash) {
+                for i in view.with_tag {
                     let (at, slot) = bucket.slot(i);
                     if slot.is_frozen() {
                         return (Err(Blocked::Frozen), entries);
@@ -395,11 +440,7 @@ impl<W: Words> Generation<W> {
                 entries += self.settle(&pending, current.as_ref());
                 continue;
             }
-            // The emptier bucket: that is what makes two choices fill evenly.
-            let free = buckets.map(|bucket| bucket.which(|bits| bits & 3 == 0));
-            let half = usize::from(free[1].0.count_ones() > free[0].0.count_ones());
-            let place = free[half].into_iter().next().map(|i| buckets[half].slot(i));
-            let free = place.filter(|(_, slot)| slot.to_bits() & 3 == 0);
+            let free = emptier(&buckets, views).filter(|(_, slot)| low_bits(slot.to_bits()) == 0);
             return (Ok(Survey { current, free }), entries);
         }
     }
@@ -474,7 +515,7 @@ impl<W: Words> Generation<W> {
         }
         // SeqCst: two writers that insert one key in two places both insert, fence and look;
         // at least one sees the other's slot.
-        fence(Site::InsertFence.is(Ordering::SeqCst));
+        fence_behind_swap(Site::InsertFence.is(Ordering::SeqCst));
         if !self.is_alone(hash, at, seq, judge) {
             // It may be gone already: the other one took us for dead, or the page moves.
             self.swap(at, tentative, Slot::EMPTY);
@@ -552,6 +593,14 @@ impl<W: Words> Generation<W> {
         let words = self.words.words(Self::slot_at(page, 0), PAGE_SLOTS);
         words.iter().filter(|word| load(word).state() == SlotState::Value).count() as u64
     }
+}
+
+/// A free slot of the emptier of two buckets, which is what makes two choices fill evenly.
+#[inline]
+fn emptier(buckets: &[Bucket<'_>; 2], views: [Overview; 2]) -> Option<(usize, Slot)> {
+    let free = [views[0].free(), views[1].free()];
+    let half = usize::from(free[1].count_ones() > free[0].count_ones());
+    (free[half] != 0).then(|| buckets[half].slot(free[half].trailing_zeros() as usize / 2))
 }
 
 #[inline]

@@ -31,6 +31,9 @@ use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 struct Lane {
     open: Mutex<Opened>,
     in_flight: WriterWord,
+    /// By how much the number of entries changed here and is still to be added to that of the
+    /// store. Changed by who holds the lane.
+    entries: AtomicU64,
 }
 
 /// The segments that a lane has open.
@@ -100,13 +103,17 @@ pub(crate) struct Held<'a> {
     pub(crate) writer: Selected<'a>,
     /// How long its holder waits for room.
     pub(crate) patience: Patience,
-    in_flight: &'a WriterWord,
+    lane: &'a Lane,
 }
 
 impl Lanes {
     /// Lanes for `count` writers, and one more for the maintenance.
     pub(crate) fn new(count: usize) -> Self {
-        let lane = |_| Lane { open: Mutex::default(), in_flight: WriterWord::new() };
+        let lane = |_| Lane {
+            open: Mutex::default(),
+            in_flight: WriterWord::new(),
+            entries: AtomicU64::new(0),
+        };
         Self { lanes: (0..=count.max(1)).map(lane).collect() }
     }
 
@@ -128,17 +135,24 @@ impl Lanes {
     fn held<'a>(&'a self, at: usize, opened: MutexGuard<'a, Opened>) -> Held<'a> {
         let writer = Selected { opened, soon: false };
         let number = u32::try_from(at).unwrap_or(u32::MAX);
-        Held { number, writer, patience: Patience::Help, in_flight: &self.lanes[at].in_flight }
+        Held { number, writer, patience: Patience::Help, lane: &self.lanes[at] }
     }
 
     /// A free lane, preferring the thread's own; waits for that one if all are taken.
     pub(crate) fn acquire(&self) -> Held<'_> {
-        self.free().unwrap_or_else(|own| self.held(own, self.lanes[own].open.lock()))
+        self.acquire_for(false)
     }
 
-    /// As [`acquire`](Self::acquire), waiting at most until a time; `None` if all are taken.
-    pub(crate) fn try_acquire(&self, until: Option<Instant>) -> Option<Held<'_>> {
-        self.free()
+    /// As [`acquire`](Self::acquire), for one who will wait for the disk or not. All who do use
+    /// the same lane, so that one sync serves as many of them as possible.
+    pub(crate) fn acquire_for(&self, durable: bool) -> Held<'_> {
+        self.free(durable).unwrap_or_else(|own| self.held(own, self.lanes[own].open.lock()))
+    }
+
+    /// As [`acquire_for`](Self::acquire_for), waiting at most until a time; `None` if all are
+    /// taken.
+    pub(crate) fn try_acquire(&self, durable: bool, until: Option<Instant>) -> Option<Held<'_>> {
+        self.free(durable)
             .or_else(|own| {
                 let opened = until.and_then(|until| self.lanes[own].open.try_lock_until(until));
                 opened.map(|opened| self.held(own, opened)).ok_or(())
@@ -147,9 +161,11 @@ impl Lanes {
     }
 
     /// A free lane, preferring the thread's own; that one's number if all are taken.
-    fn free(&self) -> Result<Held<'_>, usize> {
-        let own = thread_number() % self.writers();
-        for i in 0..self.writers() {
+    #[inline]
+    fn free(&self, durable: bool) -> Result<Held<'_>, usize> {
+        let (own, others) =
+            if durable { (0, 1) } else { (thread_number() % self.writers(), self.writers()) };
+        for i in 0..others {
             let at = (own + i) % self.writers();
             if let Some(writer) = self.lanes[at].open.try_lock() {
                 return Ok(self.held(at, writer));
@@ -168,7 +184,16 @@ impl Lanes {
         (0..self.lanes.len()).map(|at| self.held(at, self.lanes[at].open.lock())).collect()
     }
 
-    /// Whether no writer is under way with a number below `seq`.
+    /// By how much the numbers of entries of all lanes have changed that were not added to that
+    /// of the store.
+    pub(crate) fn entries(&self) -> u64 {
+        // Relaxed: a count.
+        let each = self.lanes.iter().map(|lane| lane.entries.load(Ordering::Relaxed));
+        each.fold(0, u64::wrapping_add)
+    }
+
+    /// Whether no writer is under way with a number below `seq`, which was drawn by
+    /// [`Held::enter`].
     pub(crate) fn none_before(&self, seq: u64) -> bool {
         none_before(self.lanes.iter().map(|lane| &lane.in_flight), seq)
     }
@@ -199,7 +224,19 @@ impl<'a> Held<'a> {
     /// Draws a sequence number. Until the guard is dropped, others know that a writer with
     /// this number is under way.
     pub(crate) fn enter(&self, next_seq: &AtomicU64) -> (u64, InFlight<'a>) {
-        self.in_flight.enter(next_seq)
+        self.lane.in_flight.enter(next_seq)
+    }
+
+    /// Notes by how much the number of entries changed. Returns what is to be added to that of
+    /// the store once that is at least `step`.
+    ///
+    /// One count for all writers would be one more thing that they wait for each other for.
+    pub(crate) fn note_entries(&self, by: i64, step: u64) -> Option<i64> {
+        // Relaxed, here and below: a count, changed under the lane's lock.
+        let noted = self.lane.entries.load(Ordering::Relaxed).wrapping_add(by.cast_unsigned());
+        let is_due = noted.cast_signed().unsigned_abs() >= step;
+        self.lane.entries.store(if is_due { 0 } else { noted }, Ordering::Relaxed);
+        is_due.then_some(noted.cast_signed())
     }
 }
 

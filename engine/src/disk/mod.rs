@@ -37,6 +37,7 @@ mod durable;
 mod dying;
 mod external;
 mod file;
+mod group;
 mod growth;
 mod heap;
 mod in_flight;

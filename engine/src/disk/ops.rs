@@ -1,7 +1,5 @@
 //! What callers do to a key, in terms of [`update`](Store::update).
 
-use std::time::{Duration, Instant};
-
 use larder_format::{CodecId, ExternalRef, Flags, Kind, SlotState};
 
 use super::change::{Change, Content, Decision, Draft, Written};
@@ -17,9 +15,6 @@ use crate::error::{Error, Result};
 use crate::sync::Ordering;
 use crate::value::Value;
 
-/// How long a writer gives others the time to append before it syncs: about as long as a sync
-/// takes.
-const PATIENCE: Duration = Duration::from_micros(300);
 /// How a value is put under a key, whatever the value.
 #[derive(Debug, Clone)]
 pub(super) struct Terms {
@@ -42,15 +37,9 @@ impl Terms {
         now_ms: u64,
     ) -> (Change<'a>, Draft) {
         let fate = (Kind::Value, expires_at_ms);
-        let change = Change {
-            hash: self.hash,
-            key,
-            value,
-            tags: &self.tags,
-            fate,
-            now_ms,
-            patience: Patience::of(self.when_short),
-        };
+        let (hash, tags, durable) = (self.hash, &*self.tags, self.durable);
+        let patience = Patience::of(self.when_short);
+        let change = Change { hash, key, value, tags, fate, now_ms, patience, durable };
         let (content, flags) = (Content::Given, Flags::NONE);
         (change, Draft { content, flags, codec: self.codec, expires_at_ms })
     }
@@ -68,6 +57,7 @@ struct Offer {
 
 impl Store {
     /// Puts a value, if the key is as expected.
+    #[inline]
     pub(crate) fn put_if(
         &self,
         key: &[u8],
@@ -81,6 +71,7 @@ impl Store {
     }
 
     /// Under which terms a key is put, checked.
+    #[inline]
     pub(super) fn terms(&self, key: &[u8], options: &Put<'_>) -> Result<Terms> {
         let tags =
             if options.tags.is_empty() { Vec::new() } else { self.tag_hashes(options.tags)? };
@@ -103,7 +94,9 @@ impl Store {
         expected: Option<Expected>,
     ) -> Result<Outcome> {
         self.check_open()?;
-        self.index.for_reading(terms.hash, &crossbeam_epoch::pin()).prefetch(terms.hash);
+        let guard = crossbeam_epoch::pin();
+        self.index.for_reading(terms.hash, &guard).prefetch(terms.hash);
+        let mut pinned = Some(guard);
         let lasts = terms.ttl == Ttl::Never || terms.ttl == Ttl::Default && self.ttl.is_none();
         let now_ms = if lasts && expected.is_none() {
             self.clock.about_now_ms()
@@ -125,6 +118,9 @@ impl Store {
         }
         let external_min = self.file.superblock().external_min as usize;
         let is_work = self.packer.tries(change.value.len()) || change.value.len() >= external_min;
+        if is_work {
+            pinned = None;
+        }
         if expected.is_some()
             && is_work
             && let Some(conflict) = self.conflict_now(&change, expected)
@@ -151,7 +147,7 @@ impl Store {
             named = Some(external);
         }
         let offer = Offer { named, saved, weight, durable: terms.durable };
-        self.publish(&change, draft, &offer, expected)
+        self.publish(&change, draft, &offer, expected, pinned)
     }
 
     /// Puts the value that lies in a file which nothing names yet. If it is not put, the file
@@ -175,16 +171,18 @@ impl Store {
         draft.flags = Flags::EXTERNAL;
         let weight = named.data_len.saturating_add(key.len() as u64);
         let offer = Offer { named: Some(named), saved: 0, weight, durable: terms.durable };
-        self.publish(&change, draft, &offer, None)
+        self.publish(&change, draft, &offer, None, None)
     }
 
     /// Writes the record of a value that is ready to be stored, if the key is as expected.
+    #[inline]
     fn publish(
         &self,
         change: &Change<'_>,
         draft: Draft,
         offer: &Offer,
         expected: Option<Expected>,
+        pinned: Option<crossbeam_epoch::Guard>,
     ) -> Result<Outcome> {
         let now_ms = change.now_ms;
         let orphan = |_: &Error| self.doom_orphan(draft.flags, change.value);
@@ -201,7 +199,7 @@ impl Store {
                 None => Decision::Write(draft, None),
             })
         };
-        let updated = self.as_coming(offer.durable, || self.update(change, decide));
+        let updated = self.as_coming(offer.durable, || self.update_pinned(change, pinned, decide));
         let (conflict, written) = updated.inspect_err(orphan)?;
         if let Some(conflict) = conflict {
             if let Some(named) = &offer.named {
@@ -210,11 +208,7 @@ impl Store {
             }
             return Ok(conflict);
         }
-        if offer.durable
-            && let Some(written) = &written
-        {
-            self.make_durable(written)?;
-        }
+        self.make_durable(written.as_ref())?;
         self.counters.add(Count::Inserts, 1);
         self.counters.add(Count::PutBytes, offer.weight);
         self.counters.add(Count::CompressedSaved, offer.saved as u64);
@@ -226,26 +220,25 @@ impl Store {
         Ok(Outcome::Admitted { version })
     }
 
-    /// Waits for the disk to have what was written, together with other writers.
-    ///
-    /// While a page is on its way to the disk, whoever appends to it waits; so writers that
-    /// want the same come one after the other to where they can be synced. The one that would
-    /// sync next gives them the time to append, and all share one sync.
-    pub(super) fn make_durable(&self, written: &Written) -> Result<()> {
-        let since = Instant::now();
-        // Relaxed: a hint; whoever is missed syncs for himself.
-        while self.coming.load(Ordering::Relaxed) > 0 && since.elapsed() < PATIENCE {
-            std::thread::yield_now();
+    /// Waits for the disk to have what was written, together with other writers. Does nothing if
+    /// the change did not ask for it.
+    #[inline]
+    pub(super) fn make_durable(&self, written: Option<&Written>) -> Result<()> {
+        match written.and_then(|written| written.segment.as_ref()) {
+            Some(segment) => self.sync_together(segment),
+            None => Ok(()),
         }
-        self.sync_segment(&written.segment)
     }
 
     /// Does `write`, which ends with a wait for the disk, as one that others may wait for.
     pub(super) fn as_coming<R>(&self, durable: bool, write: impl FnOnce() -> R) -> R {
-        // Relaxed: see `make_durable`.
-        self.coming.fetch_add(durable.into(), Ordering::Relaxed);
+        if !durable {
+            return write();
+        }
+        // Relaxed: a hint; whoever is missed has the next sync.
+        self.coming.fetch_add(1, Ordering::Relaxed);
         let done = write();
-        self.coming.fetch_sub(durable.into(), Ordering::Relaxed);
+        self.coming.fetch_sub(1, Ordering::Relaxed);
         done
     }
 
@@ -326,8 +319,8 @@ impl Store {
         let hash = self.hash(key)?;
         let now_ms = self.clock.now_ms();
         let fate = (Kind::Tombstone, NEVER);
-        let change =
-            Change { hash, key, value: &[], tags: &[], fate, now_ms, patience: Patience::Help };
+        let (patience, durable) = (Patience::Help, false);
+        let change = Change { hash, key, value: &[], tags: &[], fate, now_ms, patience, durable };
         if self.file.dropped().load(Ordering::Relaxed) == 0 {
             // Nothing to write, most likely: no lane is needed to find that out.
             let guard = &crossbeam_epoch::pin();
@@ -363,8 +356,8 @@ impl Store {
         let now_ms = self.clock.now_ms();
         let expires_at_ms = ttl.deadline_ms(now_ms, self.ttl);
         let fate = (Kind::Value, expires_at_ms);
-        let change =
-            Change { hash, key, value: &[], tags: &[], fate, now_ms, patience: Patience::Help };
+        let (patience, durable) = (Patience::Help, false);
+        let change = Change { hash, key, value: &[], tags: &[], fate, now_ms, patience, durable };
         let (touched, _) = self.update(&change, |current, guard| {
             let Some(live) = self.live_version(current, now_ms, guard).and(current) else {
                 return Ok(Decision::Leave(false));
@@ -395,8 +388,10 @@ impl Store {
         let now_ms = self.clock.now_ms();
         let fate = (Kind::Value, options.ttl.deadline_ms(now_ms, self.ttl));
         let tags = self.tag_hashes(options.tags)?;
+        let durable = options.durability == Durability::Sync;
         let patience = Patience::of(self.when_short(options.when_short));
-        let change = Change { hash, key, value: &[0; 8], tags: &tags, fate, now_ms, patience };
+        let (value, tags) = (&[0; 8], &*tags);
+        let change = Change { hash, key, value, tags, fate, now_ms, patience, durable };
         let (sum, written) = self.update(&change, |current, guard| {
             let live = self.live_version(current, now_ms, guard).and(current);
             let live = match live {
@@ -427,11 +422,7 @@ impl Store {
             let draft = Draft { content, flags: Flags::NONE, codec, expires_at_ms };
             Ok(Decision::Write(draft, Some(sum)))
         })?;
-        if options.durability == Durability::Sync
-            && let Some(written) = &written
-        {
-            self.make_durable(written)?;
-        }
+        self.make_durable(written.as_ref())?;
         Ok(sum)
     }
 }

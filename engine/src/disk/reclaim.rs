@@ -47,8 +47,22 @@ impl Store {
         now_ms: u64,
     ) -> Result<()> {
         self.select(lane, deadline_ms, now_ms);
-        let is_roomy = || self.is_roomy(lane, needed, now_ms);
-        let _stall = self.upkeep.timings.stall_unless(is_roomy);
+        if !self.is_roomy(lane, needed, now_ms) {
+            self.roll(lane, needed, kind, now_ms)?;
+        }
+        self.check_lane(lane, kind)
+    }
+
+    /// Turns the lane to a new segment, with `needed` bytes of room.
+    #[cold]
+    pub(super) fn roll(
+        &self,
+        lane: &mut Held<'_>,
+        needed: usize,
+        kind: Kind,
+        now_ms: u64,
+    ) -> Result<()> {
+        let _stall = self.upkeep.timings.stall();
         // What is moved into a new segment may fill it, if several old ones have to go.
         while !self.is_roomy(lane, needed, now_ms) {
             self.check_open()?;
@@ -72,10 +86,10 @@ impl Store {
             *lane.writer = Writer::new(segment);
             self.reclaim_to(self.budget.saturating_sub(self.index_wish()), Some(lane))?;
         }
-        self.check_lane(lane, kind)
+        Ok(())
     }
 
-    fn is_roomy(&self, lane: &Held<'_>, needed: usize, now_ms: u64) -> bool {
+    pub(super) fn is_roomy(&self, lane: &Held<'_>, needed: usize, now_ms: u64) -> bool {
         lane.writer.as_ref().is_some_and(|writer| {
             let header = writer.segment().header();
             let age_ms = now_ms.saturating_sub(header.created_ms);

@@ -19,8 +19,8 @@ use larder_format::{
     Committed, FooterEntry, FormatError, Kind, RecordHeader, Salt, SegmentHeader, SegmentState,
     Trailer,
 };
-use parking_lot::Mutex;
 
+use super::group::{Group, Lead};
 use super::map::{Owner, Region, View};
 use super::storage::{File, Storage, give_birth};
 use super::tally::Tally;
@@ -46,8 +46,8 @@ pub(crate) struct Segment {
     synced: AtomicU64,
     /// Whether a sync came after the trailer was written.
     synced_sealed: AtomicBool,
-    /// Held by the one who syncs; those who wait for it find their own records synced.
-    syncing: Mutex<()>,
+    /// Those who wait for a sync.
+    group: Group,
     /// A sync failed: what was written since the one before may never reach the disk.
     suspect: AtomicBool,
     /// Bytes of external files that its records refer to.
@@ -159,7 +159,7 @@ impl Segment {
             verified: (0..verified_words).map(|_| AtomicU64::new(0)).collect(),
             synced: AtomicU64::new(synced),
             synced_sealed: AtomicBool::new(false),
-            syncing: Mutex::new(()),
+            group: Group::default(),
             suspect: AtomicBool::new(false),
             external_bytes: AtomicU64::new(0),
             retired: AtomicBool::new(false),
@@ -280,21 +280,43 @@ impl Segment {
     /// share the next sync (group commit). A failure is remembered for good. Says how many
     /// records it was that were not known to be durable; `None` if nothing was left to do.
     pub(crate) fn sync(&self, storage: &dyn Storage) -> Result<Option<u64>> {
+        self.sync_after(storage, |_| ())
+    }
+
+    /// As [`sync`](Self::sync), giving those who are `coming` the time to append before.
+    pub(crate) fn sync_together(
+        &self,
+        storage: &dyn Storage,
+        coming: &AtomicU64,
+    ) -> Result<Option<u64>> {
+        self.group.join();
+        self.sync_after(storage, |lead| lead.gather(coming))
+    }
+
+    fn sync_after(
+        &self,
+        storage: &dyn Storage,
+        prepare: impl FnOnce(&mut Lead<'_>),
+    ) -> Result<Option<u64>> {
         let path = || storage.path(&file_name(self.id()));
         // Both halves of the word only grow, so that words compare like times.
         let needed = self.region.committed().to_bits();
-        let _syncing = self.syncing.lock();
-        // Relaxed, here and below: under the lock.
-        if self.suspect.load(Ordering::Relaxed) {
-            return Err(Error::SyncLost { path: path() });
-        }
-        // Sealing writes no record, but a trailer that a clean end vouches for.
+        let known = || {
+            // Relaxed, here and below: who waited took the group's lock after who synced did.
+            if self.suspect.load(Ordering::Relaxed) {
+                return Some(Err(Error::SyncLost { path: path() }));
+            }
+            // Sealing writes no record, but a trailer that a clean end vouches for.
+            let is_all =
+                self.state() == SegmentState::Open || self.synced_sealed.load(Ordering::Relaxed);
+            (self.synced.load(Ordering::Relaxed) >= needed && is_all).then_some(Ok(None))
+        };
+        let mut lead = match self.group.lead(known) {
+            Ok(lead) => lead,
+            Err(known) => return known,
+        };
+        prepare(&mut lead);
         let sealed = self.state() != SegmentState::Open;
-        if self.synced.load(Ordering::Relaxed) >= needed
-            && (!sealed || self.synced_sealed.load(Ordering::Relaxed))
-        {
-            return Ok(None);
-        }
         let committed = self.region.committed();
         let before = Committed::from_bits(self.synced.load(Ordering::Relaxed));
         let records = committed.entries.saturating_sub(before.entries);
@@ -309,6 +331,7 @@ impl Segment {
         // Release: written after the sync, so that whenever the word itself reaches the disk,
         // what it claims is there.
         self.region.word(SEGMENT_SYNCED).store(committed, Ordering::Release);
+        lead.end();
         Ok(Some(records.into()))
     }
 
@@ -434,6 +457,7 @@ impl<'a> Record<'a> {
     }
 
     /// Length of the record in the file.
+    #[inline]
     pub(crate) const fn len(&self) -> usize {
         self.extent().end - self.offset
     }

@@ -128,15 +128,13 @@ impl Store {
     }
 
     /// A lane to write to, for one who has so much patience.
-    pub(super) fn acquire_lane(&self, patience: Patience) -> Result<Held<'_>> {
+    pub(super) fn acquire_lane(&self, patience: Patience, durable: bool) -> Result<Held<'_>> {
         let held = match patience {
-            Patience::Help => Some(self.lanes.acquire()),
-            Patience::None => self.lanes.try_acquire(None),
-            Patience::Until(end) => self.lanes.try_acquire(Some(end)),
+            Patience::Help => Some(self.lanes.acquire_for(durable)),
+            Patience::None => self.lanes.try_acquire(durable, None),
+            Patience::Until(end) => self.lanes.try_acquire(durable, Some(end)),
         };
-        let mut held = held.ok_or_else(|| self.no_room())?;
-        held.patience = patience;
-        Ok(held)
+        held.ok_or_else(|| self.no_room())
     }
 
     fn no_room(&self) -> Error {

@@ -295,6 +295,7 @@ impl Store {
     pub(super) fn entries(&self) -> u64 {
         // Relaxed: a count. A dead process can leave it slightly off, even below zero.
         let entries = self.file.entries().load(Ordering::Relaxed);
+        let entries = entries.wrapping_add(self.lanes.entries());
         if entries.cast_signed() < 0 { 0 } else { entries }
     }
 

@@ -90,8 +90,8 @@ impl Store {
             expires_at_ms: NEVER,
             written_at_ms: now_ms,
         };
-        let (offset, segment) = self.append(&mut lane, &record)?;
-        let slot = Slot::new(hash, segment.id(), offset, SlotState::Tombstone);
+        let (offset, id) = self.append(&mut lane, &record)?;
+        let slot = Slot::new(hash, id, offset, SlotState::Tombstone);
         self.publish_record(hash, slot, seq, |slot| self.judge_tag(slot, hash, guard), guard)
     }
 }

@@ -92,16 +92,10 @@ impl Timings {
         Ok(got)
     }
 
-    /// Records a stall that ends when the guard is dropped, unless it is found that nothing has
-    /// to be waited for.
+    /// Records a stall that ends when the guard is dropped.
     #[inline]
-    pub(super) fn stall_unless(&self, is_ready: impl FnOnce() -> bool) -> Stall<'_> {
-        let started = self.start();
-        #[cfg(feature = "histograms")]
-        let started = Started(started.0.filter(|_| !is_ready()));
-        #[cfg(not(feature = "histograms"))]
-        let _ = is_ready;
-        Stall { timings: self, started }
+    pub(super) fn stall(&self) -> Stall<'_> {
+        Stall { timings: self, started: self.start() }
     }
 
     /// All that was recorded, if anything is.

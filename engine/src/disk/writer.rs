@@ -82,6 +82,7 @@ impl Writer {
 
     /// Appends and commits a record; returns where it starts. The caller has made sure that
     /// there is [`room`](Self::room).
+    #[inline]
     pub(crate) fn append(&mut self, new: &NewRecord<'_>) -> io::Result<usize> {
         let offset = match self.stage(new) {
             Ok(offset) => offset,
@@ -100,6 +101,7 @@ impl Writer {
     }
 
     /// Makes all that is staged count, at once.
+    #[inline]
     pub(crate) fn commit(&mut self) {
         self.appender.commit(self.staged);
     }
@@ -146,8 +148,8 @@ impl Writer {
         if !header.is_chunked() {
             header.payload_crc = summed(record, &[]);
         }
-        let encoded = header.encode(self.segment.salt(), offset as u64, new.tags);
-        record[..key_from].copy_from_slice(encoded.as_bytes());
+        let salt = self.segment.salt();
+        header.encode_into(&mut record[..key_from], salt, offset as u64, new.tags);
         self.appender.write(offset, record)?;
         if !together {
             self.appender.write(extent.value_at, new.value)?;
