@@ -90,7 +90,7 @@ impl Store {
         if flags.has(Flags::EXTERNAL) || flags.has(Flags::COMPRESSED) {
             return Ok(self.read(seen, hash, key, guard)?.map(|value| look(&value, value.meta())));
         }
-        if !record.is_intact() {
+        if !record.can_be_served() {
             self.note_corrupt();
             return Ok(None);
         }

@@ -33,15 +33,19 @@ pub(crate) fn file_name(id: u64) -> String {
     format!("seg/{id:016x}.log")
 }
 
+/// Records of this length or more are summed once in the life of the mapping. Smaller ones are
+/// summed on every read: that costs less than to find them.
+const BLOCK: usize = 4096;
+
 /// A mapped segment.
 #[derive(Debug)]
 pub(crate) struct Segment {
     header: SegmentHeader,
     salt: Salt,
     region: Arc<Region>,
-    /// One bit for each full chunk whose checksum was found right, by the 64 KiB of the file
-    /// that it starts in: full chunks start at least that far apart.
-    verified: Box<[AtomicU64]>,
+    /// One bit for each record of at least [`BLOCK`] bytes that was found intact, by the block of
+    /// the file that it starts in: two of them never start in one.
+    intact: Box<[AtomicU64]>,
     /// The committed word as of the last sync.
     synced: AtomicU64,
     /// Whether a sync came after the trailer was written.
@@ -152,11 +156,11 @@ impl Segment {
         let synced = region.word(SEGMENT_SYNCED).load(Ordering::Relaxed);
         // What is beyond all that counts is damaged, and would stand in the way of syncs.
         let synced = if synced > region.committed().to_bits() { 0 } else { synced };
-        let verified_words = nominal.div_ceil(CHUNK).div_ceil(64);
+        let words = nominal.div_ceil(BLOCK).div_ceil(64);
         Ok(Self {
             salt: Salt::new(&header.uuid, header.id),
             region: Arc::new(region),
-            verified: (0..verified_words).map(|_| AtomicU64::new(0)).collect(),
+            intact: (0..words).map(|_| AtomicU64::new(0)).collect(),
             synced: AtomicU64::new(synced),
             synced_sealed: AtomicBool::new(false),
             group: Group::default(),
@@ -462,12 +466,32 @@ impl<'a> Record<'a> {
         self.extent().end - self.offset
     }
 
-    /// Checks key and value against their checksums. Full chunks of large values are checked
-    /// once in the life of the mapping.
+    /// Whether key and value agree with their checksums, as far as a read has to know: a long
+    /// record that was found intact is so for as long as the file is mapped, as no committed byte
+    /// ever changes.
+    #[inline]
+    pub(crate) fn can_be_served(&self) -> bool {
+        if self.len() < BLOCK {
+            return self.is_intact();
+        }
+        let block = self.offset / BLOCK;
+        let (word, mask) = (&self.segment.intact[block / 64], 1 << (block % 64));
+        // Relaxed, here and below: the bit only spares work; the bytes that it speaks of were
+        // committed before, which whoever got this far has seen.
+        if word.load(Ordering::Relaxed) & mask != 0 {
+            return true;
+        }
+        let is_intact = self.is_intact();
+        if is_intact {
+            word.fetch_or(mask, Ordering::Relaxed);
+        }
+        is_intact
+    }
+
+    /// Whether key and value agree with their checksums now.
     #[inline]
     pub(crate) fn is_intact(&self) -> bool {
-        let header = &self.header;
-        let extent = self.extent();
+        let (header, extent) = (&self.header, self.extent());
         if header.is_chunked() {
             return self.are_chunks_intact();
         }
@@ -477,29 +501,13 @@ impl<'a> Record<'a> {
 
     /// As [`is_intact`](Self::is_intact), of a value that has a checksum for each chunk.
     fn are_chunks_intact(&self) -> bool {
-        let header = &self.header;
-        let extent = self.extent();
+        let (header, extent) = (&self.header, self.extent());
         let table = self.slice(extent.chunks_at, extent.chunks_at + header.chunk_count() * 4);
-        if payload_crc(header.seq, self.key(), table) != header.payload_crc {
-            return false;
-        }
-        let mut number = 0;
-        self.value().chunks(CHUNK).zip(table.as_chunks::<4>().0).all(|(chunk, crc)| {
-            let bit = (extent.value_at + number * CHUNK) / CHUNK;
-            let word = &self.segment.verified[bit / 64];
-            let mask = 1 << (bit % 64);
-            number += 1;
-            // Relaxed: the bit only spares work; the bytes that it speaks of never change.
-            if chunk.len() == CHUNK && word.load(Ordering::Relaxed) & mask != 0 {
-                return true;
-            }
-            let intact =
-                chunk_crc(header.seq, number as u64 - 1, chunk) == u32::from_le_bytes(*crc);
-            if intact && chunk.len() == CHUNK {
-                word.fetch_or(mask, Ordering::Relaxed);
-            }
-            intact
-        })
+        let mut chunks = (0_u64..).zip(self.value().chunks(CHUNK)).zip(table.as_chunks::<4>().0);
+        payload_crc(header.seq, self.key(), table) == header.payload_crc
+            && chunks.all(|((number, chunk), crc)| {
+                chunk_crc(header.seq, number, chunk) == u32::from_le_bytes(*crc)
+            })
     }
 }
 

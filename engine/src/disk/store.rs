@@ -240,7 +240,7 @@ impl Store {
 
     /// The value of a record, if all of it passes its checksums.
     pub(super) fn value(&self, record: &Record<'_>, guard: &Guard) -> Result<Option<Value>> {
-        if !record.is_intact() {
+        if !record.can_be_served() {
             return Ok(None);
         }
         let meta = Self::meta(record);
