@@ -445,6 +445,21 @@ impl<W: Words> Generation<W> {
         }
     }
 
+    /// Inserts the slot of a key if that is all there is to it: no candidate has its tag, and one
+    /// is free. For who has the index to itself, as a rebuild has.
+    #[inline]
+    pub(crate) fn insert_alone(&self, hash: u64, slot: Slot) -> bool {
+        let buckets = self.candidates(hash);
+        let views = [buckets[0].overview(hash), buckets[1].overview(hash)];
+        let is_simple = |view: &Overview| view.with_tag.0 == 0 && !view.is_any_frozen();
+        let Some((at, _)) = emptier(&buckets, views).filter(|_| views.iter().all(is_simple)) else {
+            return false;
+        };
+        // Relaxed: nobody else looks.
+        self.word(at).store(slot.to_bits(), Ordering::Relaxed);
+        true
+    }
+
     /// Gives a tentative slot a little time, and then empties it: its writer may be dead. One
     /// that is alive finds it gone, and begins again.
     fn await_or_clear(&self, at: usize, slot: Slot) {

@@ -22,6 +22,7 @@
 use std::io;
 use std::sync::Arc;
 
+use crossbeam_epoch::Guard;
 use larder_format::layout::SEGMENT_DATA;
 use larder_format::record::{Kind, RecordHeader};
 use larder_format::scan::{Scan, Scanned, payload_is_intact};
@@ -38,6 +39,8 @@ use crate::clock::is_live;
 use crate::error::{Error, Result};
 use crate::sync::Ordering;
 
+/// Records whose slots are asked for at a time.
+const AHEAD: usize = 32;
 /// Bytes that are written again at once.
 const STEP: usize = 1 << 20;
 
@@ -122,11 +125,21 @@ impl Store {
         self.recovered_records += found.len() as u64;
         let mut highest = 0;
         let cleared = self.file.cleared_seq();
-        for (entry, seq) in found {
-            highest = highest.max(seq);
-            if seq > cleared {
-                self.offer(segment, &entry, seq)?;
+        for entries in found.chunks(AHEAD) {
+            // Where their slots will be is all over the index: it is asked for before.
+            let guard = &crossbeam_epoch::pin();
+            for (entry, _) in entries {
+                self.index.for_reading(entry.key_hash, guard).prefetch(entry.key_hash);
             }
+            let mut values = 0;
+            for (entry, seq) in entries {
+                highest = highest.max(*seq);
+                if *seq > cleared {
+                    values += i64::from(self.offer(segment, entry, *seq, guard)?);
+                }
+            }
+            self.add_entries(values);
+            self.grow_if_loaded(guard);
         }
         Ok(highest)
     }
@@ -185,26 +198,36 @@ impl Store {
         Ok(true)
     }
 
-    /// Offers a record to the index.
-    fn offer(&self, segment: &Arc<Segment>, entry: &FooterEntry, seq: u64) -> Result<()> {
+    /// Offers a record to the index. Whether that took a value in that is still to be counted.
+    fn offer(
+        &self,
+        segment: &Arc<Segment>,
+        entry: &FooterEntry,
+        seq: u64,
+        guard: &Guard,
+    ) -> Result<bool> {
         let state = match entry.kind {
             Kind::Value => SlotState::Value,
             Kind::Tombstone | Kind::TagInvalidation => SlotState::Tombstone,
-            _ => return Ok(()),
+            _ => return Ok(false),
         };
         let Ok(record) = segment.record(entry.offset()) else {
             self.counters.add(Count::Corrupt, 1);
-            return Ok(());
+            return Ok(false);
         };
-        let guard = &crossbeam_epoch::pin();
         let hash = entry.key_hash;
         let slot = Slot::new(hash, segment.id(), entry.offset(), state);
+        if self.index.for_writing(self.ground(), hash, guard).insert_alone(hash, slot) {
+            return Ok(state == SlotState::Value);
+        }
         if entry.kind == Kind::TagInvalidation {
             let judge = |slot| self.judge_tag(slot, hash, guard);
-            return self.publish_record(hash, slot, seq, judge, guard);
+            self.publish_record(hash, slot, seq, judge, guard)?;
+        } else {
+            let judge = |slot| self.judge(slot, record.key(), guard);
+            self.publish_record(hash, slot, seq, judge, guard)?;
         }
-        let judge = |slot| self.judge(slot, record.key(), guard);
-        self.publish_record(hash, slot, seq, judge, guard)
+        Ok(false)
     }
 
     /// Finds the records of a segment that says nothing reliable about itself, and where they
@@ -325,12 +348,7 @@ impl Store {
     }
 
     /// Whether the live record of an external file's key names the file.
-    pub(super) fn names_external(
-        &self,
-        file: &dyn File,
-        id: u64,
-        guard: &crossbeam_epoch::Guard,
-    ) -> Result<bool> {
+    pub(super) fn names_external(&self, file: &dyn File, id: u64, guard: &Guard) -> Result<bool> {
         let io = |error| Error::io("read", &self.storage.path(&external::file_name(id)), error);
         let uuid = &self.file.superblock().uuid;
         let Some(footer) = external::read_footer(file, uuid, id).map_err(io)? else {
