@@ -33,7 +33,13 @@ impl Store {
     /// Compares the words of all segments with their checksum, and mends them. For an opening
     /// after a clean end.
     pub(super) fn mend_segments(&self) -> Result<()> {
-        if self.file.session().is_none_or(|last| last.segments_crc == self.segments_crc()) {
+        let Some(last) = self.file.session() else { return Ok(()) };
+        if last.segments_crc == self.segments_crc() {
+            // In another place or after a start of the machine the files may be copies that
+            // nobody has synced.
+            if self.file.is_same_boot(&*self.storage) {
+                self.live.lock().values().for_each(|segment| segment.note_clean_end());
+            }
             return Ok(());
         }
         let note = |file: String, offset, what| {

@@ -347,6 +347,15 @@ impl Segment {
         self.region.file().sync().map_err(|error| Error::io("sync", &path(), error))
     }
 
+    /// Notes that all of it is durable, if it is sealed: after a clean end, which synced it.
+    pub(crate) fn note_clean_end(&self) {
+        let committed = self.region.committed().to_bits();
+        // Relaxed: for the opening, which has the segment to itself.
+        let is_synced = self.synced.load(Ordering::Relaxed) == committed;
+        let is_sealed = self.state() == SegmentState::Sealed;
+        self.synced_sealed.store(is_synced && is_sealed, Ordering::Relaxed);
+    }
+
     /// The committed word that was last known to be durable.
     pub(crate) fn synced_word(&self) -> u64 {
         // Relaxed: for recovery, which has the segment to itself.
