@@ -149,7 +149,7 @@ impl Store {
         next: impl FnOnce() -> Option<Arc<Segment>>,
     ) -> Result<Option<Step>> {
         if reclaiming.is_none() {
-            let Some(segment) = next() else { return Ok(None) };
+            let Some(segment) = self.unfinished().or_else(next) else { return Ok(None) };
             *reclaiming = Some(Dying::new(self, segment, Keep::Live));
         }
         let Some(dying) = reclaiming else { return Ok(None) };

@@ -81,8 +81,10 @@ impl Store {
             file.next_external().store(0, Ordering::Relaxed);
             file.dropped().store(1, Ordering::Relaxed);
         }
-        if recovery == Recovery::Rebuilt && file.session().is_some_and(|last| last.suspect) {
-            // Of the words nothing is known. Relaxed, as above: a slot may have been given up.
+        let is_suspect = file.session().is_some_and(|last| last.suspect);
+        if storage.is_buffered() || recovery == Recovery::Rebuilt && is_suspect {
+            // What the words say when this session dies is nothing, or what they said of the last
+            // one. Relaxed, as above: a slot may be given up, or have been.
             file.dropped().store(1, Ordering::Relaxed);
         }
         let usage = Arc::new(Usage::default());

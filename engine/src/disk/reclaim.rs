@@ -217,7 +217,7 @@ impl Store {
         next: impl FnOnce() -> Option<Arc<Segment>>,
     ) -> Result<Option<Step>> {
         if reclaiming.is_none() {
-            let Some(segment) = next() else { return Ok(None) };
+            let Some(segment) = self.unfinished().or_else(next) else { return Ok(None) };
             let keep = if self.keeps_all() { Keep::Live } else { Keep::Hot(segment.len() / 4) };
             *reclaiming = Some(Dying::new(self, segment, keep));
         }
@@ -227,6 +227,14 @@ impl Store {
             *reclaiming = None;
         }
         Ok(Some(step))
+    }
+
+    /// A segment that a process which died was reclaiming. It goes first: slots of it may be
+    /// empty already, and what was written to a key after that lacks the mark that it hides
+    /// what is still there, so that it must not go before.
+    pub(super) fn unfinished(&self) -> Option<Arc<Segment>> {
+        let live = self.live.lock();
+        live.values().find(|segment| segment.state() == SegmentState::Retiring).cloned()
     }
 
     /// The segment that was begun first, of those that are sealed.

@@ -7,8 +7,11 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 
+use larder_format::SegmentState;
+
 use super::Disk;
 use super::builder::Options;
+use super::dying::Step;
 use super::heap::Heap;
 use super::maintenance::Maintenance;
 use crate::engine::{Engine, Put};
@@ -259,4 +262,27 @@ fn threads_agree_on_the_newest_value() {
     assert!(disk.len() <= 16);
     assert_eq!(disk.iter().count() as u64, disk.len());
     assert!(disk.verify().unwrap().is_clean());
+}
+
+#[test]
+fn what_a_process_that_died_was_reclaiming_goes_first() {
+    let heap = Heap::default();
+    let options = options(1 << 20, 1);
+    let sealed = |disk: &Disk| -> Vec<_> {
+        disk.store.sealed_by_age().iter().map(|segment| segment.id()).collect()
+    };
+    let disk = open(&heap, &options);
+    (0..60).for_each(|key| put(&disk, key, &[7; 7_000]));
+    let before = sealed(&disk);
+    let begun = before[2];
+    disk.store.live.lock()[&begun].set_state(SegmentState::Retiring);
+    drop(disk);
+    let disk = open(&heap, &options);
+    assert_eq!(disk.stats().recovery, Recovery::ProcessDied);
+    let mut reclaiming = disk.store.reclaiming.lock();
+    let mut lane = disk.store.lanes.acquire_maintenance();
+    let step = disk.store.step_oldest(&mut reclaiming, Some(&mut lane)).unwrap();
+    assert_eq!(step, Some(Step::Gone));
+    let after = sealed(&disk);
+    assert!(!after.contains(&begun) && after.contains(&before[0]), "{before:?}, {after:?}");
 }
