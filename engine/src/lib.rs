@@ -44,10 +44,12 @@ mod models;
 /// Under a model checker: the protocols, over its atomics.
 #[cfg(all(test, loom))]
 mod disk {
+    pub(crate) mod bucket;
     pub(crate) mod cell;
     pub(crate) mod committed;
     pub(crate) mod in_flight;
     pub(crate) mod index;
+    pub(crate) mod lookup;
     pub(crate) mod moving;
 }
 

@@ -1,7 +1,5 @@
 //! Counters that many threads count up at once.
 
-use parking_lot::Mutex;
-
 use crate::stats::Stats;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -42,10 +40,10 @@ struct Stripe([AtomicU64; COUNTS]);
 /// which would cost a read more than what it counts.
 ///
 /// # Invariants
-/// 1. A stripe that is owned is changed by its owner only. Who had it before is done with it:
-///    it was given back, and taken, under a lock.
+/// 1. A stripe that is owned is changed by its owner only. Who had it before is done with it, and
+///    gave it back by Release before it was taken by Acquire.
 ///
-/// All orderings are Relaxed: a count orders nothing.
+/// The other orderings are Relaxed: a count orders nothing.
 #[derive(Debug)]
 pub(crate) struct Counters([Stripe; OWN + SHARED]);
 
@@ -59,21 +57,36 @@ impl Default for Counters {
 struct Seat(Option<usize>);
 
 /// Which stripes are owned, one bit each.
-static TAKEN: Mutex<u32> = Mutex::new(0);
+static TAKEN: AtomicU64 = AtomicU64::new(0);
+
+impl Seat {
+    fn take() -> Self {
+        // Relaxed: only the exchange counts.
+        let mut taken = TAKEN.load(Ordering::Relaxed);
+        loop {
+            let free = taken.trailing_ones() as usize;
+            if free >= OWN {
+                return Self(None);
+            }
+            // Acquire: pairs with `drop`; what the last owner counted is seen.
+            let (acquire, relaxed) = (Ordering::Acquire, Ordering::Relaxed);
+            match TAKEN.compare_exchange_weak(taken, taken | 1 << free, acquire, relaxed) {
+                Ok(_) => return Self(Some(free)),
+                Err(now) => taken = now,
+            }
+        }
+    }
+}
 
 thread_local! {
-    static SEAT: Seat = {
-        let mut taken = TAKEN.lock();
-        let free = taken.trailing_ones();
-        *taken |= 1_u32.checked_shl(free).unwrap_or(0);
-        Seat(Some(free as usize).filter(|free| *free < OWN))
-    };
+    static SEAT: Seat = Seat::take();
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         if let Some(seat) = self.0 {
-            *TAKEN.lock() &= !(1 << seat);
+            // Release: pairs with `take`.
+            TAKEN.fetch_and(!(1 << seat), Ordering::Release);
         }
     }
 }

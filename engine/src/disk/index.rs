@@ -25,14 +25,16 @@
 //! and looking for others are separated by a SeqCst fence: of two writers that insert one key
 //! at least one sees the other (4).
 //!
-//! Not here: where generations come from and go to (`growth.rs`), records (`segment.rs`).
+//! Not here: looking up (`lookup.rs`), single buckets (`bucket.rs`), where generations come from and
+//! go to (`growth.rs`), records (`segment.rs`).
 
 #[cfg(not(loom))]
 use larder_format::layout::{BUCKET_SLOTS, PAGE_BUCKETS};
 use larder_format::layout::{INDEX_DATA, PAGE};
-use larder_format::slot::{TAG_SHIFT, buckets};
+use larder_format::slot::buckets;
 use larder_format::{Geometry, Slot, SlotState};
 
+use super::bucket::{Bucket, Overview, emptier, load, low_bits};
 #[cfg(loom)]
 use crate::models::{BUCKET_SLOTS, PAGE_BUCKETS};
 use crate::sync::{AtomicU64, Ordering, Site, Words, fence_behind_swap, spin_loop};
@@ -120,106 +122,6 @@ pub(crate) struct Generation<W> {
     geometry: Geometry,
 }
 
-/// One bucket: a cache line of slots.
-#[derive(Debug, Clone, Copy)]
-struct Bucket<'a> {
-    /// Where it begins, in bytes from the start of the file.
-    at: usize,
-    words: &'a [AtomicU64; BUCKET_SLOTS],
-}
-
-impl Bucket<'_> {
-    /// Slot `i` as it is now, and where it is.
-    #[inline]
-    fn slot(&self, i: usize) -> (usize, Slot) {
-        (self.at + i * 8, load(&self.words[i]))
-    }
-
-    /// Which slots fit, one bit each: all are looked at before any is acted upon, so that the
-    /// loads overlap.
-    #[inline]
-    fn which(&self, mut fits: impl FnMut(u64) -> bool) -> Bits {
-        // From the last to the first: shifting what is there is the least to do for each.
-        let add = |bits, word| bits << 1 | u32::from(fits(load(word).to_bits()));
-        Bits(self.words.iter().rev().fold(0, add))
-    }
-
-    /// Which slots have the tag of a hash.
-    #[inline]
-    fn with_tag(&self, hash: u64) -> Bits {
-        self.which(|bits| has_tag(bits, hash))
-    }
-
-    /// Which slots have the tag of a hash, and which are free or frozen.
-    #[inline]
-    fn overview(&self, hash: u64) -> Overview {
-        let mut states = 0;
-        let with_tag = self.which(|bits| {
-            states = states << 2 | low_bits(bits);
-            has_tag(bits, hash)
-        });
-        Overview { with_tag, states }
-    }
-}
-
-/// The low two bits of a slot.
-#[inline]
-const fn low_bits(slot: u64) -> u32 {
-    (slot & 3) as u32
-}
-
-/// What a writer sees of a bucket at once.
-#[derive(Debug, Clone, Copy)]
-struct Overview {
-    /// Which slots have the tag of a hash.
-    with_tag: Bits,
-    /// The low two bits of all slots, those of the first one lowest.
-    states: u32,
-}
-
-impl Overview {
-    /// The low bit of each pair of bits in `states`.
-    const LOW: u32 = 0x5555_5555;
-
-    /// Whether some slot is frozen: both of its bits are set.
-    const fn is_any_frozen(self) -> bool {
-        self.states & self.states >> 1 & Self::LOW != 0
-    }
-
-    /// Which slots are free, two bits each: none of theirs is set.
-    const fn free(self) -> u32 {
-        let all = (1 << (2 * BUCKET_SLOTS)) - 1;
-        !(self.states | self.states >> 1) & Self::LOW & all
-    }
-}
-
-/// What a first look at a key's candidate slots found.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Glance {
-    /// None has the key's tag.
-    Nothing,
-    /// One has it, and is no pending one: where, and what stood there after all were looked at.
-    One(usize, Slot),
-    /// More than one, or one that has to be thought about.
-    Unclear,
-}
-
-/// Numbers of slots in a bucket.
-#[derive(Debug, Clone, Copy)]
-struct Bits(u32);
-
-impl Iterator for Bits {
-    type Item = usize;
-
-    #[inline]
-    fn next(&mut self) -> Option<usize> {
-        let next = self.0.trailing_zeros();
-        // Clears the lowest bit.
-        self.0 &= self.0.wrapping_sub(1);
-        (next < u32::BITS).then_some(next as usize)
-    }
-}
-
 /// Slots of a page.
 pub(crate) const PAGE_SLOTS: usize = PAGE_BUCKETS * BUCKET_SLOTS;
 
@@ -254,7 +156,7 @@ impl<W: Words> Generation<W> {
 
     /// The two candidate buckets of a hash.
     #[inline]
-    fn candidates(&self, hash: u64) -> [Bucket<'_>; 2] {
+    pub(super) fn candidates(&self, hash: u64) -> [Bucket<'_>; 2] {
         let at = Self::slot_at(self.geometry.page(hash), 0);
         let (page, _) = self.words.words(at, PAGE_SLOTS).as_chunks::<BUCKET_SLOTS>();
         let [first, second] = buckets(hash);
@@ -302,30 +204,6 @@ impl<W: Words> Generation<W> {
             if self.swap(at, now, new(now)) {
                 return Some(now);
             }
-        }
-    }
-
-    /// Looks at a key's candidates once.
-    ///
-    /// A slot that is the only one with the tag is loaded after all others were: had a batch
-    /// settled a pending one behind our back, this load would see what it left (invariant 5).
-    #[inline]
-    pub(crate) fn glance(&self, hash: u64) -> Glance {
-        let [first, second] = self.candidates(hash);
-        let (in_first, in_second) = (first.with_tag(hash), second.with_tag(hash));
-        let (bucket, mut which) = match (in_first.0, in_second.0) {
-            (0, 0) => return Glance::Nothing,
-            (_, 0) => (first, in_first),
-            (0, _) => (second, in_second),
-            _ => return Glance::Unclear,
-        };
-        match (which.next(), which.0) {
-            (Some(i), 0) => {
-                let (at, slot) = bucket.slot(i);
-                let is_plain = matches!(slot.state(), SlotState::Value | SlotState::Tombstone);
-                if is_plain { Glance::One(at, slot) } else { Glance::Unclear }
-            }
-            _ => Glance::Unclear,
         }
     }
 
@@ -610,27 +488,6 @@ impl<W: Words> Generation<W> {
     }
 }
 
-/// A free slot of the emptier of two buckets, which is what makes two choices fill evenly.
-#[inline]
-fn emptier(buckets: &[Bucket<'_>; 2], views: [Overview; 2]) -> Option<(usize, Slot)> {
-    let free = [views[0].free(), views[1].free()];
-    let half = usize::from(free[1].count_ones() > free[0].count_ones());
-    (free[half] != 0).then(|| buckets[half].slot(free[half].trailing_zeros() as usize / 2))
-}
-
-#[inline]
-fn load(word: &AtomicU64) -> Slot {
-    // Acquire: pairs with the Release of whoever published the slot; the record that it points
-    // to is complete (invariant 1).
-    Slot::from_bits(word.load(Site::SlotLoad.is(Ordering::Acquire)))
-}
-
-/// Whether a slot has the tag of a hash: the bits above the place are the same.
-#[inline]
-const fn has_tag(slot: u64, hash: u64) -> bool {
-    (slot ^ hash) < 1 << TAG_SHIFT
-}
-
 /// Whether a slot may say something to a reader.
 #[inline]
 const fn may_count(slot: Slot) -> bool {
@@ -646,71 +503,6 @@ fn is_same(now: Slot, before: Slot) -> bool {
 /// 1 for a slot that holds a value.
 const fn value(slot: Slot) -> i64 {
     matches!(slot.state(), SlotState::Value) as i64
-}
-
-/// The newest record of a key, in the generation that `slots` says is the one to read.
-#[inline]
-pub(crate) fn lookup<'g, W: Words + 'g, T>(
-    slots: impl Fn() -> &'g Generation<W>,
-    hash: u64,
-    mut judge: impl FnMut(Slot) -> Verdict<T>,
-) -> Option<Found<T>> {
-    let seen = match slots().glance(hash) {
-        Glance::Nothing => return None,
-        Glance::One(at, slot) => judge(slot).found_at(at, slot),
-        Glance::Unclear => Err(Again),
-    };
-    match seen {
-        Ok(found) => found,
-        Err(Again) => lookup_closely(slots, hash, judge),
-    }
-}
-
-/// What a first look is not enough for.
-#[derive(Debug)]
-pub(crate) struct Again;
-
-impl<T> Verdict<T> {
-    /// What a lookup finds if this is said of the one slot with the key's tag.
-    #[inline(always)]
-    pub(crate) fn found_at(self, at: usize, slot: Slot) -> Result<Option<Found<T>>, Again> {
-        match self {
-            Self::Same { seq, state, found } => Ok(Some(Found { slot, at, seq, state, found })),
-            Self::Other => Ok(None),
-            Self::Gone => Err(Again),
-        }
-    }
-}
-
-/// As [`lookup`], whatever stands there.
-///
-/// A segment goes once no slot points to it. A reader that loaded a slot before may find the
-/// segment gone, although the record was only moved or replaced: it has to look again, unless
-/// the slot is still the same, left behind by a process that died.
-#[cold]
-#[inline(never)]
-pub(crate) fn lookup_closely<'g, W: Words + 'g, T>(
-    slots: impl Fn() -> &'g Generation<W>,
-    hash: u64,
-    mut judge: impl FnMut(Slot) -> Verdict<T>,
-) -> Option<Found<T>> {
-    let mut gone_before: Option<Slot> = None;
-    loop {
-        let mut gone: Option<Slot> = None;
-        let found = slots().find(hash, |slot| {
-            let verdict = judge(slot);
-            if matches!(verdict, Verdict::Gone) {
-                gone = Some(slot);
-            }
-            verdict
-        });
-        match gone {
-            Some(gone) if gone_before.is_none_or(|before| !before.same_place(gone)) => {
-                gone_before = Some(gone);
-            }
-            _ => return found,
-        }
-    }
 }
 
 /// Hits that a new slot inherits: a value keeps those of the value it replaces.

@@ -23,6 +23,7 @@ mod access;
 mod admission;
 mod backup;
 mod batch;
+mod bucket;
 mod buffered;
 mod builder;
 mod cell;
@@ -46,6 +47,7 @@ mod index;
 mod iter;
 mod lanes;
 mod listing;
+mod lookup;
 mod maintenance;
 mod map;
 mod mend;
@@ -225,7 +227,8 @@ impl Disk {
     }
 
     /// As [`get_many`](Self::get_many), showing each value where it lies: `look` is called once
-    /// for each key, with its number among `keys`, and `None` if it has no live value.
+    /// for each key, with its number among `keys`, and `None` if it has no live value. Of what
+    /// changes meanwhile, in `look` too, it may see the state before or after.
     ///
     /// # Errors
     /// As of [`Engine`].

@@ -8,7 +8,8 @@ use crossbeam_epoch::Guard;
 use larder_format::{Flags, Slot};
 
 use super::counters::Count;
-use super::index::{Found, Glance};
+use super::index::Found;
+use super::lookup::Glance;
 use super::observer::Event;
 use super::segment::Record;
 use super::store::Store;

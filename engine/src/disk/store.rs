@@ -24,8 +24,9 @@ use super::counters::{Count, Counters};
 use super::dying::Dying;
 use super::external::Externals;
 use super::growth::Index;
-use super::index::{self, Again, Found, Glance, Verdict};
+use super::index::{Found, Verdict};
 use super::lanes::Lanes;
+use super::lookup::{self, Again, Glance};
 use super::map::View;
 use super::seal::Damage;
 use super::segment::{Record, Segment};
@@ -136,7 +137,7 @@ impl Store {
         guard: &'g Guard,
     ) -> Option<Found<Record<'g>>> {
         let slots = || self.index.for_reading(hash, guard);
-        index::lookup(slots, hash, |slot| self.judge(slot, key, guard))
+        lookup::lookup(slots, hash, |slot| self.judge(slot, key, guard))
     }
 
     /// As [`lookup`](Self::lookup), where a first look is not enough.
@@ -148,7 +149,7 @@ impl Store {
         guard: &'g Guard,
     ) -> Option<Found<Record<'g>>> {
         let slots = || self.index.for_reading(hash, guard);
-        index::lookup_closely(slots, hash, |slot| self.judge(slot, key, guard))
+        lookup::lookup_closely(slots, hash, |slot| self.judge(slot, key, guard))
     }
 
     /// Whether a record's value may be served at this time: not expired, and no tag of it

@@ -14,7 +14,8 @@ use crossbeam_epoch::Guard;
 use larder_format::layout::{KEY_LEN_MAX, TAGS_MAX};
 use larder_format::{CodecId, Flags, Kind, Slot, SlotState};
 
-use super::index::{self, Verdict};
+use super::index::Verdict;
+use super::lookup;
 use super::segment::Record;
 use super::store::Store;
 use super::writer::{NewRecord, room_for};
@@ -31,7 +32,7 @@ impl Store {
     /// The sequence number of the last invalidation of a tag, by the tag's hash.
     pub(super) fn invalidated_at(&self, tag: u64, guard: &Guard) -> Option<u64> {
         let slots = || self.index.for_reading(tag, guard);
-        index::lookup(slots, tag, |slot| self.judge_tag(slot, tag, guard)).map(|found| found.seq)
+        lookup::lookup(slots, tag, |slot| self.judge_tag(slot, tag, guard)).map(|found| found.seq)
     }
 
     /// What the record that a slot points to says about a tag.

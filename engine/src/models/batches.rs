@@ -8,7 +8,8 @@ use loom::thread;
 use super::Model;
 use super::rig::{Key, Log, Pages, Turn, generation};
 use crate::disk::committed::CommittedWord;
-use crate::disk::index::{Generation, Verdict, lookup};
+use crate::disk::index::{Generation, Verdict};
+use crate::disk::lookup::lookup;
 use crate::sync::AtomicU64;
 
 /// Two indexes with a key each, and records in one log, of which those from `BATCH` on count

@@ -8,7 +8,8 @@ use loom::thread;
 
 use super::Model;
 use super::rig::{Key, Log, MOVED_AT, Outcome, Pages, Reclaimed, Turn, generation, values};
-use crate::disk::index::{Generation, lookup};
+use crate::disk::index::Generation;
+use crate::disk::lookup::lookup;
 use crate::disk::moving::{has_moved, move_page};
 
 /// Two generations, as `growth.rs` keeps them.

@@ -2,7 +2,7 @@
 //! its interleavings, up to a number of preemptions, and through every value that a load may
 //! return under the orderings used.
 //!
-//! The models run the store's own code (`disk/{index,moving,in_flight,committed,cell}.rs`)
+//! The models run the store's own code (`disk/{bucket,index,lookup,moving,in_flight,committed,cell}.rs`)
 //! over loom's atomics, on an index of one page with two slots, and the memory tier's
 //! (`memory/{readers,buckets,slab,table,limbo}.rs`), with buckets of two words. A model is worth something
 //! only if it can fail: [`WEAKENINGS`] says which model notices that an ordering is weakened,
@@ -136,10 +136,12 @@ fn every_weakening_is_noticed() {
 #[test]
 fn every_ordering_is_weakened() {
     let sources = [
+        include_str!("../disk/bucket.rs"),
         include_str!("../disk/cell.rs"),
         include_str!("../disk/committed.rs"),
         include_str!("../disk/in_flight.rs"),
         include_str!("../disk/index.rs"),
+        include_str!("../disk/lookup.rs"),
         include_str!("../disk/moving.rs"),
         include_str!("../memory/buckets.rs"),
         include_str!("../memory/budget.rs"),

@@ -8,7 +8,7 @@ use loom::thread;
 use super::Model;
 use super::rig::{Key, Reclaimed, Store};
 use crate::disk::in_flight::WriterWord;
-use crate::disk::index::lookup;
+use crate::disk::lookup::lookup;
 use crate::sync::AtomicU64;
 
 /// A reader meets two publications of a key. What it finds it sees whole, and what it finds
