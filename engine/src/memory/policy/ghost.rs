@@ -1,8 +1,8 @@
 //! Hashes of what was evicted, oldest forgotten first.
 //!
 //! A queue of hashes and weights, and a table from a hash to its place in the queue. Taking a
-//! hash out leaves a dead place behind; when half of the queue is dead, it is rebuilt. About
-//! 20 bytes per ghost.
+//! hash out leaves a dead place behind; when half of the queue is dead, it is rebuilt. 30 to
+//! 40 bytes per ghost.
 //!
 //! # Invariants
 //! 1. Every live place is in the table once, and nothing else is; `weight` is their sum.

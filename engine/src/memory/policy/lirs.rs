@@ -34,7 +34,7 @@ const NONE: u32 = u32::MAX;
 /// hundredth is for the rest, which waits in a queue. Who comes back while it is still in the
 /// stack takes the place of the L that is unused for longest.
 ///
-/// Costs 29 bytes per entry and about 35 per ghost. Hits are replayed under the lock.
+/// Costs 29 bytes per entry and 35 to 45 per ghost. Hits are replayed under the lock.
 ///
 /// Where it departs from the paper: the paper lets the ghosts in the stack grow without
 /// limit, and says that limiting them costs little (section 3.3). Here there are at most twice

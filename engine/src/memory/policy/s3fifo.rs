@@ -27,7 +27,7 @@ const PROMOTE_AT: u8 = 2;
 /// queue gives if it is over nine tenths of the capacity or the small one is empty, else the
 /// small one.
 ///
-/// Costs 9 bytes per entry and about 30 per ghost; a hit writes one byte, and none from the
+/// Costs 9 bytes per entry and 30 to 40 per ghost; a hit writes one byte, and none from the
 /// third on.
 ///
 /// Where it departs from the paper:

@@ -15,8 +15,8 @@
 //!
 //! # Memory
 //! Entries are columns: a key (8 bytes), a hit counter (1), a place in the table (14 to 16),
-//! weights and costs (8 each) only once some request has one other than 1. Links of the policy
-//! come on top. A column grows by an eighth at a time.
+//! weights and costs (4 each, or 8 if large) only once some request has one other than 1.
+//! Links of the policy come on top. A column grows by an eighth at a time.
 //!
 //! # Speed
 //! Keys are looked up some requests ahead of their turn, which lets the processor wait for
@@ -482,8 +482,8 @@ impl Shelf {
         self.ids.allocated_bytes()
             + self.keys.capacity() * size_of::<u64>()
             + self.hits.capacity()
-            + self.weights.0.capacity() * size_of::<u64>()
-            + self.costs.0.capacity() * size_of::<u64>()
+            + self.weights.allocated_bytes()
+            + self.costs.allocated_bytes()
             + self.free.capacity() * size_of::<u32>()
     }
 }
@@ -514,27 +514,64 @@ impl Entries for Shelf {
     }
 }
 
-/// A number per entry; no memory as long as all of them are 1.
+/// A number per entry, in as few bytes as the largest one allows; 0 while all of them are 1.
 #[derive(Debug, Default)]
-struct Column(Vec<u64>);
+enum Column {
+    #[default]
+    Ones,
+    Small(Vec<u32>),
+    Large(Vec<u64>),
+}
 
 impl Column {
     #[inline]
     fn get(&self, id: u32) -> u64 {
-        self.0.get(id as usize).copied().unwrap_or(1)
+        match self {
+            Self::Ones => 1,
+            Self::Small(values) => values.get(id as usize).map_or(1, |&value| u64::from(value)),
+            Self::Large(values) => values.get(id as usize).copied().unwrap_or(1),
+        }
     }
 
     /// There are `len` entries.
     #[inline]
     fn set(&mut self, id: u32, value: u64, len: usize) {
-        if self.0.is_empty() && value == 1 {
-            return;
+        match self {
+            Self::Ones if value == 1 => {}
+            Self::Small(values) if let Ok(value) = u32::try_from(value) => {
+                put(values, id, value, len);
+            }
+            Self::Large(values) => put(values, id, value, len),
+            Self::Ones | Self::Small(_) => self.widen(id, value, len),
         }
-        while self.0.len() < len {
-            push(&mut self.0, 1);
-        }
-        self.0[id as usize] = value;
     }
+
+    /// Makes place for larger numbers, and sets one.
+    #[cold]
+    fn widen(&mut self, id: u32, value: u64, len: usize) {
+        *self = match std::mem::take(self) {
+            Self::Ones => Self::Small(Vec::new()),
+            Self::Small(values) => Self::Large(values.into_iter().map(u64::from).collect()),
+            Self::Large(values) => Self::Large(values),
+        };
+        self.set(id, value, len);
+    }
+
+    const fn allocated_bytes(&self) -> usize {
+        match self {
+            Self::Ones => 0,
+            Self::Small(values) => values.capacity() * size_of::<u32>(),
+            Self::Large(values) => values.capacity() * size_of::<u64>(),
+        }
+    }
+}
+
+#[inline]
+fn put<T: From<u8>>(values: &mut Vec<T>, id: u32, value: T, len: usize) {
+    while values.len() < len {
+        push(values, T::from(1));
+    }
+    values[id as usize] = value;
 }
 
 /// Pushes; grows by an eighth, not to the double.
@@ -595,6 +632,17 @@ mod tests {
         assert_eq!((left, cache.len()), (vec![0, 1, 4], 2));
         assert!(cache.remove(3) && !cache.remove(3) && !cache.contains(3));
         assert_eq!(cache.validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_column_is_as_wide_as_its_largest_number() {
+        let mut column = Column::default();
+        column.set(3, 1, 4);
+        assert_eq!((column.allocated_bytes(), column.get(3)), (0, 1));
+        column.set(2, 7, 4);
+        assert!(matches!(column, Column::Small(_)));
+        column.set(1, 1 << 40, 5);
+        assert_eq!([0, 1, 2, 3, 4].map(|id| column.get(id)), [1, 1 << 40, 7, 1, 1]);
     }
 
     #[test]
