@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use larder_engine::memory::simulate::{Request, Tally};
 
@@ -36,7 +36,7 @@ pub struct Outcome {
     pub job: Job,
     /// Requests and hits.
     pub tally: Tally,
-    /// Time spent simulating it, without reading the trace.
+    /// Processor time spent simulating it, without reading the trace.
     pub elapsed: Duration,
 }
 
@@ -169,10 +169,24 @@ fn drive(
 ) -> Vec<(usize, Outcome)> {
     for chunk in chunks {
         for (_, outcome, cache) in &mut hand {
-            let start = Instant::now();
+            let start = processor_time();
             cache.run(&chunk, &mut outcome.tally);
-            outcome.elapsed += start.elapsed();
+            outcome.elapsed += processor_time().saturating_sub(start);
         }
     }
     hand.into_iter().map(|(at, outcome, _)| (at, outcome)).collect()
+}
+
+/// The time that the processors have spent on this thread.
+#[cfg(unix)]
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// The time since the first call, for want of something better.
+#[cfg(not(unix))]
+fn processor_time() -> Duration {
+    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    START.get_or_init(std::time::Instant::now).elapsed()
 }
