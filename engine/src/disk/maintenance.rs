@@ -145,6 +145,12 @@ impl Store {
             Some(Step::Stuck) => true,
             None => false,
         };
+        if self.upkeep.wishes.wants_spare() {
+            // A writer that does not help has nobody else to give lookups the time to end that
+            // keep unlinked files mapped.
+            let most = self.budget.saturating_add(self.segment_len());
+            self.let_go(|retired| self.can_begin_within(most, retired));
+        }
         if !stuck && self.wants_spare() {
             done.made_spare = self.create_spare(now_ms)?;
             done.more = true;
