@@ -174,9 +174,7 @@ impl Miniatures {
         }
         let rate = shards.sample().rate();
         let requests = shards.told() * rate;
-        // Requests of the sample, as misses are.
-        let totals = shards.totals().map(|total| total * rate);
-        let read = |capacity| self.read(capacity, &totals, requests, rate);
+        let read = |capacity| self.read(capacity, requests, rate);
         let (miss_ratio, _) = read(capacity);
         let blur = ERRORS * blur(capacity, rate, shards.unit());
         let (fewest, below) = read(capacity + blur);
@@ -192,11 +190,11 @@ impl Miniatures {
     }
 
     /// Miss ratio and error, on the line between the trials around `capacity`.
-    fn read(&self, capacity: f64, totals: &[f64; GROUPS], requests: f64, rate: f64) -> (f64, f64) {
+    fn read(&self, capacity: f64, requests: f64, rate: f64) -> (f64, f64) {
         let at = self.trials.partition_point(|trial| (trial.capacity as f64) < capacity);
         let right = &self.trials[at.min(self.trials.len() - 1)];
         let left = &self.trials[at.saturating_sub(1)];
-        let of = |trial: &Trial| spread(&trial.misses, totals, requests, rate);
+        let of = |trial: &Trial| spread(&trial.misses, requests, rate);
         let (from, to) = (left.capacity as f64, right.capacity as f64);
         if to <= from {
             return of(right);

@@ -10,16 +10,11 @@
 //!   (with weights, times the root of the weight of the key that an average unit lies in). The
 //!   curve is therefore read at both ends of that interval, too.
 //!
-//! Both are taken three times: about 99 % for each (14 degrees of freedom), and more together,
+//! Both are taken three times: about 99 % for each (15 degrees of freedom), and more together,
 //! since they rarely meet.
 //!
-//! # The estimate
-//! Misses of the sample stand for `1 / R` misses each. That the sample stands for more or fewer
-//! requests than there were is known, and how misses go with requests can be seen from group to
-//! group: the estimate is moved by that slope (a regression estimator; W. Cochran, "Sampling
-//! Techniques", chapter 7). Where hot keys make the difference, the slope is near 0, and this is the
-//! adjustment of SHARDS; where most keys come once, it is near 1, and the miss ratio is that of
-//! the sample.
+//! - **How wide buckets are.** Distances are counted in buckets 3 % wide; the bound takes in all of
+//!   the bucket that a capacity lies in.
 
 /// Groups that the sample is dealt to.
 pub(super) const GROUPS: usize = 16;
@@ -65,10 +60,9 @@ impl Histogram {
         self.buckets[at][group] += requests;
     }
 
-    /// All requests that the sampled ones stand for, by group.
-    pub(super) fn totals(&self) -> [f64; GROUPS] {
-        let all = self.buckets.iter().chain([&self.first]);
-        all.fold([0.0; GROUPS], |sum, counts| std::array::from_fn(|at| sum[at] + counts[at]))
+    /// All requests that the sampled ones stand for.
+    pub(super) fn total(&self) -> f64 {
+        self.buckets.iter().chain([&self.first]).flatten().sum()
     }
 
     pub(super) fn allocated_bytes(&self) -> usize {
@@ -122,9 +116,10 @@ impl Curve {
         }
         let capacity = capacity as f64;
         let blur = ERRORS * blur(capacity, self.rate, self.unit);
-        let (miss_ratio, _) = self.read(capacity);
-        let (fewest, below) = self.read(capacity + blur);
-        let (most, above) = self.read((capacity - blur).max(0.0));
+        let (miss_ratio, _) = self.read(capacity, |part| part);
+        // All of a bucket hits, or all of it misses unless the capacity is its end.
+        let (fewest, below) = self.read(capacity + blur, |_| 0.0);
+        let (most, above) = self.read((capacity - blur).max(0.0), f64::ceil);
         Estimate { miss_ratio, low: fewest - below, high: most + above }.clamped()
     }
 
@@ -136,22 +131,23 @@ impl Curve {
         (1..=self.misses.len()).map(|at| smallest(at) as u64 - 1)
     }
 
-    /// Miss ratio, and the error of that by the spread of the groups.
-    fn read(&self, capacity: f64) -> (f64, f64) {
+    /// Miss ratio, and the error of that by the spread of the groups; `round` is asked which part
+    /// of the bucket that the capacity lies in misses.
+    fn read(&self, capacity: f64, round: impl Fn(f64) -> f64) -> (f64, f64) {
         #[expect(clippy::cast_possible_truncation, reason = "casts of floats saturate")]
         #[expect(clippy::cast_sign_loss, reason = "no capacity is negative")]
         let at = bucket(capacity as u64);
         let last = self.misses.len() - 1;
         if at >= last {
-            return spread(&self.misses[last], &self.misses[0], self.requests, self.rate);
+            return spread(&self.misses[last], self.requests, self.rate);
         }
         // Distances are taken to be spread evenly over their bucket; those above the capacity miss.
         let (from, to) = (smallest(at), smallest(at + 1));
-        let part = ((to - 1.0 - capacity) / (to - from)).clamp(0.0, 1.0);
+        let part = round(((to - 1.0 - capacity) / (to - from)).clamp(0.0, 1.0));
         let (here, beyond) = (&self.misses[at], &self.misses[at + 1]);
         let misses =
             std::array::from_fn(|group| beyond[group] + part * (here[group] - beyond[group]));
-        spread(&misses, &self.misses[0], self.requests, self.rate)
+        spread(&misses, self.requests, self.rate)
     }
 }
 
@@ -160,26 +156,14 @@ pub(super) fn blur(capacity: f64, rate: f64, unit: f64) -> f64 {
     (capacity * unit * (1.0 - rate) / rate).max(0.0).sqrt()
 }
 
-/// The miss ratio of all groups together, and the error that their spread tells; `totals` are the
-/// requests that each group stands for, `requests` those that there were.
-pub(super) fn spread(
-    misses: &[f64; GROUPS],
-    totals: &[f64; GROUPS],
-    requests: f64,
-    rate: f64,
-) -> (f64, f64) {
+/// The miss ratio of all groups together, and the error that their spread tells.
+pub(super) fn spread(misses: &[f64; GROUPS], requests: f64, rate: f64) -> (f64, f64) {
     let groups = GROUPS as f64;
-    let [missed, total] = [misses, totals].map(|of| of.iter().sum::<f64>());
-    let pairs =
-        || misses.iter().zip(totals).map(|(m, t)| (m - missed / groups, t - total / groups));
-    let [together, alone] =
-        pairs().fold([0.0, 0.0], |[both, one], (m, t)| [both + m * t, one + t * t]);
-    // A request more is between none and one miss more.
-    let slope = if alone > 0.0 { (together / alone).clamp(0.0, 1.0) } else { 0.0 };
-    let rest: f64 = pairs().map(|(m, t)| (m - slope * t).powi(2)).sum();
+    let missed: f64 = misses.iter().sum();
+    let squares: f64 = misses.iter().map(|misses| (misses - missed / groups).powi(2)).sum();
     // A sample of everything has no error; the spread of its groups says nothing then.
-    let error = (rest / (groups - 2.0) * groups * (1.0 - rate).max(0.0)).sqrt();
-    ((missed - slope * (total - requests)) / requests, ERRORS * error / requests)
+    let error = (squares / (groups - 1.0) * groups * (1.0 - rate).max(0.0)).sqrt();
+    (missed / requests, ERRORS * error / requests)
 }
 
 impl Estimate {

@@ -12,7 +12,6 @@
 //!   whenever the rate falls comes to.
 //! - *Adjustment*: miss ratios are shares of all requests, not of the sampled ones, since a hot key
 //!   that is in the sample by chance, or is not, moves the hits near distance 1 and not the rest.
-//!   `curve.rs` says when the adjustment is less than that.
 //!
 //! One thing differs from the paper: the requested key itself counts as 1, not as `1 / R`, since
 //! it is certain to be in the sample. That matters for capacities of few multiples of `1 / R`.
@@ -248,12 +247,7 @@ impl Shards {
     /// How many requests there were. Where nobody has counted, as many as those of the sample
     /// stand for.
     pub(super) fn told(&self) -> f64 {
-        if self.requests == 0 { self.totals().iter().sum() } else { self.requests as f64 }
-    }
-
-    /// The same by group, of the sample alone.
-    pub(super) fn totals(&self) -> [f64; GROUPS] {
-        self.histogram.totals()
+        if self.requests == 0 { self.histogram.total() } else { self.requests as f64 }
     }
 
     /// What the key weighs in which an average unit of weight lies.
