@@ -67,6 +67,8 @@ pub struct ExternalRef {
     pub id: u64,
     /// Bytes of data in the file.
     pub data_len: u64,
+    /// Whether the file was on the disk, whole, before the reference was written.
+    pub settled: bool,
 }
 
 impl ExternalRef {
@@ -74,7 +76,8 @@ impl ExternalRef {
     #[must_use]
     pub fn encode(&self) -> [u8; EXTERNAL_REF_LEN] {
         let mut out = Writer::<EXTERNAL_REF_LEN>::new();
-        out.put(&[EXTERNAL_REF_MAGIC, EXTERNAL_REF_VERSION, self.class as u8]).skip_to(8);
+        let [class, settled] = [self.class as u8, u8::from(self.settled)];
+        out.put(&[EXTERNAL_REF_MAGIC, EXTERNAL_REF_VERSION, class, settled]).skip_to(8);
         out.put(&self.id.to_le_bytes()).put(&self.data_len.to_le_bytes());
         out.into_bytes()
     }
@@ -88,13 +91,13 @@ impl ExternalRef {
         let field =
             |field, found, allowed| FormatError::Field { what: WHAT, field, found, allowed };
         let mut fields = Reader::new(WHAT, bytes, EXTERNAL_REF_LEN)?;
-        let [magic, version, class, zero] = fields.array();
+        let [magic, version, class, settled] = fields.array();
         if magic != EXTERNAL_REF_MAGIC {
             let expected = EXTERNAL_REF_MAGIC.into();
             return Err(FormatError::Magic { what: WHAT, expected, found: magic.into() });
         }
         check_version(WHAT, EXTERNAL_REF_VERSION.into(), version.into())?;
-        let zeros = u64::from(zero) | u64::from(fields.u32());
+        let zeros = u64::from(fields.u32());
         let id = fields.u64();
         let data_len = fields.u64();
         if zeros | fields.u64() != 0 {
@@ -105,7 +108,10 @@ impl ExternalRef {
         }
         let class = ExternalClass::from_u8(class)
             .ok_or_else(|| field("class", class.into(), "1 (value) or 2 (array)"))?;
-        Ok(Self { class, id, data_len })
+        if settled > 1 {
+            return Err(field("settled", settled.into(), "0 or 1"));
+        }
+        Ok(Self { class, id, data_len, settled: settled == 1 })
     }
 }
 

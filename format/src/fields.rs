@@ -120,7 +120,8 @@ pub const SESSION: Structure = Structure {
         f(80, 4, "segments crc", Show::Hex),
         f(84, 4, "zeros", Show::Zeros),
         f(88, 8, "cleared", Show::Hex),
-        f(96, 32, "zeros", Show::Zeros),
+        f(96, 8, "settled", Show::Hex),
+        f(104, 24, "zeros", Show::Zeros),
     ],
 };
 
@@ -265,7 +266,8 @@ pub const EXTERNAL_REF: Structure = Structure {
         f(0, 1, "magic", Show::Hex),
         f(1, 1, "version", Show::Number),
         f(2, 1, "class", Show::Class),
-        f(3, 5, "zeros", Show::Zeros),
+        f(3, 1, "settled", Show::Number),
+        f(4, 4, "zeros", Show::Zeros),
         f(8, 8, "id", Show::Number),
         f(16, 8, "data length", Show::Number),
         f(24, 8, "zeros", Show::Zeros),

@@ -175,6 +175,9 @@ pub struct Session {
     pub segments_crc: u32,
     /// Records with a sequence number up to this one were cleared, and count no more.
     pub cleared_seq: u64,
+    /// Records with a sequence number up to this one name files that were whole on the disk: one
+    /// that is missing or damaged is so by damage, or was removed for what is newer.
+    pub settled_seq: u64,
 }
 
 impl Session {
@@ -202,6 +205,7 @@ impl Session {
         out.put(&self.pid.to_le_bytes());
         out.put(&self.words_crc.to_le_bytes()).put(&self.segments_crc.to_le_bytes());
         out.skip_to(88).put(&self.cleared_seq.to_le_bytes());
+        out.put(&self.settled_seq.to_le_bytes());
         out.seal(|body| crc_from(crc_from(0, uuid), body))
     }
 
@@ -242,6 +246,7 @@ impl Session {
         let (words_crc, segments_crc) = (fields.u32(), fields.u32());
         let _: [u8; 4] = fields.array();
         let cleared_seq = fields.u64();
+        let settled_seq = fields.u64();
         if epoch == 0 || epoch >> 24 != 0 {
             let allowed = "1 to 2^24 - 1";
             return Err(FormatError::Field { what: WHAT, field: "epoch", found: epoch, allowed });
@@ -258,6 +263,7 @@ impl Session {
             words_crc,
             segments_crc,
             cleared_seq,
+            settled_seq,
         })
     }
 }

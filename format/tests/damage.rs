@@ -71,7 +71,8 @@ fn carried() -> Vec<Case> {
     let begin = header(Kind::BatchBegin, 1);
     let external = RecordHeader { flags: Flags::EXTERNAL, ..value };
     let array = RecordHeader { flags: Flags::ARRAY, align_log2: 6, ..value };
-    let reference = ExternalRef { class: ExternalClass::Value, id: 3, data_len: 1 << 40 };
+    let class = ExternalClass::Value;
+    let reference = ExternalRef { class, id: 3, data_len: 1 << 40, settled: false };
     let batch = Batch::of([(9, 64), (10, 96)]).unwrap();
     record("value", expiring, &[b"a", b"b"], b"some value");
     record("tombstone", header(Kind::Tombstone, 2), &[], b"");

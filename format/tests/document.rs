@@ -140,6 +140,7 @@ fn stores() -> Vec<Changes> {
             ["flags"] => suspect: true,
             ["opened"] => opened_ms: 1,
             ["cleared"] => cleared_seq: 7,
+            ["settled"] => settled_seq: 7,
             ["pid"] => pid: 1,
             ["words crc"] => words_crc: 1,
             ["segments crc"] => segments_crc: 1,
@@ -216,7 +217,8 @@ fn segments() -> Vec<Changes> {
 }
 
 fn externals() -> Vec<Changes> {
-    let reference = ExternalRef { class: ExternalClass::Value, id: 1, data_len: 2 };
+    let class = ExternalClass::Value;
+    let reference = ExternalRef { class, id: 1, data_len: 2, settled: false };
     let footer = ExternalFooter {
         uuid: UUID,
         id: 1,
@@ -236,6 +238,7 @@ fn externals() -> Vec<Changes> {
     vec![
         changes!(EXTERNAL_REF, reference, ExternalRef::encode, {
             ["class"] => class: ExternalClass::Array,
+            ["settled"] => settled: true,
             ["id"] => id: 2,
             ["data length"] => data_len: 1,
         }),

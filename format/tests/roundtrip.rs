@@ -96,7 +96,7 @@ proptest! {
         let (boot_id, device, inode, mount_id) = ids;
         let boot = BootIdentity { boot_id, device, inode, mount_id };
         let cleared_seq = opened_ms;
-        let session = Session { epoch, boot, clean, suspect, opened_ms, pid, words_crc, segments_crc, cleared_seq };
+        let session = Session { epoch, boot, clean, suspect, opened_ms, pid, words_crc, segments_crc, cleared_seq, settled_seq: pid.into() };
         prop_assert_eq!(Session::decode(&session.encode(&UUID), &UUID), Ok(session));
     }
 
@@ -167,9 +167,9 @@ proptest! {
     }
 
     #[test]
-    fn external_references(array: bool, id: u64, data_len in 0..=EXTERNAL_DATA_MAX) {
+    fn external_references(array: bool, settled: bool, id: u64, data_len in 0..=EXTERNAL_DATA_MAX) {
         let class = if array { ExternalClass::Array } else { ExternalClass::Value };
-        let reference = ExternalRef { class, id, data_len };
+        let reference = ExternalRef { class, id, data_len, settled };
         prop_assert_eq!(ExternalRef::decode(&reference.encode()), Ok(reference));
     }
 

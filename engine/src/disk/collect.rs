@@ -29,6 +29,8 @@ pub(super) struct Collected {
     doubtful: Vec<Begun>,
     /// The batch that was begun last, and what came of it so far.
     batch: Option<Begun>,
+    /// Records of batches that are not complete, but for those whose large value is not there.
+    torn: Vec<(FooterEntry, u64)>,
 }
 
 /// A batch, as far as it was found.
@@ -88,19 +90,24 @@ impl Collected {
     ) {
         match header.kind {
             Kind::BatchBegin => {
+                self.end_batch();
                 let claim = Batch::decode(value).ok();
                 self.batch = claim.map(|_| Begun { batch: claim, ..Begun::default() });
             }
             Kind::BatchCommit => {
-                if let (Some(begun), Ok(ended)) = (self.batch.take(), Batch::decode(value))
-                    && begun.batch == Some(ended)
-                    && Batch::of(begun.lens.iter().copied()) == Some(ended)
-                {
+                let Some(begun) = self.batch.take() else { return };
+                let ended = Batch::decode(value).ok();
+                if begun.batch == ended && Batch::of(begun.lens.iter().copied()) == ended {
                     self.take(begun);
+                } else {
+                    self.tear(begun);
                 }
             }
             _ if header.flags.has(Flags::BATCHED) => {
-                let Some(begun) = &mut self.batch else { return };
+                let Some(begun) = &mut self.batch else {
+                    self.torn.extend(missing.is_none().then_some((entry, header.seq)));
+                    return;
+                };
                 begun.lens.push((header.seq, len));
                 begun.missing.extend(missing);
                 begun.entries.push((entry, header.seq));
@@ -159,7 +166,22 @@ impl Collected {
 
     /// What follows is no part of the batch that was begun: it was cut off.
     pub(super) fn end_batch(&mut self) {
-        self.batch = None;
+        if let Some(begun) = self.batch.take() {
+            self.tear(begun);
+        }
+    }
+
+    fn tear(&mut self, begun: Begun) {
+        let missing: Vec<_> = begun.missing.iter().map(|missing| missing.seq).collect();
+        let there = begun.entries.into_iter().filter(|(_, seq)| !missing.contains(seq));
+        self.torn.extend(there);
+    }
+
+    /// Takes what lies below `synced` of batches that are not complete: they were committed, and
+    /// what is not there of them is damaged.
+    pub(super) fn take_torn(&mut self, synced: usize) {
+        let torn = std::mem::take(&mut self.torn);
+        self.entries.extend(torn.into_iter().filter(|(entry, _)| entry.offset() < synced));
     }
 
     /// Whether some batch is in doubt.

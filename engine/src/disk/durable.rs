@@ -3,6 +3,8 @@
 //! A sync that fails is remembered for good: by the segment, which never again says that it is
 //! durable, and by the session, so that the next opening trusts nothing unsynced.
 
+use larder_format::Session;
+
 use super::counters::Count;
 use super::observer::Event;
 use super::segment::{Segment, file_name};
@@ -18,7 +20,22 @@ impl Store {
     }
 
     fn sync_all(&self) -> Result<()> {
+        // Relaxed: whoever drew a number below it for a record had its file on the list before, and
+        // is seen there: the list's lock orders it.
+        let next_seq = self.file.next_seq().load(Ordering::Relaxed);
         self.sync_externals()?;
+        if self.externals.is_unsaid() {
+            // First: what is acknowledged hides what is older even if its file is damaged.
+            let settled_seq = next_seq.saturating_sub(1);
+            let settled = |session: Session| Session {
+                settled_seq: session.settled_seq.max(settled_seq),
+                ..session
+            };
+            self.externals.note_said();
+            self.file.change_session(&*self.storage, settled).inspect_err(|_| {
+                self.externals.note_unsaid();
+            })?;
+        }
         self.sync_segments()?;
         self.free_doomed()
     }
@@ -70,13 +87,9 @@ impl Store {
     /// the page cache holds cannot be trusted to be on disk.
     pub(super) fn note_suspect(&self) {
         self.upkeep.observed.note(|| Event::SyncFailed);
-        if let Some(session) = self.file.session()
-            && !session.suspect
-        {
-            let session = larder_format::Session { suspect: true, ..session };
-            // The error that brought us here is what the caller gets.
-            let _ = self.file.write_session(&*self.storage, session);
-        }
+        // The error that brought us here is what the caller gets.
+        let suspect = |session| Session { suspect: true, ..session };
+        let _ = self.file.change_session(&*self.storage, suspect);
     }
 
     pub(crate) fn close(&self) -> Result<()> {
@@ -120,12 +133,17 @@ impl Store {
         self.file.sync_words(&*self.storage).inspect_err(|_| self.note_suspect())?;
         let ends = self.segments_crc();
         drop(lanes);
-        if let Some(session) = self.file.session() {
-            let words_crc = self.file.words_crc();
-            let session =
-                larder_format::Session { clean: true, words_crc, segments_crc: ends, ..session };
-            self.file.write_session(&*self.storage, session)?;
-        }
+        let words_crc = self.file.words_crc();
+        // Relaxed: all lanes were held, and nothing is written any more.
+        let settled_seq = self.file.next_seq().load(Ordering::Relaxed).saturating_sub(1);
+        let clean = |session| Session {
+            clean: true,
+            words_crc,
+            segments_crc: ends,
+            settled_seq,
+            ..session
+        };
+        self.file.change_session(&*self.storage, clean)?;
         self.file.unlock();
         Ok(())
     }

@@ -22,7 +22,6 @@
 use std::sync::Arc;
 
 use crossbeam_epoch::Guard;
-use larder_format::layout::ENTRY_LEN;
 use larder_format::{CodecId, Flags, FooterEntry, Kind, SegmentState, Slot, SlotState};
 
 use super::counters::Count;
@@ -468,10 +467,22 @@ impl Store {
         }
         let segment = &dying.segment;
         let Some(seq) = segment.entry_seq(entry) else { return Ok(Settled::Dropped) };
-        let Ok(record) = segment.record(entry.offset()) else { return Ok(Settled::Dropped) };
-        if !dying.hides(entry.key_hash, seq)
-            || self.is_hidden_for_good(entry.key_hash, record.key(), seq, guard)
-        {
+        if !dying.hides(entry.key_hash, seq) {
+            return Ok(Settled::Dropped);
+        }
+        let found;
+        let record = match segment.record(entry.offset()) {
+            Ok(record) if self.hasher.hash(record.key()) == entry.key_hash => record,
+            // What it hides tells its key.
+            _ => {
+                found = self.overlapping(segment);
+                match found.iter().find_map(|other| self.hidden_in(other, entry.key_hash, seq)) {
+                    Some(hidden) => hidden,
+                    None => return Ok(Settled::Dropped),
+                }
+            }
+        };
+        if self.is_hidden_for_good(entry.key_hash, record.key(), seq, guard) {
             return Ok(Settled::Dropped);
         }
         let tombstone = NewRecord {
@@ -497,6 +508,18 @@ impl Store {
         Ok(Settled::NoRoom)
     }
 
+    /// A record in a segment with a key of this hash that is older than `seq`.
+    fn hidden_in<'s>(&self, other: &'s Segment, hash: u64, seq: u64) -> Option<Record<'s>> {
+        let mut of_hash = other.entries().filter(|entry| entry.key_hash == hash);
+        of_hash.find_map(|entry| {
+            let record = other.record(entry.offset()).ok()?;
+            let is_hidden = record.header.kind == Kind::Value
+                && record.header.seq < seq
+                && self.hasher.hash(record.key()) == hash;
+            is_hidden.then_some(record)
+        })
+    }
+
     /// Whether the newest record of a key is newer than `seq` and hides all that is older, as
     /// it will be asked when it goes itself (invariant 2).
     fn is_hidden_for_good(&self, hash: u64, key: &[u8], seq: u64, guard: &Guard) -> bool {
@@ -505,21 +528,6 @@ impl Store {
             newest.seq > seq
                 && (header.kind == Kind::Tombstone || header.flags.has(Flags::REPLACED))
         })
-    }
-}
-
-impl Segment {
-    /// Number of committed entries; 0 if the file was cut short.
-    pub(super) fn entry_count(&self) -> usize {
-        self.region().entries().map_or(0, |bytes| bytes.len() / ENTRY_LEN)
-    }
-
-    /// A committed entry, by the order of writing.
-    pub(super) fn entry(&self, number: usize) -> Option<FooterEntry> {
-        let bytes = self.region().entries()?;
-        let end = bytes.len().checked_sub(number * ENTRY_LEN)?;
-        let start = end.checked_sub(ENTRY_LEN)?;
-        FooterEntry::decode(bytes.get(start..end)?).ok()
     }
 }
 

@@ -175,6 +175,8 @@ struct Unsynced {
     /// The directory, or a file that another process left, could not be synced: what is on the
     /// disk is not known before the next opening.
     failed: bool,
+    /// Files were synced, and no session says so yet.
+    unsaid: bool,
     /// Backups under way, and what was removed meanwhile.
     keepers: usize,
     kept: HashMap<u64, Arc<External>>,
@@ -308,7 +310,7 @@ impl Externals {
         }
         // Not pinned before: the file took its time.
         self.change(&crossbeam_epoch::pin(), |map| map.insert(id, external));
-        ExternalRef { class, id, data_len }
+        ExternalRef { class, id, data_len, settled: durable }
     }
 
     /// Unlinks a file. Views of it go on; its bytes count as retired until the last one goes.
@@ -343,26 +345,39 @@ impl Externals {
         Ok(())
     }
 
-    /// Whether the file that a record names is there and belongs to it, and if `all` is to be
-    /// looked at, whether all of it is as it was written. `(key_hash, seq)` are the record's:
-    /// the file is older, and for the same key.
+    /// Whether the file that a record names is there, belongs to it, and is as it was written.
+    /// `(key_hash, seq)` are the record's: the file is older, and for the same key.
     pub(crate) fn is_whole(
         &self,
         storage: &dyn Storage,
         named: &ExternalRef,
         (key_hash, seq): (u64, u64),
-        all: bool,
     ) -> Result<bool> {
         let opened = External::open(storage, &self.uuid, named, &self.usage)?.map(Arc::new);
         Ok(opened.is_some_and(|external| {
             let footer = &external.footer;
-            footer.key_hash == key_hash && footer.seq <= seq && (!all || external.value().is_some())
+            footer.key_hash == key_hash && footer.seq <= seq && external.value().is_some()
         }))
     }
 
     /// Takes over files that another process left: the next sync has to see to them.
     pub(crate) fn inherit(&self, ids: Vec<u64>) {
         self.unsynced.lock().inherited = ids;
+    }
+
+    /// Whether no session says yet of some files that were synced that they are durable.
+    pub(crate) fn is_unsaid(&self) -> bool {
+        self.unsynced.lock().unsaid
+    }
+
+    /// Notes that a session is about to say of all files that were synced that they are durable.
+    pub(crate) fn note_said(&self) {
+        self.unsynced.lock().unsaid = false;
+    }
+
+    /// Notes that it could not.
+    pub(crate) fn note_unsaid(&self) {
+        self.unsynced.lock().unsaid = true;
     }
 
     /// Makes every file written so far durable. One that cannot be synced stays on the list:
@@ -402,6 +417,7 @@ impl Externals {
         }
         unsynced.own.clear();
         unsynced.inherited.clear();
+        unsynced.unsaid = true;
         Ok(count as u64)
     }
 

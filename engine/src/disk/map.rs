@@ -285,11 +285,18 @@ impl Region {
         self.committed_word().reset(committed);
     }
 
-    /// Declares that everything up to `tail` is committed and that there is no footer. For
-    /// recovery of a file that was cut, which nobody appends to.
-    pub(crate) fn trust_up_to(&self, tail: usize) {
+    /// Declares that everything up to `tail` is committed, and so many entries, which are listed
+    /// elsewhere. For recovery of a file that was cut, which nobody appends to.
+    pub(crate) fn trust_up_to(&self, tail: usize, entries: usize) {
         let tail_units = u32::try_from(tail / UNIT).unwrap_or(0);
-        self.committed_word().reset(Committed { tail_units, entries: 0 });
+        let entries = u32::try_from(entries).unwrap_or(0);
+        let committed = Committed { tail_units, entries };
+        let fits = committed.fits(self.nominal);
+        self.committed_word().reset(if fits {
+            committed
+        } else {
+            Committed { entries: 0, ..committed }
+        });
     }
 
     /// The right to append, if the file is whole and nobody has it.

@@ -6,13 +6,15 @@
 //! sealed. Nothing is believed by a word that may be wrong: one that says too little would
 //! hide the newest record of a key.
 
+use std::sync::Arc;
+
 use larder_format::layout::SEGMENT_COMMITTED;
 use larder_format::{Committed, SegmentState, Session};
 
 use super::collect;
 use super::counters::Count;
 use super::rebuild::Large;
-use super::segment::file_name;
+use super::segment::{Segment, file_name};
 use super::session::STORE;
 use super::store::Store;
 use crate::clock::NEVER;
@@ -77,5 +79,20 @@ impl Store {
             note(STORE.to_owned(), 0, what);
         }
         self.forget_torn(&large)
+    }
+
+    /// Lists what is left in segments whose files were cut short, and their footers with them: for
+    /// whoever goes through entries. The index is trusted, and leads to what is left anyway.
+    pub(super) fn list_cut_short(&self) -> Result<()> {
+        let is_unlisted = |segment: &&Arc<Segment>| segment.is_unlisted();
+        let cut: Vec<_> = self.live.lock().values().filter(is_unlisted).cloned().collect();
+        let mut large = Large::new(NEVER);
+        for segment in cut {
+            let (mut found, _) = self.scan(&segment, &mut large)?;
+            collect::decide(&mut [&mut found], |_, _| true);
+            let entries: Vec<_> = found.entries.iter().map(|(entry, _)| *entry).collect();
+            segment.list(&entries);
+        }
+        Ok(())
     }
 }

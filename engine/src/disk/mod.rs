@@ -48,6 +48,7 @@ mod iter;
 mod lanes;
 mod listing;
 mod lookup;
+mod lost;
 mod maintenance;
 mod map;
 mod mend;

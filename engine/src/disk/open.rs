@@ -178,11 +178,12 @@ impl Store {
         store.counters.add(Count::Corrupt, found.damaged);
         if recovery == Recovery::Clean {
             store.mend_segments()?;
-            if rebuild && let Some(last) = store.file.session() {
+            if rebuild {
                 // From here on the shared words are no longer those that it vouches for. An
                 // opening that ends early leaves an index without an epoch, which no later one
                 // believes.
-                store.file.write_session(&*store.storage, Session { clean: false, ..last })?;
+                let not_clean = |last| Session { clean: false, ..last };
+                store.file.change_session(&*store.storage, not_clean)?;
             }
         }
         store.file.generations().store(generations, Ordering::Relaxed);
@@ -193,6 +194,7 @@ impl Store {
             0
         };
         let same_boot = store.file.is_same_boot(&*store.storage);
+        store.list_cut_short()?;
         store.begin_session(highest_seq, now_ms)?;
         store.adopt_open_segments()?;
         store.sweep_external(recovery != Recovery::Clean, same_boot)?;
@@ -212,9 +214,21 @@ impl Store {
     /// that were ever handed out.
     fn begin_session(&self, highest_seq: u64, now_ms: u64) -> Result<()> {
         let seen = highest_seq >> Session::COUNTER_BITS;
+        // The last session's slot may be torn, and the words be its.
+        // Relaxed: nobody else has the store yet.
+        let shared = self.file.next_seq().load(Ordering::Relaxed) >> Session::COUNTER_BITS;
+        let torn = Some(shared).filter(|epoch| *epoch == self.file.last_epoch() + 1);
+        let epoch = self.file.last_epoch().max(seen).max(torn.unwrap_or(0)) + 1;
+        let boot = self.storage.identity();
+        // What is found after a clean end, or a start of the machine, is on the disk.
+        let found = self.file.session().is_none_or(|last| last.clean || last.boot != boot);
+        let settled_seq = match found {
+            true => (epoch << Session::COUNTER_BITS) - 1,
+            false => self.file.unsettled_from().saturating_sub(1),
+        };
         let session = Session {
-            epoch: self.file.last_epoch().max(seen) + 1,
-            boot: self.storage.identity(),
+            epoch,
+            boot,
             clean: false,
             // A buffered session leaves words behind that say nothing, and writes that no sync
             // need have seen: until it ends cleanly, all has to be looked at.
@@ -224,11 +238,12 @@ impl Store {
             words_crc: 0,
             segments_crc: 0,
             cleared_seq: self.file.cleared_seq(),
+            settled_seq,
         };
         // First, so that the index is never older than the session: a process that dies in
         // between leaves one that is ahead by one.
         self.index.set_epoch(session.epoch);
-        self.file.write_session(&*self.storage, session)?;
+        self.file.begin_session(&*self.storage, session)?;
         // Sequence 0 is no sequence.
         self.file.next_seq().store(session.first_seq() + 1, Ordering::Relaxed);
         Ok(())

@@ -4,9 +4,10 @@
 //! that was sealed and synced the footer says all there is to know; any other is scanned, and
 //! a record counts only if its payload is whole: one that was never synced may be there in
 //! part, and must not hide an older one that was. The same goes for a record whose value lies
-//! in a file of its own: sealed or not, it counts only if the file is there and
-//! whole, and with it the batch that it is part of (`collect.rs`). What does not count is not in
-//! the footer either, so that nobody takes it for what hides another record.
+//! in a file of its own that may never have been synced: sealed or not, it counts only if the
+//! file is there and whole, and with it the batch that it is part of (`collect.rs`). What does
+//! not count is not in the footer either, so that nobody takes it for what hides another record.
+//! What was on the disk and cannot be read any more hides what is older (`lost.rs`).
 //!
 //! # Invariants
 //! 1. A rebuild changes nothing that a second rebuild would not change in the same way: it
@@ -19,6 +20,7 @@
 //!    before its eyes: a batch that was cut off would count once a newer value of one of its keys
 //!    explains why a large value of it is not there.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 
@@ -31,7 +33,8 @@ use larder_format::{ExternalRef, Flags, FooterEntry, SegmentState, Slot, SlotSta
 use super::collect::{self, Collected, Missing, Newest};
 use super::counters::Count;
 use super::external;
-use super::segment::{Segment, file_name};
+use super::lost::{Lost, synced_part};
+use super::segment::{Record, Segment, file_name};
 use super::storage::File;
 use super::store::Store;
 use super::writer::Writer;
@@ -46,17 +49,20 @@ const STEP: usize = 1 << 20;
 
 /// What a rebuild knows about large values, and keeps from segment to segment.
 pub(super) struct Large {
-    /// Records from this sequence number on may name files that are not whole.
+    /// Records from this sequence number on may name files that are not whole, unless they say so
+    /// themselves.
     unsettled_from: u64,
     /// Whether some were not, and were removed.
     torn: bool,
+    /// Records that cannot be read.
+    lost: Lost,
     /// Where segments are read to that have to be scanned.
     buffer: Vec<u8>,
 }
 
 impl Large {
-    pub(super) const fn new(unsettled_from: u64) -> Self {
-        Self { unsettled_from, torn: false, buffer: Vec::new() }
+    pub(super) fn new(unsettled_from: u64) -> Self {
+        Self { unsettled_from, torn: false, lost: Lost::default(), buffer: Vec::new() }
     }
 }
 
@@ -72,12 +78,14 @@ impl Store {
         let mut highest = 0;
         let (mut held_back, mut decided) = (Vec::new(), Vec::new());
         for segment in segments {
-            let entries = match (words, durable_entries(&segment)) {
-                (true, _) if segment.region().is_whole() => Some(collect(&segment)),
-                (false, Some(entries)) => {
+            let entries = match (words, has_durable_entries(&segment)) {
+                (true, _) if segment.region().is_whole() => {
+                    Some(self.collect(&segment, &mut large.lost))
+                }
+                (false, true) => {
                     // The trailer may have reached the disk, and the state not.
                     segment.set_state(SegmentState::Sealed);
-                    Some(entries)
+                    Some(self.collect(&segment, &mut large.lost))
                 }
                 _ => None,
             };
@@ -97,16 +105,20 @@ impl Store {
                     entries
                 }
             };
-            highest = highest.max(self.offer_all(&segment, entries)?);
+            highest = highest.max(self.offer_all(&segment, entries, &mut large.lost)?);
         }
         let now_ms = self.clock.now_ms();
         let mut found: Vec<_> = held_back.iter_mut().map(|(_, found, _)| found).collect();
-        collect::decide(&mut found, |missing, others| self.may_be_gone(missing, others, now_ms));
+        let lost = &large.lost;
+        collect::decide(&mut found, |missing, others| {
+            self.may_be_gone(missing, (others, lost), now_ms)
+        });
         for (segment, found, tail) in held_back {
             self.adopt(&segment, tail, &found.entries);
-            highest = highest.max(self.offer_all(&segment, found.entries)?);
+            highest = highest.max(self.offer_all(&segment, found.entries, &mut large.lost)?);
             decided.push(segment);
         }
+        self.hide_older(&large.lost);
         self.forget_torn(&large)?;
         // Invariant 4.
         decided.iter().try_for_each(|segment| segment.settle(&*self.storage))?;
@@ -121,7 +133,12 @@ impl Store {
     }
 
     /// Offers what was found in a segment. Returns the highest sequence number of it.
-    fn offer_all(&mut self, segment: &Arc<Segment>, found: Vec<(FooterEntry, u64)>) -> Result<u64> {
+    fn offer_all(
+        &mut self,
+        segment: &Arc<Segment>,
+        found: Vec<(FooterEntry, u64)>,
+        lost: &mut Lost,
+    ) -> Result<u64> {
         self.recovered_records += found.len() as u64;
         let mut highest = 0;
         let cleared = self.file.cleared_seq();
@@ -134,8 +151,15 @@ impl Store {
             let mut values = 0;
             for (entry, seq) in entries {
                 highest = highest.max(*seq);
-                if *seq > cleared {
-                    values += i64::from(self.offer(segment, entry, *seq, guard)?);
+                if *seq <= cleared {
+                    continue;
+                }
+                match self.offer(segment, entry, *seq, guard)? {
+                    Some(value) => values += i64::from(value),
+                    None => {
+                        self.counters.add(Count::Corrupt, 1);
+                        lost.note(entry, *seq);
+                    }
                 }
             }
             self.add_entries(values);
@@ -146,15 +170,22 @@ impl Store {
 
     /// Whether a large value that is not there can have been removed since it was complete: it
     /// has expired, or its key or a tag says so, here or in `others`.
-    fn may_be_gone(&self, missing: &Missing, others: &Newest, now_ms: u64) -> bool {
+    fn may_be_gone(
+        &self,
+        missing: &Missing,
+        (others, lost): (&Newest, &Lost),
+        now_ms: u64,
+    ) -> bool {
         let guard = &crossbeam_epoch::pin();
         let key = self.lookup(missing.hash, &missing.key, guard);
         let is_invalid = |tag: &u64| {
             let newest = self.invalidated_at(*tag, guard).max(others.invalidation(*tag));
+            let newest = newest.max(lost.invalidation(*tag));
             newest.is_some_and(|seq| seq > missing.seq)
         };
         !is_live(missing.expires_at_ms, now_ms)
             || key.map(|found| found.seq).max(others.record(missing.hash)) > Some(missing.seq)
+            || lost.record(missing.hash) > Some(missing.seq)
             || missing.tags.iter().any(is_invalid)
     }
 
@@ -174,51 +205,55 @@ impl Store {
         Ok(true)
     }
 
-    /// Whether the file that a record names is there, and whole if it may never have been
-    /// synced. One that is torn goes: the next opening would take it for settled.
+    /// Whether a record with a large value counts: the file that it names is there, and whole if it
+    /// may never have been synced. One that is torn goes: the next opening would take it for
+    /// settled. Where it is known that the file was on the disk, the record counts whatever has
+    /// become of it: a damaged value is a miss, and no older one.
     fn is_whole(&self, value: &[u8], owner: (u64, u64), large: &mut Large) -> Result<bool> {
-        if self.upkeep.repairs {
+        if self.upkeep.repairs || owner.1 < large.unsettled_from {
             return Ok(true);
         }
         let Ok(named) = ExternalRef::decode(value) else { return Ok(false) };
+        if named.settled {
+            return Ok(true);
+        }
         let name = external::file_name(named.id);
         let Some(file) = self.storage.open(&name)? else { return Ok(false) };
-        let unsettled = owner.1 >= large.unsettled_from;
-        if !self.externals.is_whole(&*self.storage, &named, owner, unsettled)? {
+        if !self.externals.is_whole(&*self.storage, &named, owner)? {
             self.counters.add(Count::Corrupt, 1);
             let io = |error| Error::io("remove", &self.storage.path(&name), error);
             self.storage.remove(&name).map_err(io)?;
             large.torn = true;
             return Ok(false);
         }
-        if unsettled && self.file.is_stranded(&*self.storage) {
+        if self.file.is_stranded(&*self.storage) {
             let io = |error| Error::io("write again", &self.storage.path(&name), error);
             write_again(&*file).map_err(io)?;
         }
         Ok(true)
     }
 
-    /// Offers a record to the index. Whether that took a value in that is still to be counted.
+    /// Offers a record to the index. Whether that took a value in that is still to be counted;
+    /// `None` if the record cannot be read, as far as its key goes.
     fn offer(
         &self,
         segment: &Arc<Segment>,
         entry: &FooterEntry,
         seq: u64,
         guard: &Guard,
-    ) -> Result<bool> {
+    ) -> Result<Option<bool>> {
         let state = match entry.kind {
             Kind::Value => SlotState::Value,
             Kind::Tombstone | Kind::TagInvalidation => SlotState::Tombstone,
-            _ => return Ok(false),
+            _ => return Ok(Some(false)),
         };
-        let Ok(record) = segment.record(entry.offset()) else {
-            self.counters.add(Count::Corrupt, 1);
-            return Ok(false);
-        };
+        let record = segment.record(entry.offset());
+        let of_key = |record: &Record<'_>| self.hasher.hash(record.key()) == entry.key_hash;
+        let Some(record) = record.ok().filter(of_key) else { return Ok(None) };
         let hash = entry.key_hash;
         let slot = Slot::new(hash, segment.id(), entry.offset(), state);
         if self.index.for_writing(self.ground(), hash, guard).insert_alone(hash, slot) {
-            return Ok(state == SlotState::Value);
+            return Ok(Some(state == SlotState::Value));
         }
         if entry.kind == Kind::TagInvalidation {
             let judge = |slot| self.judge_tag(slot, hash, guard);
@@ -227,7 +262,22 @@ impl Store {
             let judge = |slot| self.judge(slot, record.key(), guard);
             self.publish_record(hash, slot, seq, judge, guard)?;
         }
-        Ok(false)
+        Ok(Some(false))
+    }
+
+    /// The committed entries of a segment in the order of writing, with their sequence numbers.
+    fn collect(&self, segment: &Segment, lost: &mut Lost) -> Vec<(FooterEntry, u64)> {
+        let mut found = Vec::with_capacity(segment.entry_count());
+        for entry in segment.entries().rev() {
+            match segment.entry_seq(&entry) {
+                Some(seq) => found.push((entry, seq)),
+                None => {
+                    self.counters.add(Count::Corrupt, 1);
+                    lost.note(&entry, self.seq_bound(segment));
+                }
+            }
+        }
+        found
     }
 
     /// Finds the records of a segment that says nothing reliable about itself, and where they
@@ -250,7 +300,8 @@ impl Store {
         }
         let salt = segment.salt();
         let mut found = Collected::default();
-        let mut tail = SEGMENT_DATA;
+        let (mut met, synced) = (HashSet::new(), synced_part(segment));
+        let mut tail = SEGMENT_DATA.max(synced.tail);
         for scanned in Scan::new(&bytes, salt, SEGMENT_DATA, len) {
             let Scanned::Record { offset, header } = scanned else {
                 found.end_batch();
@@ -263,6 +314,7 @@ impl Store {
                 found.end_batch();
                 continue;
             }
+            met.insert(offset);
             let entry = self.entry_of(&bytes, offset, &header);
             let value = bytes.get(extent.value_at..extent.chunks_at).unwrap_or_default();
             let is_missing =
@@ -277,6 +329,20 @@ impl Store {
             });
             found.add(&header, (value, extent.end - offset), entry, missing);
         }
+        found.end_batch();
+        found.take_torn(synced.tail);
+        for entry in synced.entries {
+            // Its record was on the disk, and is not there: what it says about its key still
+            // counts (`lost.rs`).
+            if !met.contains(&entry.offset()) {
+                match segment.entry_seq(&entry) {
+                    Some(seq) => found.entries.push((entry, seq)),
+                    None => large.lost.note(&entry, self.seq_bound(segment)),
+                }
+            }
+        }
+        // A footer is in the order of writing.
+        found.entries.sort_by_key(|(entry, _)| entry.offset_units);
         large.buffer = bytes;
         Ok((found, tail))
     }
@@ -328,7 +394,8 @@ impl Store {
             }
             // Cut short, or so damaged that its footer does not fit: it can still be read.
             _ => {
-                segment.region().trust_up_to(tail);
+                segment.region().trust_up_to(tail, plain.len());
+                segment.list(&plain);
                 segment.set_state(SegmentState::Sealed);
             }
         }
@@ -382,20 +449,14 @@ fn tags(bytes: &[u8]) -> Vec<u64> {
     bytes.as_chunks().0.iter().map(|tag| u64::from_le_bytes(*tag)).collect()
 }
 
-/// The entries of a segment that was sealed and synced, with their sequence numbers; `None`
-/// if it was not, or if they are damaged.
-fn durable_entries(segment: &Arc<Segment>) -> Option<Vec<(FooterEntry, u64)>> {
-    let trailer = segment.trailer().ok()?;
-    let synced = segment.synced_word();
-    if synced != trailer.committed.to_bits() || segment.region().committed() != trailer.committed {
-        return None;
-    }
-    let crc = larder_format::hash::crc_from(0, segment.region().entries()?);
-    (crc == trailer.entries_crc).then(|| collect(segment))
-}
-
-/// The committed entries in the order of writing, with their sequence numbers.
-fn collect(segment: &Segment) -> Vec<(FooterEntry, u64)> {
-    let entries = segment.entries().rev();
-    entries.filter_map(|entry| Some((entry, segment.entry_seq(&entry)?))).collect()
+/// Whether a segment was sealed and synced, and its entries are as they were then.
+fn has_durable_entries(segment: &Segment) -> bool {
+    let Ok(trailer) = segment.trailer() else { return false };
+    let committed = trailer.committed;
+    segment.synced_word() == committed.to_bits()
+        && segment.region().committed() == committed
+        && segment
+            .region()
+            .entries()
+            .is_some_and(|entries| larder_format::hash::crc_from(0, entries) == trailer.entries_crc)
 }

@@ -8,7 +8,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use larder_format::layout::{
     CHUNK, ENTRY_LEN, SEGMENT_COMMITTED, SEGMENT_DATA, SEGMENT_HEADER_LEN, SEGMENT_STATE,
@@ -57,6 +57,8 @@ pub(crate) struct Segment {
     /// Bytes of external files that its records refer to.
     external_bytes: AtomicU64,
     retired: AtomicBool,
+    /// The footer of a file that was cut short, as a scan found it; in the order of a footer.
+    listed: OnceLock<Box<[u8]>>,
     pub(crate) tally: Tally,
     usage: Arc<Usage>,
 }
@@ -74,7 +76,9 @@ impl Segment {
             let committed = Committed::EMPTY.to_bits().to_le_bytes();
             file.write_at(&committed, SEGMENT_COMMITTED as u64)?;
             let state = (SegmentState::Open as u64).to_le_bytes();
-            file.write_at(&state, SEGMENT_STATE as u64)
+            file.write_at(&state, SEGMENT_STATE as u64)?;
+            // Whatever the file held before: what the word says is believed.
+            file.write_at(&[0; 8], SEGMENT_SYNCED as u64)
         })?;
         Self::over(storage, header, file, usage)
     }
@@ -167,6 +171,7 @@ impl Segment {
             suspect: AtomicBool::new(false),
             external_bytes: AtomicU64::new(0),
             retired: AtomicBool::new(false),
+            listed: OnceLock::new(),
             tally: Tally::new(header.base_seq),
             usage: Arc::clone(usage),
             header,
@@ -226,9 +231,39 @@ impl Segment {
         Ok(Record { segment: self, offset, bytes, header })
     }
 
-    /// The committed footer entries, newest first; nothing if the file was cut short.
+    /// Lists what a scan of a file found that was cut short, and has no footer any more.
+    pub(crate) fn list(&self, entries: &[FooterEntry]) {
+        let bytes: Vec<u8> = entries.iter().rev().flat_map(FooterEntry::encode).collect();
+        let _ = self.listed.set(bytes.into());
+    }
+
+    /// Whether its footer is gone and was not listed yet.
+    pub(crate) fn is_unlisted(&self) -> bool {
+        !self.region.is_whole() && self.listed.get().is_none()
+    }
+
+    /// The committed footer entries as they lie in the file, newest first.
+    fn entry_bytes(&self) -> &[u8] {
+        let listed = || self.listed.get().map(|bytes| &**bytes);
+        self.region.entries().or_else(listed).unwrap_or_default()
+    }
+
+    /// Number of committed entries.
+    pub(crate) fn entry_count(&self) -> usize {
+        self.entry_bytes().len() / ENTRY_LEN
+    }
+
+    /// A committed entry, by the order of writing.
+    pub(crate) fn entry(&self, number: usize) -> Option<FooterEntry> {
+        let bytes = self.entry_bytes();
+        let end = bytes.len().checked_sub(number * ENTRY_LEN)?;
+        let start = end.checked_sub(ENTRY_LEN)?;
+        FooterEntry::decode(bytes.get(start..end)?).ok()
+    }
+
+    /// The committed footer entries, newest first.
     pub(crate) fn entries(&self) -> impl DoubleEndedIterator<Item = FooterEntry> + '_ {
-        let bytes = self.region.entries().unwrap_or_default();
+        let bytes = self.entry_bytes();
         bytes.chunks_exact(ENTRY_LEN).filter_map(|entry| FooterEntry::decode(entry).ok())
     }
 

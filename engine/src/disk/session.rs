@@ -140,15 +140,8 @@ impl StoreFile {
     }
 
     /// The sequence number from which on a record may name a file that never reached the disk.
-    /// What the last session found after a start of the machine, or after a clean end, was on
-    /// the disk.
     pub(crate) fn unsettled_from(&self) -> u64 {
-        match self.sessions.lock()[..] {
-            [(_, last), (_, before)] if before.clean || before.boot != last.boot => {
-                last.first_seq()
-            }
-            _ => 0,
-        }
+        self.session().map_or(0, |last| last.settled_seq.saturating_add(1))
     }
 
     /// The highest epoch of any session.
@@ -161,9 +154,31 @@ impl StoreFile {
         self.file.sync().map_err(|error| Error::io("sync", &storage.path(STORE), error))
     }
 
-    /// Writes a session durably over the slot that is not the newest, or over its own.
-    pub(crate) fn write_session(&self, storage: &dyn Storage, session: Session) -> Result<()> {
+    /// Changes the current session, durably; with no session, or if nothing changes, does nothing.
+    pub(crate) fn change_session(
+        &self,
+        storage: &dyn Storage,
+        change: impl FnOnce(Session) -> Session,
+    ) -> Result<()> {
+        // Held all the while, so that no two changes meet.
         let mut sessions = self.sessions.lock();
+        let Some(session) = sessions.first().map(|(_, session)| *session) else { return Ok(()) };
+        let changed = change(session);
+        if changed == session { Ok(()) } else { self.write(storage, &mut sessions, changed) }
+    }
+
+    /// Begins a session, durably.
+    pub(crate) fn begin_session(&self, storage: &dyn Storage, session: Session) -> Result<()> {
+        self.write(storage, &mut self.sessions.lock(), session)
+    }
+
+    /// Writes a session over the slot that is not the newest, or over its own.
+    fn write(
+        &self,
+        storage: &dyn Storage,
+        sessions: &mut Vec<(usize, Session)>,
+        session: Session,
+    ) -> Result<()> {
         let slot = match sessions.first() {
             Some((slot, last)) if last.epoch == session.epoch => *slot,
             Some((slot, _)) => 1 - slot,

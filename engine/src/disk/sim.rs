@@ -27,6 +27,7 @@
 //! found (`found.rs`).
 
 mod cut;
+mod damage;
 mod failing_calls;
 mod fault;
 mod found;

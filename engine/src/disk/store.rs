@@ -313,14 +313,12 @@ impl Store {
         let mut lanes = self.lanes.acquire_all();
         lanes.iter_mut().for_each(|lane| self.seal(lane));
         self.seal_full();
-        if let Some(session) = self.file.session() {
-            // First of all: segments go one by one, and one with a newer record may go before
-            // one with an older record of the same key.
-            // Relaxed: all lanes are held, so that nobody draws a number.
-            let cleared_seq = self.file.next_seq().load(Ordering::Relaxed).saturating_sub(1);
-            let session = larder_format::Session { cleared_seq, ..session };
-            self.file.write_session(&*self.storage, session)?;
-        }
+        // First of all: segments go one by one, and one with a newer record may go before one with
+        // an older record of the same key.
+        // Relaxed: all lanes are held, so that nobody draws a number.
+        let cleared_seq = self.file.next_seq().load(Ordering::Relaxed).saturating_sub(1);
+        let cleared = |session| larder_format::Session { cleared_seq, ..session };
+        self.file.change_session(&*self.storage, cleared)?;
         // Relaxed: all lanes are held, so that nobody begins a segment meanwhile.
         let gone = self.drop_before(self.file.next_segment().load(Ordering::Relaxed))?;
         drop(lanes);

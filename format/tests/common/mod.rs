@@ -57,6 +57,7 @@ pub fn session(epoch: u64) -> Session {
         words_crc: 0,
         segments_crc: 0,
         cleared_seq: 0,
+        settled_seq: 0,
     }
 }
 
@@ -221,7 +222,7 @@ pub fn segment(id: u64) -> SegmentWriter {
     batch(&mut segment, 5);
     let external =
         RecordHeader { flags: Flags::EXTERNAL.with(Flags::MOVED), ..header(Kind::Value, 9) };
-    let reference = ExternalRef { class: ExternalClass::Array, id: 1, data_len: 96 };
+    let reference = ExternalRef { class: ExternalClass::Array, id: 1, data_len: 96, settled: true };
     segment.record(RecordHeader { seq: 77, ..external }, &[], b"weights", &reference.encode());
     let array = RecordHeader {
         flags: Flags::ARRAY,

@@ -108,8 +108,8 @@ fn a_sync_covers_what_another_process_wrote() {
 #[test]
 fn what_a_failed_sync_gave_up_is_written_again() {
     for seed in 1..=10 {
-        // The large value is synced first, and then the segment.
-        for number in 1..=2 {
+        // The large value is synced first, then what says so, and then the segment.
+        for number in [1, 3] {
             let mut machine = machine(seed, AMPLE);
             run(&mut machine, &[put(0, LARGE, false), put(1, 50, false)]);
             let fault =
