@@ -108,3 +108,44 @@ fn a_store_that_keeps_everything_stays_under_its_budget() {
 fn a_store_that_keeps_everything_with_a_thread_stays_under_its_budget() {
     run(Maintenance::Thread, Retain::All);
 }
+
+/// Values that are a good part of the budget, each in a file of its own: what is evicted for the
+/// next one is gone by the time that this one is there.
+fn run_large(maintenance: Maintenance) {
+    const BUDGET: u64 = 16 << 20;
+    const SEGMENT: u64 = 512 << 10;
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let builder = Disk::builder(&path).budget(BUDGET).segment_len(SEGMENT as u32).writers(2);
+    let disk = builder.maintenance(maintenance).open().unwrap();
+    let most = BUDGET + SEGMENT + BUDGET / 50;
+    let value = vec![7; 3 << 20];
+    let mut peak = 0;
+    for number in 0..60_u32 {
+        let key = (if number % 3 == 0 { 1 } else { number }).to_le_bytes();
+        let put = match number % 2 {
+            0 => disk.put(&key, &value, &Put::default()),
+            _ => disk.put_reader(&key, &mut &value[..], None, &Put::default()),
+        };
+        assert!(put.unwrap().is_admitted());
+        // A lookup, and a view that goes again.
+        assert_eq!(disk.get(&key).unwrap().unwrap().len(), value.len());
+        let stats = disk.stats();
+        peak = peak.max(stats.used_bytes);
+        assert!(stats.used_bytes <= most, "put {number}, {most} are allowed: {stats:?}");
+        let used = (0..3).map(|_| disk.stats().retired_bytes + du(&path)).min().unwrap();
+        assert!(used <= most, "put {number}: {used} of {most} are used");
+    }
+    assert!(peak > BUDGET / 2, "the budget is used: {peak}");
+}
+
+#[test]
+fn large_values_stay_under_the_budget() {
+    run_large(Maintenance::Manual);
+}
+
+#[test]
+fn large_values_stay_under_the_budget_with_a_thread() {
+    run_large(Maintenance::Thread);
+}

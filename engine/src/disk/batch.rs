@@ -77,7 +77,7 @@ impl Step<'_> {
 
 impl Store {
     pub(crate) fn write(&self, batch: &WriteBatch, durability: Durability) -> Result<BatchOutcome> {
-        self.check_open()?;
+        let _gate = self.enter_gate()?;
         let now_ms = self.clock.now_ms();
         let changes = batch.last_changes();
         let weight: u64 = changes.iter().map(|change| weight(change)).sum();

@@ -141,6 +141,8 @@ impl Store {
                 self.acquire_lane(change.patience, change.durable)?
             }
         };
+        // Under the lane's lock: a store that is closed is not written to (`durable.rs`).
+        self.check_open()?;
         lane.patience = change.patience;
         let mut lost = None;
         let changed = self.update_in(&mut lane, change, pinned, &mut lost, decide);

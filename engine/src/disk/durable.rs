@@ -97,7 +97,11 @@ impl Store {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Err(Error::Closed);
         }
-        // Writers that were under way finish first.
+        // Whoever is under way finishes first: with a large value, with a step of the maintenance,
+        // and with a lane. Whoever comes to one of these later finds the store closed, as they
+        // are held until the clean mark is written, which nothing may come after.
+        let _gate = self.gate.write();
+        let _progress = self.upkeep.progress.lock();
         let lanes = self.lanes.acquire_all();
         self.seal_full();
         self.sync_all()?;
@@ -132,9 +136,8 @@ impl Store {
         // to be there before.
         self.file.sync_words(&*self.storage).inspect_err(|_| self.note_suspect())?;
         let ends = self.segments_crc();
-        drop(lanes);
         let words_crc = self.file.words_crc();
-        // Relaxed: all lanes were held, and nothing is written any more.
+        // Relaxed: all lanes are held.
         let settled_seq = self.file.next_seq().load(Ordering::Relaxed).saturating_sub(1);
         let clean = |session| Session {
             clean: true,

@@ -206,6 +206,7 @@ impl Store {
     /// Takes one bounded step with a dying segment, moving what is worth keeping into `lane`.
     /// The caller holds the reclaim lock.
     pub(super) fn step(&self, dying: &mut Dying, mut lane: Option<&mut Held<'_>>) -> Result<Step> {
+        self.check_open()?;
         // Relaxed: set before any record could lack its flag because of it, under a lock that
         // the record's writer held when its segment was sealed.
         let all_may_hide = self.file.dropped().load(Ordering::Relaxed) != 0;

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crossbeam_epoch::Guard;
 use larder_format::layout::{CHUNK, EXTERNAL_TRAILER_LEN};
@@ -165,6 +165,11 @@ pub(crate) fn read_footer(
     Ok(ExternalFooter::decode(&bytes, Salt::new(uuid, id), len).ok())
 }
 
+/// What the maps of files share: one count for all of them, also those of old epochs, so that the
+/// count of the file itself says who else has it.
+#[derive(Debug)]
+struct Listed(Arc<External>);
+
 /// Files that are still to be synced.
 #[derive(Debug, Default)]
 struct Unsynced {
@@ -200,9 +205,11 @@ impl Drop for Keeping<'_> {
 #[derive(Debug)]
 pub(crate) struct Externals {
     /// Those that are mapped. Copied when it changes: external files are few and large.
-    mapped: EpochCell<HashMap<u64, Arc<External>>>,
+    mapped: EpochCell<HashMap<u64, Arc<Listed>>>,
     /// Held to change `mapped`; holds those that are still to be synced.
     unsynced: Mutex<Unsynced>,
+    /// Those that were unlinked while they were mapped, until they are gone.
+    retired: Mutex<Vec<Weak<External>>>,
     uuid: [u8; 16],
     usage: Arc<Usage>,
 }
@@ -210,7 +217,8 @@ pub(crate) struct Externals {
 impl Externals {
     pub(crate) fn new(uuid: [u8; 16], usage: &Arc<Usage>) -> Self {
         let (mapped, unsynced) = (EpochCell::empty(), Mutex::new(Unsynced::default()));
-        Self { mapped, unsynced, uuid, usage: Arc::clone(usage) }
+        let retired = Mutex::default();
+        Self { mapped, unsynced, retired, uuid, usage: Arc::clone(usage) }
     }
 
     /// The file that a record names; `None` if it is absent or damaged.
@@ -220,7 +228,7 @@ impl Externals {
         named: &ExternalRef,
         guard: &Guard,
     ) -> Result<Option<Arc<External>>> {
-        let mapped = |guard| self.mapped.load(guard).and_then(|map| map.get(&named.id)).cloned();
+        let mapped = |guard| self.mapped(named.id, guard);
         if let Some(external) = mapped(guard) {
             return Ok((external.footer.data_len == named.data_len).then_some(external));
         }
@@ -232,8 +240,23 @@ impl Externals {
             return Ok(None);
         };
         let external = Arc::new(external);
-        self.change(guard, |map| map.insert(named.id, Arc::clone(&external)));
+        self.change(guard, |map| map.insert(named.id, Arc::new(Listed(Arc::clone(&external)))));
         Ok(Some(external))
+    }
+
+    fn mapped(&self, id: u64, guard: &Guard) -> Option<Arc<External>> {
+        let listed = self.mapped.load(guard)?.get(&id)?;
+        Some(Arc::clone(&listed.0))
+    }
+
+    /// Bytes of unlinked files that nobody has a view of: they go as soon as the last lookups that
+    /// may see them have ended.
+    pub(super) fn fleeting(&self) -> u64 {
+        let mut retired = self.retired.lock();
+        retired.retain(|external| external.strong_count() > 0);
+        // One is the maps'.
+        let of_maps = retired.iter().filter(|external| external.strong_count() <= 1);
+        of_maps.filter_map(Weak::upgrade).map(|external| external.len).sum()
     }
 
     /// Keeps every file that is removed from now on readable by [`get_kept`](Self::get_kept), for
@@ -309,7 +332,7 @@ impl Externals {
             unsynced.own.push(Arc::clone(&external));
         }
         // Not pinned before: the file took its time.
-        self.change(&crossbeam_epoch::pin(), |map| map.insert(id, external));
+        self.change(&crossbeam_epoch::pin(), |map| map.insert(id, Arc::new(Listed(external))));
         ExternalRef { class, id, data_len, settled: durable }
     }
 
@@ -319,7 +342,7 @@ impl Externals {
         let mut unsynced = self.unsynced.lock();
         let Some(file) = storage.open(&name)? else { return Ok(()) };
         let len = blocks(file.len().unwrap_or(0));
-        let mut mapped = self.mapped.load(guard).and_then(|map| map.get(&id)).cloned();
+        let mut mapped = self.mapped(id, guard);
         if unsynced.keepers > 0 {
             if mapped.is_none() {
                 let footer = read_footer(&*file, &self.uuid, id)
@@ -338,6 +361,7 @@ impl Externals {
                 // Relaxed: read by `drop` only, which is ordered by the Arc.
                 external.retired.store(true, Ordering::Relaxed);
                 self.usage.retire(external.len);
+                self.retired.lock().push(Arc::downgrade(&external));
                 self.change(guard, |map| map.remove(&id));
             }
             None => self.usage.sub(len),
@@ -421,9 +445,12 @@ impl Externals {
         Ok(count as u64)
     }
 
-    fn change<T>(&self, guard: &Guard, f: impl FnOnce(&mut HashMap<u64, Arc<External>>) -> T) {
+    fn change<T>(&self, guard: &Guard, f: impl FnOnce(&mut HashMap<u64, Arc<Listed>>) -> T) {
         let mut map = self.mapped.load(guard).cloned().unwrap_or_default();
         f(&mut map);
         self.mapped.replace(Some(map), guard);
+        // The map before keeps files that go later: nobody else could let go of it while it is in
+        // what this thread has to collect.
+        guard.flush();
     }
 }

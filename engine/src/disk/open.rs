@@ -16,7 +16,7 @@ use larder_format::layout::SHARED_AT;
 use larder_format::{
     FormatError, Geometry, IndexHeader, KeyHasher, SegmentState, Session, Superblock,
 };
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::builder::Options;
 use super::compress::Packer;
@@ -172,6 +172,7 @@ impl Store {
             open_us: 0,
             entries_exact: recovery != Recovery::ProcessDied || rebuild,
             closed: AtomicBool::new(false),
+            gate: RwLock::new(()),
             storage,
             file,
         };

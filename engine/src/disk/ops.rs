@@ -138,8 +138,9 @@ impl Store {
             draft.flags = draft.flags.with(Flags::COMPRESSED);
         }
         let mut named = None;
-        let encoded;
+        let (encoded, _gate);
         if change.value.len() >= external_min {
+            _gate = self.enter_gate()?;
             let external = self.put_external(&change, terms.durable)?;
             encoded = external.encode();
             change.value = &encoded;
@@ -186,6 +187,7 @@ impl Store {
     ) -> Result<Outcome> {
         let now_ms = change.now_ms;
         let orphan = |_: &Error| self.doom_orphan(draft.flags, change.value);
+        let mut drawn = 0;
         let decide = |current: Option<&Found<Record<'_>>>, guard: &crossbeam_epoch::Guard| {
             let conflict = expected.and_then(|expected| {
                 let live = self.live_version(current, now_ms, guard);
@@ -194,6 +196,8 @@ impl Store {
             Ok(match conflict {
                 Some(conflict) => Decision::Leave(Some(conflict)),
                 None if draft.content.is_nothing() && self.is_certainly_absent(current) => {
+                    // Relaxed: only distinctness and growth count.
+                    drawn = self.file.next_seq().fetch_add(1, Ordering::Relaxed);
                     Decision::Leave(None)
                 }
                 None => Decision::Write(draft, None),
@@ -212,11 +216,7 @@ impl Store {
         self.counters.add(Count::Inserts, 1);
         self.counters.add(Count::PutBytes, offer.weight);
         self.counters.add(Count::CompressedSaved, offer.saved as u64);
-        // Relaxed: only distinctness and growth count.
-        let version = written.map_or_else(
-            || self.file.next_seq().fetch_add(1, Ordering::Relaxed),
-            |written| written.seq,
-        );
+        let version = written.map_or(drawn, |written| written.seq);
         Ok(Outcome::Admitted { version })
     }
 

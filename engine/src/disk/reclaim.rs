@@ -47,6 +47,8 @@ impl Store {
         now_ms: u64,
     ) -> Result<()> {
         self.select(lane, deadline_ms, now_ms);
+        // Under the lane's lock: a store that is closed is not written to (`durable.rs`).
+        self.check_open()?;
         if !self.is_roomy(lane, needed, now_ms) {
             self.roll(lane, needed, kind, now_ms)?;
         }
@@ -65,7 +67,6 @@ impl Store {
         let _stall = self.upkeep.timings.stall();
         // What is moved into a new segment may fill it, if several old ones have to go.
         while !self.is_roomy(lane, needed, now_ms) {
-            self.check_open()?;
             if lane.patience != Patience::Help {
                 self.roll_to_spare(lane, kind, now_ms)?;
                 continue;
@@ -131,6 +132,14 @@ impl Store {
         if self.usage.live() > target {
             self.drop_spare()?;
         }
+        self.reclaim_all_to(target, now_ms)?;
+        // What went is gone once the last lookups have ended.
+        self.let_go(|retired| self.usage.live().saturating_add(retired) <= most);
+        Ok(())
+    }
+
+    /// Reclaims until the store is within `target` bytes, and be it to the last segment.
+    fn reclaim_all_to(&self, target: u64, now_ms: u64) -> Result<()> {
         let mut lane = self.lanes.acquire();
         loop {
             self.make_room(&mut lane, room_for(KEY_LEN_MAX, 0), (Kind::Tombstone, NEVER), now_ms)?;

@@ -114,14 +114,19 @@ impl Store {
     /// Bytes of unlinked files that views hold. What only waits for the last lookups to end
     /// does not count: nothing is evicted for it.
     pub(super) fn held(&self) -> u64 {
-        self.usage.retired().saturating_sub(self.upkeep.fleeting())
+        self.usage.retired().saturating_sub(self.fleeting())
+    }
+
+    /// Bytes of unlinked files that nobody has a view of.
+    fn fleeting(&self) -> u64 {
+        self.upkeep.fleeting() + self.externals.fleeting()
     }
 
     /// Gives lookups the time to end that keep unlinked files mapped, unless something `fits`
     /// beside those. Whether it fits beside what views hold. The caller must not be pinned.
     pub(super) fn let_go(&self, fits: impl Fn(u64) -> bool) -> bool {
         for round in 0..PATIENCE {
-            if fits(self.usage.retired()) || self.upkeep.fleeting() == 0 {
+            if fits(self.usage.retired()) || self.fleeting() == 0 {
                 break;
             }
             self.upkeep.sweep_graves();

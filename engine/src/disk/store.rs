@@ -17,7 +17,7 @@ use std::time::Duration;
 use crossbeam_epoch::Guard;
 use larder_format::layout::KEY_LEN_MAX;
 use larder_format::{ExternalRef, Flags, KeyHasher, Kind, Slot, SlotState};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::compress::{Packer, Unreadable};
 use super::counters::{Count, Counters};
@@ -85,6 +85,8 @@ pub(crate) struct Store {
     /// Whether the shared count of entries is exact; it is not after a process died.
     pub(super) entries_exact: bool,
     pub(super) closed: AtomicBool,
+    /// Held to create files of large values until their records are written; by `close` alone.
+    pub(super) gate: RwLock<()>,
 }
 
 impl Store {
@@ -92,6 +94,13 @@ impl Store {
     pub(super) fn check_open(&self) -> Result<()> {
         // Acquire: pairs with `close`; a call that begins after it returned sees it.
         if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Keeps the store from being closed.
+    pub(super) fn enter_gate(&self) -> Result<RwLockReadGuard<'_, ()>> {
+        let gate = self.gate.read();
+        self.check_open()?;
+        Ok(gate)
     }
 
     #[inline]
@@ -219,7 +228,10 @@ impl Store {
         // the index sees them as well, so the slot can go without a tombstone. One that is
         // pending stays: it hides another.
         let slots = self.index.for_reading(hash, guard);
+        // Not while the store is closed, which takes all lanes: what can wait is left.
         if found.slot.state() == SlotState::Value
+            && let Some(_lane) = self.lanes.try_acquire(false, None)
+            && self.check_open().is_ok()
             && slots.swap_place(found.at, found.slot, |_| Slot::EMPTY).is_some()
         {
             self.add_entries(-1);
@@ -311,6 +323,7 @@ impl Store {
     pub(crate) fn clear(&self) -> Result<u64> {
         self.check_open()?;
         let mut lanes = self.lanes.acquire_all();
+        self.check_open()?;
         lanes.iter_mut().for_each(|lane| self.seal(lane));
         self.seal_full();
         // First of all: segments go one by one, and one with a newer record may go before one with

@@ -192,6 +192,7 @@ impl<'a> Inflow<'a> {
     }
 
     fn take_in(&mut self, bytes: &[u8]) -> Result<()> {
+        let _gate = self.store.enter_gate()?;
         if let Some(file) = &mut self.file {
             return file.push(bytes);
         }
@@ -235,6 +236,7 @@ impl<'a> Inflow<'a> {
         match self.file.take() {
             None => self.store.put_under(&self.key, &self.head, &self.terms, None),
             Some(file) => {
+                let _gate = self.store.enter_gate()?;
                 let named = file.finish(&self.key, self.terms.durable)?;
                 self.store.put_file(&self.key, named, &self.terms)
             }

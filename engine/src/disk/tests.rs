@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use larder_format::SegmentState;
 
@@ -14,7 +17,9 @@ use super::builder::Options;
 use super::dying::Step;
 use super::heap::Heap;
 use super::maintenance::Maintenance;
-use crate::engine::{Engine, Put};
+use crate::clock::ManualClock;
+use crate::engine::{Engine, Put, Ttl};
+use crate::error::Error;
 use crate::stats::Recovery;
 
 fn options(budget: u64, writers: usize) -> Options {
@@ -97,6 +102,65 @@ fn a_closed_store_is_trusted_on_another_machine() {
     drop(disk);
     // Opening ended the clean state.
     assert_eq!(open(&heap, &options).stats().recovery, Recovery::ProcessDied);
+}
+
+/// Whatever is under way when a store is closed: it is done before, or refused.
+#[test]
+fn nothing_is_written_after_the_clean_mark() {
+    for round in 0..rounds(20_000).clamp(2, 40) {
+        let heap = Heap::default();
+        let clock = Arc::new(ManualClock::at(1_700_000_000_000));
+        let options = Options { clock: clock.clone(), ..options(4 << 20, 2) };
+        let disk = open(&heap, &options);
+        let soon = Put { ttl: Ttl::After(Duration::from_secs(1)), ..Put::default() };
+        for key in 0..100_u32 {
+            let _ = disk.put(&(1_000 + key).to_le_bytes(), &[9; 50], &soon).unwrap();
+        }
+        clock.advance(2_000);
+        let kept = Mutex::new(Vec::new());
+        thread::scope(|scope| {
+            for thread in 0..4_u32 {
+                let (disk, kept) = (&disk, &kept);
+                scope.spawn(move || {
+                    for number in 0.. {
+                        let key = (thread * 100 + number % 100).to_le_bytes();
+                        let large = vec![thread as u8; 12_000];
+                        let put = Put::default();
+                        let done = match (thread, number % 2) {
+                            (0, _) => disk.put(&key, &[1; 40], &put).map(|_| Some(40)),
+                            (1, 0) => disk.put(&key, &large, &put).map(|_| Some(12_000)),
+                            (1, _) => disk
+                                .put_reader(&key, &mut &large[..], None, &put)
+                                .map(|_| Some(12_000)),
+                            (2, _) => disk.get(&(1_000 + number % 100).to_le_bytes()).map(|_| None),
+                            _ => disk.maintain().map(|_| None),
+                        };
+                        match done {
+                            Ok(Some(len)) => kept.lock().push((key, len)),
+                            Ok(None) => {}
+                            Err(Error::Closed) => return,
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                });
+            }
+            thread::sleep(Duration::from_micros(u64::from(round) * 50));
+            disk.close().unwrap();
+        });
+        drop(disk);
+        heap.reboot();
+        let disk = open(&heap, &options);
+        let stats = disk.stats();
+        assert_eq!((stats.recovery, stats.corrupt), (Recovery::Clean, 0), "round {round}");
+        if stats.evictions == 0 {
+            for (key, len) in kept.into_inner() {
+                let found = disk.get(&key).unwrap().map(|value| value.len());
+                assert_eq!(found, Some(len), "round {round}");
+            }
+        }
+        assert!(disk.verify().unwrap().is_clean(), "round {round}");
+        assert_eq!(disk.stats().corrupt, 0, "round {round}");
+    }
 }
 
 /// Workers that run one operation at a time, each in a thread, and hence a lane, of its own.
