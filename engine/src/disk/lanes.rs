@@ -9,7 +9,8 @@
 //! 1. A sequence number is drawn, its record appended to the lane's open segment, and its slot
 //!    published, all under the lane's lock.
 //! 2. While that goes on, the lane's word says so (`in_flight.rs`).
-//! 3. Locks are taken in this order: gate (`store.rs`), progress (`upkeep.rs`), lane, reclaim, spare, live. Nobody waits for a second lane
+//! 3. Locks are taken in this order: gate (`store.rs`), progress (`upkeep.rs`), lane, reclaim,
+//!    spare, live. Nobody waits for a second lane
 //!    while holding one, except in order: `clear` and `close`, which take all of them, and who
 //!    needs the last one, the maintenance's, which no writer of values uses.
 

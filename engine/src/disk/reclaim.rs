@@ -77,8 +77,10 @@ impl Store {
             self.let_go(|retired| self.can_begin_within(most, retired));
             let short = self.is_short();
             let segment = match self.begin_segment(lane.number, now_ms) {
-                // The disk is fuller than the budget knows: what can go, goes.
+                // The disk is fuller than the budget knows: what can go, goes. Its space is there
+                // once nobody looks at it any more.
                 Err(Error::StorageFull { .. }) if self.reclaim_oldest(None)? => {
+                    self.let_go(|retired| retired == 0);
                     self.begin_segment(lane.number, now_ms)?
                 }
                 begun => begun?,
