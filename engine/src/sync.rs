@@ -43,6 +43,22 @@ pub(crate) trait Words {
     }
 }
 
+/// A point where another thread may be next: nothing but in a model. loom remembers only the last
+/// access to an atomic, so that a thread which loads a word and then changes it hides from it that
+/// another thread loaded the word before; it would not try the two the other way round. Taking a
+/// turn before each access makes it try. A failed exchange is a change to loom's scheduler, but
+/// stores nothing and orders nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Turn(#[cfg(loom)] AtomicU64);
+
+impl Turn {
+    #[inline(always)]
+    pub(crate) fn take(&self) {
+        #[cfg(loom)]
+        let _ = self.0.compare_exchange(1, 1, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
 /// An ordering that a protocol rests on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Site {
@@ -74,14 +90,10 @@ pub(crate) enum Site {
     ReadFence,
     /// `readers.rs`: between unlinking something and looking who reads.
     GraceFence,
-    /// `readers.rs`: saying that one reads.
-    ReadBegin,
     /// `readers.rs`: saying that one has read.
     ReadEnd,
     /// `readers.rs`: looking who still reads.
     ReadersLoad,
-    /// `readers.rs`: saying what one looks at.
-    LookBegin,
     /// `readers.rs`: saying that one no longer looks at an entry.
     LookEnd,
     /// `readers.rs`: looking what is looked at.

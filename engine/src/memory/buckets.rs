@@ -32,7 +32,7 @@
 //! that lead to it. The same holds for the counts: who is told by one to go on, or not to, sees
 //! what was removed before. Clearing a word is Relaxed: it leads to nothing.
 
-use crate::sync::{AtomicU64, Ordering, Site};
+use crate::sync::{AtomicU64, Ordering, Site, Turn};
 
 /// Words of a bucket.
 pub(crate) const WORDS: usize = if cfg!(loom) { 2 } else { 7 };
@@ -72,13 +72,13 @@ const fn id_of(word: u64) -> u32 {
 /// Where a word is.
 type At = (usize, usize);
 
-/// Some number of buckets.
+/// Some number of buckets; and what makes a model try more.
 #[derive(Debug)]
-pub(crate) struct Buckets(Box<[Bucket]>);
+pub(crate) struct Buckets(Box<[Bucket]>, Turn);
 
 impl Buckets {
     pub(crate) fn new(count: usize) -> Self {
-        Self((0..count.max(1)).map(|_| Bucket::default()).collect())
+        Self((0..count.max(1)).map(|_| Bucket::default()).collect(), Turn::default())
     }
 
     pub(crate) const fn count(&self) -> usize {
@@ -102,33 +102,58 @@ impl Buckets {
     }
 
     /// What `is_it` makes of the first entry with this tag of which it makes anything.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find<R>(&self, tag: Tag, mut is_it: impl FnMut(u32) -> Option<R>) -> Option<R> {
+        let bucket = &self.0[self.home(tag)];
+        let least = least_of(&self.rests(bucket, tag));
+        if least >> 32 == 0 {
+            if let Some(found) = is_it(id_of(least)) {
+                return Some(found);
+            }
+        } else if !self.is_passed(bucket) {
+            return None;
+        }
+        // One entry in ten or so is further on.
+        let mut found = None;
+        self.find_slowly(tag, &mut |id| {
+            found = is_it(id);
+            found.is_some()
+        });
+        found
+    }
+
+    /// Asks of all entries with this tag, until one is it.
+    #[inline(never)]
+    fn find_slowly(&self, tag: Tag, is_it: &mut dyn FnMut(u32) -> bool) {
         let mut at = self.home(tag);
         for _ in 0..self.0.len() {
             let bucket = &self.0[at];
-            // What is left of a word with this tag is its id, which is less than any other.
-            // Acquire: pairs with `insert` and `rename`.
-            let rest = |word: &AtomicU64| word.load(Site::WordLoad.is(Ordering::Acquire)) ^ tag.0;
-            let rests: [u64; WORDS] = std::array::from_fn(|at| rest(&bucket.words[at]));
-            let least = least_of(&rests);
-            if least >> 32 == 0 {
-                if let Some(found) = is_it(id_of(least)) {
-                    return Some(found);
-                }
-                // Two hashes that agree in 31 bits.
-                let others = rests.iter().filter(|&&rest| rest >> 32 == 0 && rest != least);
-                if let Some(found) = others.copied().find_map(|rest| is_it(id_of(rest))) {
-                    return Some(found);
-                }
-            }
-            // Acquire: pairs with the Release in `pass`.
-            if bucket.passed.load(Site::PassedLoad.is(Ordering::Acquire)) == 0 {
-                return None;
+            let rests = self.rests(bucket, tag);
+            if rests.into_iter().any(|rest| rest >> 32 == 0 && is_it(id_of(rest)))
+                || !self.is_passed(bucket)
+            {
+                return;
             }
             at = self.next(at);
         }
-        None
+    }
+
+    /// What is left of the words of a bucket without this tag: of a word with the tag its id, which
+    /// is less than what is left of any other.
+    #[inline(always)]
+    fn rests(&self, bucket: &Bucket, tag: Tag) -> [u64; WORDS] {
+        std::array::from_fn(|at| {
+            self.1.take();
+            // Acquire: pairs with `insert` and `rename`.
+            bucket.words[at].load(Site::WordLoad.is(Ordering::Acquire)) ^ tag.0
+        })
+    }
+
+    #[inline(always)]
+    fn is_passed(&self, bucket: &Bucket) -> bool {
+        self.1.take();
+        // Acquire: pairs with the Release in `pass`.
+        bucket.passed.load(Site::PassedLoad.is(Ordering::Acquire)) != 0
     }
 
     /// Adds an entry. There is room.
@@ -138,7 +163,8 @@ impl Buckets {
             // Relaxed: nobody else writes.
             let vacant = |word: &&AtomicU64| word.load(Ordering::Relaxed) == 0;
             if let Some(word) = self.0[at].words.iter().find(vacant) {
-                // Release: pairs with the Acquire in `find`.
+                self.1.take();
+                // Release: pairs with the Acquire in `rests`.
                 word.store(tag.word(id), Site::WordStore.is(Ordering::Release));
                 return;
             }
@@ -150,6 +176,7 @@ impl Buckets {
     /// Makes a key's word name another entry.
     pub(crate) fn rename(&self, tag: Tag, old: u32, new: u32) {
         if let Some((bucket, word)) = self.locate(tag, old) {
+            self.1.take();
             // Release: as in `insert`.
             self.0[bucket].words[word].store(tag.word(new), Site::WordStore.is(Ordering::Release));
         }
@@ -158,6 +185,7 @@ impl Buckets {
     /// Takes out an entry. Whether it was there.
     pub(crate) fn remove(&self, tag: Tag, id: u32) -> bool {
         let Some((bucket, word)) = self.locate(tag, id) else { return false };
+        self.1.take();
         // Relaxed: see the header.
         self.0[bucket].words[word].store(0, Ordering::Relaxed);
         let mut at = self.home(tag);
@@ -234,7 +262,8 @@ impl Buckets {
     fn pass(&self, bucket: usize, change: i64) {
         let passed = &self.0[bucket].passed;
         let changed = passed.load(Ordering::Relaxed).wrapping_add_signed(change);
-        // Release: pairs with the Acquire in `find`.
+        self.1.take();
+        // Release: pairs with the Acquire in `is_passed`.
         passed.store(changed, Site::PassedStore.is(Ordering::Release));
     }
 }

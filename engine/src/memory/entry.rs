@@ -35,13 +35,10 @@ impl Terms {
     }
 }
 
-/// Terms in 56 bits, or where they are. The lowest bits come first.
+/// Terms in 56 bits, or where they are. The lowest bits come first; in bytes, so that the hit
+/// counter fits beside them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Packed {
-    low: u32,
-    middle: u16,
-    high: u8,
-}
+pub(crate) struct Packed([u8; 7]);
 
 /// What a word says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,21 +67,21 @@ impl Packed {
         Self::of(EXTRA, id as u64)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "taken apart")]
     const fn of(kind: u64, rest: u64) -> Self {
-        let bits = (kind << KIND_AT) | rest;
-        Self { low: bits as u32, middle: (bits >> 32) as u16, high: (bits >> 48) as u8 }
+        let [a, b, c, d, e, f, g, _] = ((kind << KIND_AT) | rest).to_le_bytes();
+        Self([a, b, c, d, e, f, g])
     }
 
     /// Whether it never expires, as far as a glance can tell.
     #[inline]
     pub(crate) const fn is_plain(self) -> bool {
-        (self.high as u64) >> (KIND_AT - 48) == PLAIN
+        self.0[6] as u64 >> (KIND_AT - 48) == PLAIN
     }
 
     #[inline]
     pub(crate) const fn unpack(self) -> Unpacked {
-        let bits = self.low as u64 | ((self.middle as u64) << 32) | ((self.high as u64) << 48);
+        let [a, b, c, d, e, f, g] = self.0;
+        let bits = u64::from_le_bytes([a, b, c, d, e, f, g, 0]);
         let rest = bits & ((1 << KIND_AT) - 1);
         match bits >> KIND_AT {
             PLAIN => Unpacked::Terms(Terms { weight: rest, expires_at_ms: NEVER }),
@@ -92,7 +89,7 @@ impl Packed {
                 weight: rest & ((1 << WEIGHT_BITS) - 1),
                 expires_at_ms: rest >> WEIGHT_BITS,
             }),
-            _ => Unpacked::Extra(self.low),
+            _ => Unpacked::Extra(u32::from_le_bytes([a, b, c, d])),
         }
     }
 }

@@ -83,6 +83,11 @@ impl<O> Limbo<O> {
             && self.batches.front_mut().is_some_and(|batch| batch.grace.is_over())
     }
 
+    /// Whether batches wait.
+    pub(crate) fn has_batches(&self) -> bool {
+        !self.batches.is_empty()
+    }
+
     /// Whether so many batches wait that readers, who may have lost the processor in the middle of
     /// a lookup, should be let on.
     pub(crate) fn is_crowded(&self) -> bool {

@@ -2,8 +2,11 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `tier`, `insert`, `builder` | [`Tier`]: lookups and removals, inserts and evictions, options |
-//! | `shard`, `table` | a lock, a policy, and entries with dense ids |
+//! | `tier`, `insert`, `bulk`, `builder` | [`Tier`]: lookups and removals, inserts and evictions, many at once, options |
+//! | `shard`, `places` | what writers need, behind a lock: a policy, and by what names it knows entries |
+//! | `table`, `buckets`, `slab`, `entry` | entries that readers find without a lock |
+//! | `readers`, `limbo` | who reads, and what has left and waits for readers |
+//! | `replay`, `stripes` | hits on their way to a policy, and counted, without sharing a word |
 //! | `budget` | the one weight budget that all shards borrow from |
 //! | `policy` | [`Policy`]: what leaves when room is needed |
 //! | [`simulate`] | policies without a tier, to compare them on traces |
@@ -15,6 +18,7 @@
 mod buckets;
 mod budget;
 mod builder;
+mod bulk;
 mod departure;
 mod engine;
 mod entry;

@@ -30,12 +30,13 @@
 //! The two fences are SeqCst. Either the writer sees the mark, or the reader, whose loads come
 //! after its fence, sees what was unlinked before the writer's. Unmarking is Release and looking
 //! at marks Acquire: what was read, and noted, comes before what is freed. The same goes for
-//! forgetting an address and looking who looks. Marking and noting are Release, too: they may
-//! hide the end of what went before.
+//! forgetting an address and looking who looks. Marking is an exchange, since it may hide the end of
+//! what went before. So may a note; but between that and the end there was a fence, or a mark
+//! that is still there.
 
 use std::marker::PhantomData;
 
-use crate::sync::{AtomicU64, Ordering, Site, fence};
+use crate::sync::{AtomicU64, Ordering, Site, Turn, fence, fence_behind_swap};
 
 /// Entries that one thread can look at at once: lookups in closures of lookups. Whoever goes
 /// deeper stays marked meanwhile.
@@ -48,12 +49,18 @@ pub(crate) struct Record {
     state: AtomicU64,
     looks: [AtomicU64; LOOKS],
     index: usize,
+    turn: Turn,
 }
 
 impl Record {
     /// A record that nobody uses yet.
     pub(crate) fn new(index: usize) -> Self {
-        Self { state: AtomicU64::new(0), looks: std::array::from_fn(|_| AtomicU64::new(0)), index }
+        Self {
+            state: AtomicU64::new(0),
+            looks: std::array::from_fn(|_| AtomicU64::new(0)),
+            index,
+            turn: Turn::default(),
+        }
     }
 
     /// Its number; those in use are dense.
@@ -75,22 +82,19 @@ impl Record {
 
     #[inline]
     fn mark(&self, state: u64) {
-        if cfg!(all(target_arch = "x86_64", not(any(loom, miri)))) {
-            // A locked instruction is a full fence on this machine, and cheaper than one that is
-            // called so. The exchange is Release as well, for the reason below.
-            self.state.swap(state, Site::ReadFence.is(Ordering::SeqCst));
-        } else {
-            // Release: whoever sees this mark, and not the unmarking before, still has to see
-            // what was read before that. What comes after is ordered by the fence.
-            self.state.store(state, Site::ReadBegin.is(Ordering::Release));
-            fence(Site::ReadFence.is(Ordering::SeqCst));
-        }
+        self.turn.take();
+        // Relaxed: it orders nothing by itself. But it is an exchange, so that whoever sees this
+        // mark, and not the unmarking before, still sees what was read before that (a release
+        // sequence).
+        self.state.swap(state, Ordering::Relaxed);
+        fence_behind_swap(Site::ReadFence.is(Ordering::SeqCst));
     }
 
     #[inline]
     fn unmark(&self) {
         // Relaxed: only this thread writes it.
         let state = self.state.load(Ordering::Relaxed);
+        self.turn.take();
         // Release: what was read before pairs with the Acquire in `Grace`.
         self.state.store(state + 1, Site::ReadEnd.is(Ordering::Release));
     }
@@ -140,9 +144,9 @@ impl Pin {
         let vacant = |(_, look): &(u8, &AtomicU64)| look.load(Ordering::Relaxed) == 0;
         let Some((at, look)) = (0..).zip(&self.record.looks).find(vacant) else { return };
         let Some(end) = end(at) else { return };
-        // Release: whoever sees this look, and not the end of the one before, still has to see
-        // what was read during that.
-        look.store(address as u64, Site::LookBegin.is(Ordering::Release));
+        self.record.turn.take();
+        // Relaxed: see the header.
+        look.store(address as u64, Ordering::Relaxed);
         if self.end != End::Stay {
             self.record.unmark();
         }
@@ -150,6 +154,7 @@ impl Pin {
     }
 
     fn forget(&self, at: u8) {
+        self.record.turn.take();
         // Release: what was read comes before what is freed.
         self.record.looks[usize::from(at)].store(0, Site::LookEnd.is(Ordering::Release));
     }
@@ -190,6 +195,7 @@ impl Grace {
         fence(Site::GraceFence.is(Ordering::SeqCst));
         // Acquire: whoever is seen unmarked has read before.
         let load = |record: &&'static Record| {
+            record.turn.take();
             (*record, record.state.load(Site::ReadersLoad.is(Ordering::Acquire)))
         };
         Self(records.iter().map(load).filter(|(_, state)| state % 2 == 1).collect())
@@ -199,6 +205,7 @@ impl Grace {
     pub(crate) fn is_over(&mut self) -> bool {
         // Acquire: as above.
         self.0.retain(|(record, seen)| {
+            record.turn.take();
             record.state.load(Site::ReadersLoad.is(Ordering::Acquire)) == *seen
         });
         self.0.is_empty()
@@ -207,9 +214,12 @@ impl Grace {
 
 /// All addresses that anybody looks at, for whoever has seen a grace come to its end.
 pub(crate) fn looked_at(records: &[&'static Record]) -> Vec<usize> {
-    let looks = records.iter().flat_map(|record| &record.looks);
-    // Acquire: whoever no longer looks has read before.
-    let looks = looks.map(|look| look.load(Site::LooksLoad.is(Ordering::Acquire)));
+    let looks = records.iter().flat_map(|record| record.looks.iter().map(|look| (*record, look)));
+    let looks = looks.map(|(record, look)| {
+        record.turn.take();
+        // Acquire: whoever no longer looks has read before.
+        look.load(Site::LooksLoad.is(Ordering::Acquire))
+    });
     looks
         .filter(|&address| address != 0)
         .filter_map(|address| usize::try_from(address).ok())

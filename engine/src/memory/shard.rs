@@ -69,6 +69,8 @@ pub(super) struct Cell<K, V> {
     // Apart from the lock, whose line moves with every writer.
     table: Apart<Table<K, V>>,
     pub(super) replay: Option<Replay>,
+    /// Whether entries differ in weight; else each weighs 1.
+    is_weighed: bool,
     hasher: RandomState,
     shard: Apart<Mutex<Shard>>,
     published: Published,
@@ -81,7 +83,12 @@ struct Published {
 }
 
 impl<K, V> Cell<K, V> {
-    pub(super) fn new(policy: Box<dyn Policy>, limits: Limits, hasher: RandomState) -> Self {
+    pub(super) fn new(
+        policy: Box<dyn Policy>,
+        limits: Limits,
+        is_weighed: bool,
+        hasher: RandomState,
+    ) -> Self {
         let (table, side) = Table::new(limits);
         let replay = policy.on_hit().replay.then(Replay::new);
         let shard = Shard {
@@ -95,6 +102,7 @@ impl<K, V> Cell<K, V> {
         Self {
             table: Apart(table),
             replay,
+            is_weighed,
             hasher,
             shard: Apart(Mutex::new(shard)),
             published: Published::default(),
@@ -145,10 +153,11 @@ impl<K, V> Cell<K, V> {
         Table::<K, V>::is_crowded(&shard.side)
     }
 
-    /// Puts everything that can become free into `trash`.
-    pub(super) fn collect_all(&self, trash: &mut Vec<(K, V)>) {
+    /// Puts everything that can become free into `trash`. Whether lookups are in the way.
+    pub(super) fn collect_all(&self, trash: &mut Vec<(K, V)>) -> bool {
         let mut shard = self.shard.0.lock();
         collect(self.table(), &mut shard.side, true, trash);
+        Table::<K, V>::has_batches(&shard.side)
     }
 }
 
@@ -477,6 +486,9 @@ impl<K: Hash, V> Entries for Shelf<'_, K, V> {
     }
 
     fn weight(&self, place: u32) -> u64 {
+        if !self.cell.is_weighed {
+            return 1;
+        }
         self.get(place).map_or(0, |entry| self.cell.table().terms(entry).weight)
     }
 

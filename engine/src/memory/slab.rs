@@ -38,6 +38,7 @@ type Place<T> = UnsafeCell<MaybeUninit<T>>;
 
 /// Places for `T`.
 pub(crate) struct Slab<T> {
+    /// Where each chunk would begin if it had the ids from 0 on; null if it is not there.
     chunks: Box<[AtomicPtr<Place<T>>]>,
 }
 
@@ -46,15 +47,21 @@ unsafe impl<T: Send> Send for Slab<T> {}
 // SAFETY: `&Slab` gives `&T` to any thread, and lets any thread put and take a `T` (invariant 2).
 unsafe impl<T: Send + Sync> Sync for Slab<T> {}
 
-/// The chunk of an id, and its place there.
-#[inline]
-#[expect(clippy::cast_possible_truncation, reason = "all less than the 33 bits of the number")]
-const fn locate(id: u32) -> (usize, usize) {
+/// The chunk of an id.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "less than the 33 bits of the number")]
+const fn chunk_of(id: u32) -> usize {
     let number = id as u64 + (1 << FIRST_BITS);
     let shift = number.ilog2() - STEP_BITS;
-    let chunk = ((shift + STEP_BITS - FIRST_BITS) << STEP_BITS) as u64
-        + ((number >> shift) & ((1 << STEP_BITS) - 1));
-    (chunk as usize, (number & ((1 << shift) - 1)) as usize)
+    // The number without its last bits begins with a 1, which counts as one size more.
+    const ONE_SIZE_LESS: usize = ((FIRST_BITS - STEP_BITS + 1) << STEP_BITS) as usize;
+    ((shift as usize) << STEP_BITS) + (number >> shift) as usize - ONE_SIZE_LESS
+}
+
+/// The first id of a chunk.
+const fn first_of(chunk: usize) -> usize {
+    let steps = 1 << STEP_BITS;
+    (((steps + chunk % steps) << (chunk / steps)) << (FIRST_BITS - STEP_BITS)) - (1 << FIRST_BITS)
 }
 
 /// How many places a chunk has.
@@ -69,25 +76,32 @@ impl<T> Slab<T> {
 
     /// Makes sure that there is a place for an id. For one thread at a time.
     pub(crate) fn cover(&self, id: u32) {
-        let (chunk, _) = locate(id);
+        let chunk = chunk_of(id);
         // Relaxed, here and below: see the header.
         if self.chunks[chunk].load(Ordering::Relaxed).is_null() {
-            let places: Box<[Place<T>]> =
-                (0..len_of(chunk)).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect();
-            self.chunks[chunk].store(Box::into_raw(places).cast(), Ordering::Relaxed);
+            let places = || -> Box<[Place<T>]> {
+                (0..len_of(chunk)).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect()
+            };
+            let begin = |places: &mut [Place<T>]| places.as_mut_ptr().wrapping_sub(first_of(chunk));
+            let mut chosen = places();
+            if begin(&mut chosen).is_null() {
+                // It would look as if it were not there. Another one is elsewhere.
+                let other = places();
+                chosen = other;
+            }
+            let begin = begin(Box::leak(chosen));
+            self.chunks[chunk].store(begin, Ordering::Relaxed);
         }
     }
 
     /// # Safety
     /// The id is covered.
-    #[inline]
+    #[inline(always)]
     unsafe fn place(&self, id: u32) -> *mut T {
-        let (chunk, at) = locate(id);
-        // SAFETY: `locate` of an id of 32 bits stays below `CHUNKS`.
-        let chunk = unsafe { self.chunks.get_unchecked(chunk) }.load(Ordering::Relaxed);
-        // SAFETY: the chunk is there, for the id is covered, and has more places than `at`.
-        let place = unsafe { chunk.add(at) };
-        UnsafeCell::raw_get(place).cast()
+        // SAFETY: the chunk of an id of 32 bits is less than `CHUNKS`.
+        let chunk = unsafe { self.chunks.get_unchecked(chunk_of(id)) }.load(Ordering::Relaxed);
+        // Back inside of the chunk, as it covers the id.
+        UnsafeCell::raw_get(chunk.wrapping_add(id as usize)).cast()
     }
 
     /// # Safety
@@ -129,7 +143,8 @@ impl<T> Drop for Slab<T> {
         for (at, chunk) in self.chunks.iter().enumerate() {
             let chunk = chunk.load(Ordering::Relaxed);
             if !chunk.is_null() {
-                let places = ptr::slice_from_raw_parts_mut(chunk, len_of(at));
+                let first = chunk.wrapping_add(first_of(at));
+                let places = ptr::slice_from_raw_parts_mut(first, len_of(at));
                 // SAFETY: `cover` made it of a box of this length; `&mut self`: nobody is left.
                 // What places still hold is not dropped, but leaked.
                 drop(unsafe { Box::from_raw(places) });
@@ -150,22 +165,24 @@ mod tests {
 
     #[test]
     fn every_id_has_a_place_of_its_own() {
-        let mut expected = (0, 0);
+        let (mut chunk, mut left) = (0, len_of(0));
         for id in 0..100_000 {
-            assert_eq!(locate(id), expected, "id {id}");
-            expected.1 += 1;
-            if expected.1 == len_of(expected.0) {
-                expected = (expected.0 + 1, 0);
+            if left == 0 {
+                chunk += 1;
+                left = len_of(chunk);
+                assert_eq!(first_of(chunk), id as usize);
             }
+            assert_eq!(chunk_of(id), chunk, "id {id}");
+            left -= 1;
         }
-        let (chunk, at) = locate(u32::MAX);
-        assert!(chunk < CHUNKS && at < len_of(chunk));
+        let last = chunk_of(u32::MAX);
+        assert!(last < CHUNKS && u32::MAX as usize - first_of(last) < len_of(last));
     }
 
     #[test]
     fn little_stands_empty() {
         for last in [999, 65_535, 999_999, 123_456_788] {
-            let places: usize = (0..=locate(last).0).map(len_of).sum();
+            let places: usize = (0..=chunk_of(last)).map(len_of).sum();
             let needed = last as usize + 1;
             assert!(places >= needed && places < needed + needed / 8 + 16, "{needed}: {places}");
         }

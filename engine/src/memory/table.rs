@@ -173,7 +173,7 @@ impl<K, V> Table<K, V> {
     }
 
     /// Looks for a key without a lock.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find<Q>(&self, pin: Pin, tag: Tag, key: &Q) -> Option<Found<K, V>>
     where
         K: Borrow<Q>,
@@ -341,6 +341,11 @@ impl<K, V> Table<K, V> {
         side.limbo.is_due() || side.limbo.is_worth_a_look()
     }
 
+    /// Whether anything waits for readers.
+    pub(crate) fn has_batches(side: &Side) -> bool {
+        side.limbo.has_batches()
+    }
+
     /// Whether so much waits for readers that they should be let on.
     pub(crate) fn is_crowded(side: &Side) -> bool {
         side.limbo.is_crowded()
@@ -473,5 +478,156 @@ impl<K, V> Drop for Table<K, V> {
 impl<K, V> fmt::Debug for Table<K, V> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("Table")
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+    use super::*;
+    use crate::clock::NEVER;
+    use crate::memory::readers;
+
+    const COUNT: u64 = if cfg!(miri) { 40 } else { 2_000 };
+
+    fn tag(key: u64) -> Tag {
+        Tag::of(key.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+    }
+
+    fn table() -> (Table<u64, String>, Side) {
+        Table::new(Limits { entries: 4, weight: u64::MAX })
+    }
+
+    fn terms(weight: u64) -> Terms {
+        Terms { weight, expires_at_ms: NEVER }
+    }
+
+    fn collect(table: &Table<u64, String>, side: &mut Side, all: bool) -> usize {
+        let mut trash = Vec::new();
+        readers::all(|records| table.collect(side, records, all, &mut trash));
+        trash.len()
+    }
+
+    /// Collects until so many entries are free: readers of other tests may be in the way.
+    fn collect_until(table: &Table<u64, String>, side: &mut Side, count: usize) {
+        let mut left = count - collect(table, side, true);
+        while left > 0 {
+            std::thread::yield_now();
+            left -= collect(table, side, true);
+        }
+    }
+
+    #[test]
+    fn entries_come_change_and_go() {
+        let (mut table, mut side) = table();
+        let large = 1 << 55;
+        let ids: Vec<u32> = (0..COUNT)
+            .map(|key| {
+                let terms = terms(if key % 10 == 0 { large } else { key });
+                table.insert(&mut side, tag(key), (key, key.to_string()), terms).unwrap()
+            })
+            .collect();
+        assert!(ids.iter().zip(0..).all(|(&id, at)| id == at));
+        for key in 0..COUNT {
+            let found = table.find(readers::enter(), tag(key), &key).unwrap();
+            assert_eq!((found.key, found.value.clone()), (key, key.to_string()));
+            let expected = if key % 10 == 0 { large } else { key };
+            assert_eq!(table.terms(&found).weight, expected);
+        }
+        assert_eq!(table.validate(&side, |&key| tag(key)), Ok(()));
+        // The buckets that have been outgrown.
+        assert_eq!(collect(&table, &mut side, true), 0);
+        let pair = (0, "new".to_owned());
+        let (new, old) = table.replace(&mut side, tag(0), ids[0], pair, terms(1)).unwrap();
+        assert_eq!(table.look(&old).value, "0");
+        table.retire(&mut side, old);
+        assert_eq!(table.search(&side, tag(0), &0).unwrap().1.value, "new");
+        let departed = table.unlink(&mut side, tag(0), new).unwrap();
+        assert!(table.unlink(&mut side, tag(0), new).is_none());
+        assert!(table.find(readers::enter(), tag(0), &0).is_none());
+        table.retire(&mut side, departed);
+        assert_eq!(Table::<u64, String>::waiting(&side), 2);
+        assert_eq!(collect(&table, &mut side, false), 0, "not worth it");
+        collect_until(&table, &mut side, 2);
+        assert_eq!(table.validate(&side, |&key| tag(key)), Ok(()));
+        assert!(table.validate(&side, |_| tag(u64::MAX)).is_err());
+        for departed in table.unlink_all(&mut side) {
+            table.retire(&mut side, departed);
+        }
+        collect_until(&table, &mut side, usize::try_from(COUNT).unwrap() - 1);
+        let again = table.insert(&mut side, tag(7), (7, String::new()), terms(large));
+        assert!(again.unwrap() <= new, "ids are used again");
+        assert_eq!(table.validate(&side, |&key| tag(key)), Ok(()));
+        table.end(&mut side);
+    }
+
+    #[test]
+    fn what_is_looked_at_waits_alone() {
+        let (mut table, mut side) = table();
+        let insert = |side: &mut Side, key: u64| {
+            table.insert(side, tag(key), (key, key.to_string()), terms(1)).unwrap()
+        };
+        let (first, second) = (insert(&mut side, 1), insert(&mut side, 2));
+        let pinned = table.find(readers::enter(), tag(2), &2).unwrap();
+        for (key, id) in [(1, first), (2, second)] {
+            let departed = table.unlink(&mut side, tag(key), id).unwrap();
+            table.retire(&mut side, departed);
+        }
+        assert_eq!(collect(&table, &mut side, true), 0, "a lookup is under way");
+        let looked_at = pinned.settle();
+        collect_until(&table, &mut side, 1);
+        assert_eq!(Table::<u64, String>::waiting(&side), 1, "all but the one");
+        assert_eq!(looked_at.value, "2");
+        drop(looked_at);
+        let third = insert(&mut side, 3);
+        let departed = table.unlink(&mut side, tag(3), third).unwrap();
+        table.retire(&mut side, departed);
+        collect_until(&table, &mut side, 2);
+        table.end(&mut side);
+    }
+
+    #[test]
+    fn readers_see_whole_entries_while_a_writer_turns_everything_over() {
+        let (table, mut side) = table();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for reader in 0..2 {
+                let (table, done) = (&table, &done);
+                scope.spawn(move || {
+                    let mut key = reader;
+                    while !done.load(Relaxed) {
+                        key = (key + 1) % 16;
+                        if let Some(found) = table.find(readers::enter(), tag(key), &key) {
+                            let found = if key % 2 == 0 { found.settle() } else { found };
+                            assert_eq!((found.key, found.value.as_str()), (key, &*key.to_string()));
+                        }
+                    }
+                });
+            }
+            for step in 0..COUNT * 4 {
+                let key = step % 16;
+                let pair = (key, key.to_string());
+                match table.search(&side, tag(key), &key).map(|(id, _)| id) {
+                    None => {
+                        table.insert(&mut side, tag(key), pair, terms(1)).unwrap();
+                    }
+                    Some(id) if step % 3 == 0 => {
+                        let (_, old) =
+                            table.replace(&mut side, tag(key), id, pair, terms(1)).unwrap();
+                        table.retire(&mut side, old);
+                    }
+                    Some(id) => {
+                        let departed = table.unlink(&mut side, tag(key), id).unwrap();
+                        table.retire(&mut side, departed);
+                    }
+                }
+                collect(&table, &mut side, false);
+            }
+            done.store(true, Relaxed);
+        });
+        assert_eq!(table.validate(&side, |&key| tag(key)), Ok(()));
+        let mut table = table;
+        table.end(&mut side);
     }
 }

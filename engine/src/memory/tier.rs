@@ -104,7 +104,8 @@ impl<K, V> Tier<K, V> {
         let share = share(budget.limit(), policies.len() as u64);
         let limits = limits(budget.limit(), policies.len() as u64, hooks.weigher.is_some());
         let hasher = RandomState::default();
-        let cell = |policy| Cell::new(policy, limits, hasher.clone());
+        let is_weighed = hooks.weigher.is_some();
+        let cell = |policy| Cell::new(policy, limits, is_weighed, hasher.clone());
         Self {
             cells: policies.into_iter().map(cell).collect(),
             budget,
@@ -209,58 +210,6 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         self.hasher.hash_one(key)
     }
 
-    /// Removes everything that was inserted before the call, and says how many entries that
-    /// were, expired ones included.
-    pub fn clear(&self) -> u64 {
-        let mut total = 0;
-        for cell in &self.cells {
-            let mut departures = self.departures();
-            let (count, weight) = cell.lock().clear(|| self.now_ms(), &mut departures);
-            self.budget.give_back(weight);
-            cell.collect_all(departures.trash());
-            total += count;
-        }
-        total
-    }
-
-    /// Removes what has expired, and says how many entries that were.
-    ///
-    /// Looks at every entry of a shard in which something may have expired.
-    pub fn purge_expired(&self) -> u64 {
-        let mut total = 0;
-        for cell in &self.cells {
-            let mut departures = self.departures();
-            let room = self.budget.free();
-            let (count, weight) =
-                cell.lock().purge_expired(|| self.now_ms(), room, &mut departures);
-            self.budget.give_back(weight);
-            total += count;
-        }
-        total
-    }
-
-    /// All live entries, in no order. Does not count as use.
-    #[must_use]
-    pub fn entries(&self) -> Vec<(K, V)>
-    where
-        K: Clone,
-        V: Clone,
-    {
-        (0..self.cells.len()).flat_map(|at| self.entries_of(at)).collect()
-    }
-
-    /// The live entries of one shard.
-    pub(super) fn entries_of(&self, cell: usize) -> Vec<(K, V)>
-    where
-        K: Clone,
-        V: Clone,
-    {
-        let shard = self.cells[cell].lock();
-        let is_live = |entry: &Entry<K, V>| shard.terms(entry).is_live(|| self.now_ms());
-        let live = shard.iter().filter(|(_, entry)| is_live(entry));
-        live.map(|(_, entry)| (entry.key.clone(), entry.value.clone())).collect()
-    }
-
     /// The value of `key`. Counts as a use.
     #[inline]
     pub fn get<Q>(&self, key: &Q) -> Option<V>
@@ -357,7 +306,8 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         }
         self.lookups.hit(record.index());
         self.on_hit.count(&found.hits);
-        if let Some(replay) = &cell.replay
+        if self.on_hit.replay
+            && let Some(replay) = &cell.replay
             && !replay.push(record, found.id())
             // Locking tells the policy of all of them.
             && cell.try_lock().is_some()
@@ -383,6 +333,16 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         if let Some(place) = dead.map(|(place, _)| place) {
             self.drop_entry(&mut shard, place, Cause::Expired, &mut departures);
         }
+    }
+
+    /// The value of `key`. Not a use, and not counted.
+    pub fn peek<Q>(&self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+        V: Clone,
+    {
+        self.peek_with(key, V::clone)
     }
 
     /// Whether `key` has a live value. Not a use, and not counted.

@@ -23,7 +23,7 @@ impl Segment {
     fn new() -> Arc<Self> {
         let units = std::array::from_fn(|_| Plain::new());
         let word = AtomicU64::new(committed(0).to_bits());
-        Arc::new(Self { units, word, right: AppendRight::new(), turn: Turn::new() })
+        Arc::new(Self { units, word, right: AppendRight::new(), turn: Turn::default() })
     }
 
     fn committed(&self) -> usize {

@@ -25,7 +25,7 @@ const BATCH: u64 = 3;
 
 impl Shared {
     fn new() -> Self {
-        let turn = Arc::new(Turn::new());
+        let turn = Arc::new(Turn::default());
         let slots = [generation(0, &turn), generation(0, &turn)];
         let shared = Self { log: Log::new(), slots, committed: AtomicU64::new(0) };
         for (seq, slots) in (1..).zip(&shared.slots) {

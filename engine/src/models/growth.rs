@@ -23,7 +23,7 @@ struct Growing {
 impl Growing {
     /// The first of the key's two slots is another key's.
     fn with_neighbour() -> Self {
-        let turn = Arc::new(Turn::new());
+        let turn = Arc::new(Turn::default());
         let growing = Self {
             log: Log::new(),
             old: generation(0, &turn),

@@ -15,6 +15,7 @@ use crate::memory::limbo::Limits;
 use crate::memory::readers::Record;
 use crate::memory::replay::Replay;
 use crate::memory::table::{Side, Table};
+use crate::sync::{AtomicBool, Ordering};
 
 /// A value that notices a reader who is not ordered after its making and before its end. What it
 /// consists of outlives it, so that a model that fails does so in an orderly way.
@@ -76,7 +77,12 @@ fn table() -> (Arc<Shared>, Writer) {
 impl Shared {
     /// The number that a key has, or 0.
     fn number(&self, key: u64) -> u32 {
-        self.table.find(self.record.enter(), TAG, &key).map_or(0, |found| found.value.read())
+        self.number_by(self.record, key)
+    }
+
+    /// The same, for the thread that has this record.
+    fn number_by(&self, record: &'static Record, key: u64) -> u32 {
+        self.table.find(record.enter(), TAG, &key).map_or(0, |found| found.value.read())
     }
 }
 
@@ -116,7 +122,9 @@ impl Writer {
 /// A key is inserted while it is looked up: who finds it sees the whole value, and nobody who has
 /// found it misses it later.
 pub(super) const INSERT_AND_LOOKUP: Model = Model::new(3, || {
-    let (shared, writer) = table();
+    let (shared, mut writer) = table();
+    // So that a model that fails finds memory to look at.
+    writer.insert(B, 2);
     let writer = writer.spawn(move |writer| {
         writer.insert(A, 1);
     });
@@ -159,6 +167,33 @@ pub(super) const PASS_AND_LOOKUP: Model = Model::new(3, || {
     assert!(before >= after, "a removed value came back");
     writer.join().unwrap();
     assert_eq!((shared.number(A), shared.number(B)), (0, 2));
+});
+
+/// The same, and who has missed the first tells another reader, who does not find it either.
+pub(super) const PASS_AND_TELL: Model = Model::new(2, || {
+    let (shared, mut writer) = table();
+    writer.insert(3, 3);
+    writer.insert(4, 4);
+    let passed = writer.insert(A, 1);
+    let writer = writer.spawn(move |writer| {
+        writer.remove(passed);
+        writer.insert(B, 2);
+    });
+    let is_gone = Arc::new(AtomicBool::new(false));
+    let teller = {
+        let (shared, is_gone) = (Arc::clone(&shared), Arc::clone(&is_gone));
+        thread::spawn(move || {
+            let record = Box::leak(Box::new(Record::new(1)));
+            if shared.number_by(record, A) == 0 {
+                is_gone.store(true, Ordering::Release);
+            }
+        })
+    };
+    if is_gone.load(Ordering::Acquire) {
+        assert_eq!(shared.number(A), 0, "another reader has missed it");
+    }
+    teller.join().unwrap();
+    writer.join().unwrap();
 });
 
 /// The buckets grow while a key is looked up: it is found all the time.
@@ -246,7 +281,7 @@ pub(super) const EVICT_AND_LOOK_LONG: Model = Model::new(3, || {
 
 /// The same, and the closure looks at another key next: what it looked at before is dropped only
 /// after that look.
-pub(super) const EVICT_AND_LOOK_TWICE: Model = Model::new(2, || {
+pub(super) const EVICT_AND_LOOK_TWICE: Model = Model::new(3, || {
     let (shared, mut writer) = table();
     let id = writer.insert(A, 1);
     writer.insert(B, 2);
@@ -320,6 +355,11 @@ fn a_replaced_value_is_found_all_the_time() {
 #[test]
 fn a_removed_value_past_a_full_bucket_stays_away() {
     PASS_AND_LOOKUP.check();
+}
+
+#[test]
+fn who_is_told_that_a_value_is_gone_misses_it() {
+    PASS_AND_TELL.check();
 }
 
 #[test]

@@ -8,6 +8,7 @@ use loom::cell::UnsafeCell;
 
 use crate::disk::in_flight::{InFlight, WriterWord};
 use crate::disk::index::{Blocked, Generation, PAGE_SLOTS, Verdict};
+pub(super) use crate::sync::Turn;
 use crate::sync::{AtomicBool, AtomicU64, Ordering, Site, Words};
 
 /// A place that is read and written plainly. Whoever looks at it without being ordered after
@@ -29,24 +30,6 @@ impl Plain {
 
     pub(super) fn write(&self) {
         self.0.with_mut(|_| ());
-    }
-}
-
-/// A point where another thread may be next. loom remembers only the last access to an atomic,
-/// so that a thread which loads a word and then changes it hides from it that another thread
-/// loaded the word before; it would not try the two the other way round. Taking a turn before
-/// each access makes it try. A failed exchange is a change to loom's scheduler, but stores
-/// nothing and orders nothing.
-#[derive(Debug)]
-pub(super) struct Turn(AtomicU64);
-
-impl Turn {
-    pub(super) fn new() -> Self {
-        Self(AtomicU64::new(0))
-    }
-
-    pub(super) fn take(&self) {
-        let _ = self.0.compare_exchange(1, 1, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
 
@@ -295,7 +278,7 @@ pub(super) struct Store {
 
 impl Store {
     pub(super) fn new() -> Self {
-        Self { log: Log::new(), slots: generation(0, &Arc::new(Turn::new())) }
+        Self { log: Log::new(), slots: generation(0, &Arc::new(Turn::default())) }
     }
 
     pub(super) fn put(&self, key: Key, seq: u64) -> Outcome {

@@ -1,0 +1,120 @@
+//! Operations on many entries, shard by shard.
+
+use std::borrow::Borrow;
+use std::hash::Hash;
+use std::thread;
+
+use super::departure::Cause;
+use super::entry::Entry;
+use super::tier::Tier;
+
+/// How often clearing lets other threads on while lookups are in the way.
+const CLEAR_PATIENCE: usize = 64;
+
+impl<K: Hash + Eq, V> Tier<K, V> {
+    /// The values of several keys, in their order. Each counts as a use, as with
+    /// [`get`](Self::get); together they are not one step.
+    ///
+    /// ```
+    /// # use larder_engine::memory::{Capacity, Tier};
+    /// # let tier = Tier::builder(Capacity::Unbounded).build()?;
+    /// tier.insert("pear", 3, u64::MAX).unwrap();
+    /// assert_eq!(tier.get_many(["plum", "pear"]), [None, Some(3)]);
+    /// # Ok::<(), larder_engine::Error>(())
+    /// ```
+    pub fn get_many<Q>(&self, keys: impl IntoIterator<Item = impl Borrow<Q>>) -> Vec<Option<V>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq,
+        V: Clone,
+    {
+        keys.into_iter().map(|key| self.get(key.borrow())).collect()
+    }
+
+    /// Removes every live entry of which `keep` says no, and says how many those were. What has
+    /// expired leaves as well; `keep` is not asked about it.
+    ///
+    /// `keep` runs under the lock of one shard: it must be quick and must not call the tier. If
+    /// it panics, what it has refused in that shard before stays.
+    pub fn retain(&self, mut keep: impl FnMut(&K, &V) -> bool) -> u64 {
+        let mut removed = 0;
+        for cell in &self.cells {
+            let mut departures = self.departures();
+            let mut shard = cell.lock();
+            let mut leaving = Vec::new();
+            for (place, entry) in shard.iter() {
+                if !shard.terms(entry).is_live(|| self.now_ms()) {
+                    leaving.push((place, Cause::Expired));
+                } else if !keep(&entry.key, &entry.value) {
+                    leaving.push((place, Cause::Invalidated));
+                }
+            }
+            for (place, cause) in leaving {
+                self.drop_entry(&mut shard, place, cause, &mut departures);
+                removed += u64::from(cause == Cause::Invalidated);
+            }
+        }
+        removed
+    }
+
+    /// All live entries, in no order. Does not count as use.
+    #[must_use]
+    pub fn entries(&self) -> Vec<(K, V)>
+    where
+        K: Clone,
+        V: Clone,
+    {
+        (0..self.cells.len()).flat_map(|at| self.entries_of(at)).collect()
+    }
+
+    /// The live entries of one shard.
+    pub(super) fn entries_of(&self, cell: usize) -> Vec<(K, V)>
+    where
+        K: Clone,
+        V: Clone,
+    {
+        let shard = self.cells[cell].lock();
+        let is_live = |entry: &Entry<K, V>| shard.terms(entry).is_live(|| self.now_ms());
+        let live = shard.iter().filter(|(_, entry)| is_live(entry));
+        live.map(|(_, entry)| (entry.key.clone(), entry.value.clone())).collect()
+    }
+
+    /// Removes everything that was inserted before the call, and says how many entries that
+    /// were, expired ones included.
+    pub fn clear(&self) -> u64 {
+        let mut total = 0;
+        for cell in &self.cells {
+            {
+                let mut departures = self.departures();
+                let (count, weight) = cell.lock().clear(|| self.now_ms(), &mut departures);
+                self.budget.give_back(weight);
+                total += count;
+            }
+            // Once the listener has been told. A lookup that is under way takes no time, unless it
+            // has lost the processor.
+            for _ in 0..CLEAR_PATIENCE {
+                if !cell.collect_all(self.departures().trash()) {
+                    break;
+                }
+                thread::yield_now();
+            }
+        }
+        total
+    }
+
+    /// Removes what has expired, and says how many entries that were.
+    ///
+    /// Looks at every entry of a shard in which something may have expired.
+    pub fn purge_expired(&self) -> u64 {
+        let mut total = 0;
+        for cell in &self.cells {
+            let mut departures = self.departures();
+            let room = self.budget.free();
+            let (count, weight) =
+                cell.lock().purge_expired(|| self.now_ms(), room, &mut departures);
+            self.budget.give_back(weight);
+            total += count;
+        }
+        total
+    }
+}
