@@ -60,6 +60,9 @@ fn a_put_stalls_where_it_begins_a_segment_and_nowhere_else() {
     assert!(stats.inline_rolls > 20, "{stats:?}");
     assert_eq!(latencies.stall.count(), stats.inline_rolls);
     assert_eq!(latencies.put.count(), 400);
+    // What is a part of a put is no longer than the longest put.
+    assert!(latencies.stall.max() <= latencies.put.max());
+    assert!(latencies.put.max() > Duration::from_micros(10), "a file was created meanwhile");
 }
 
 #[test]
