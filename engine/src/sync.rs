@@ -98,12 +98,10 @@ pub(crate) enum Site {
     LookEnd,
     /// `readers.rs`: looking what is looked at.
     LooksLoad,
-    /// `buckets.rs`: loading a word.
+    /// `buckets.rs`: loading a word, or the number of entries that passed a bucket.
     WordLoad,
     /// `buckets.rs`: naming an entry in a word.
     WordStore,
-    /// `buckets.rs`: loading the number of entries that passed a bucket.
-    PassedLoad,
     /// `buckets.rs`: lowering or raising that number.
     PassedStore,
     /// `table.rs`: finding the buckets.

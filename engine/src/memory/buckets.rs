@@ -153,7 +153,7 @@ impl Buckets {
     fn is_passed(&self, bucket: &Bucket) -> bool {
         self.1.take();
         // Acquire: pairs with the Release in `pass`.
-        bucket.passed.load(Site::PassedLoad.is(Ordering::Acquire)) != 0
+        bucket.passed.load(Site::WordLoad.is(Ordering::Acquire)) != 0
     }
 
     /// Adds an entry. There is room.

@@ -170,7 +170,7 @@ pub(super) const PASS_AND_LOOKUP: Model = Model::new(3, || {
 });
 
 /// The same, and who has missed the first tells another reader, who does not find it either.
-pub(super) const PASS_AND_TELL: Model = Model::new(2, || {
+const PASS_AND_TELL: Model = Model::new(2, || {
     let (shared, mut writer) = table();
     writer.insert(3, 3);
     writer.insert(4, 4);

@@ -93,7 +93,6 @@ const WEAKENINGS: &[(Site, Ordering, Model)] = &[
     (Site::WordStore, Relaxed, memory::INSERT_AND_LOOKUP),
     (Site::WordLoad, Relaxed, memory::REPLACE_AND_LOOKUP),
     (Site::WordStore, Relaxed, memory::REPLACE_AND_LOOKUP),
-    (Site::PassedLoad, Relaxed, memory::PASS_AND_TELL),
     (Site::PassedStore, Relaxed, memory::PASS_AND_LOOKUP),
     (Site::BucketsLoad, Relaxed, memory::GROW_AND_LOOKUP),
     (Site::BucketsSwap, Relaxed, memory::GROW_AND_LOOKUP),
