@@ -40,7 +40,7 @@ pub use departure::Cause;
 pub use engine::{ENTRY_OVERHEAD, Memory, MemoryBuilder};
 pub use insert::Rejected;
 pub use policy::{
-    ArcPolicy, Arrival, Clock, Entries, Fifo, Gdsf, Lfu, Lirs, Lru, Mru, OnHit, Policy, PolicyKind,
-    Random, S3Fifo, Sieve, TwoQ, WTinyLfu,
+    Adaptive, ArcPolicy, Arrival, Clock, Entries, Fifo, Gdsf, Lfu, Lirs, Lru, Mru, OnHit, Policy,
+    PolicyKind, Random, S3Fifo, Sieve, TwoQ, WTinyLfu,
 };
 pub use tier::Tier;

@@ -10,7 +10,8 @@
 //! needs no lock, and writes nothing once the byte is saturated; that is all that queue
 //! policies need (CLOCK, SIEVE, S3-FIFO). Replaying calls [`Policy::hit`] under the shard's
 //! lock, in the order of the hits as far as that is known; list policies need it (LRU, ARC).
-//! Replayed hits may be late, and some may be lost.
+//! Replayed hits may be late, and some may be lost. A policy that counts may have the hits of a
+//! few keys replayed besides, see [`Policy::sample`].
 //!
 //! # Life of an entry
 //! ```text
@@ -28,6 +29,7 @@
 //! What each policy chooses where implementations differ, and how all of them compare with
 //! those of others: `docs/policies.md`.
 
+mod adaptive;
 mod arc;
 mod climber;
 mod clock;
@@ -52,6 +54,7 @@ mod w_tiny_lfu;
 use std::fmt;
 use std::str::FromStr;
 
+pub use adaptive::Adaptive;
 pub use arc::ArcPolicy;
 pub use clock::Clock;
 pub use fifo::Fifo;
@@ -131,7 +134,18 @@ pub trait Policy: Send + fmt::Debug {
     /// `id` is resident from now on; its hit counter is 0.
     fn insert(&mut self, id: u32, arrival: Arrival, entries: &dyn Entries);
 
-    /// A replayed hit. Only if [`on_hit`](Self::on_hit) asks for it.
+    /// Of which keys hits are replayed although [`on_hit`](Self::on_hit) asks for none: of
+    /// those whose hash has none of these bits; `None` for no keys at all. In a sample this
+    /// small, what costs too much for every hit may be learnt from.
+    ///
+    /// May change whenever a method that takes `&mut self` was called, so whoever drives the
+    /// policy asks again then. A policy that ever samples does so from the beginning.
+    fn sample(&self) -> Option<u64> {
+        None
+    }
+
+    /// A replayed hit. Only if [`on_hit`](Self::on_hit) asks for it, or the key is in the
+    /// [`sample`](Self::sample).
     fn hit(&mut self, id: u32, entries: &dyn Entries) {
         let _ = (id, entries);
     }
@@ -331,6 +345,8 @@ pub enum PolicyKind {
     WTinyLfu,
     /// What is worth least for its weight leaves first, by cost and uses: [`Gdsf`].
     Gdsf,
+    /// What would leave by the policy that would have missed least of late: [`Adaptive`].
+    Adaptive,
 }
 
 impl PolicyKind {
@@ -349,6 +365,7 @@ impl PolicyKind {
         Self::Lirs,
         Self::WTinyLfu,
         Self::Gdsf,
+        Self::Adaptive,
     ];
 
     /// A new policy of this kind, for one shard.
@@ -368,6 +385,7 @@ impl PolicyKind {
             Self::Lirs => Box::<Lirs>::default(),
             Self::WTinyLfu => Box::<WTinyLfu>::default(),
             Self::Gdsf => Box::<Gdsf>::default(),
+            Self::Adaptive => Box::<Adaptive>::default(),
         }
     }
 
@@ -388,6 +406,7 @@ impl PolicyKind {
             Self::Lirs => "lirs",
             Self::WTinyLfu => "wtinylfu",
             Self::Gdsf => "gdsf",
+            Self::Adaptive => "adaptive",
         }
     }
 }
@@ -405,7 +424,7 @@ impl FromStr for PolicyKind {
         Self::ALL.iter().copied().find(|kind| kind.name() == name).ok_or_else(|| Error::Config {
             option: "policy",
             value: name.to_owned(),
-            accepted: "give one of fifo, random, lru, mru, lfu, clock, sieve, s3fifo, 2q, arc, lirs, wtinylfu, gdsf",
+            accepted: "give one of fifo, random, lru, mru, lfu, clock, sieve, s3fifo, 2q, arc, lirs, wtinylfu, gdsf, adaptive",
         })
     }
 }

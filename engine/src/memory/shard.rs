@@ -68,7 +68,11 @@ struct Apart<T>(T);
 pub(super) struct Cell<K, V> {
     // Apart from the lock, whose line moves with every writer.
     table: Apart<Table<K, V>>,
-    pub(super) replay: Option<Replay>,
+    replay: Option<Replay>,
+    /// Hits are replayed of keys whose hash has none of these bits.
+    replayed: AtomicU64,
+    /// Whether `replayed` is the policy's to choose.
+    samples: bool,
     /// Whether entries differ in weight; else each weighs 1.
     is_weighed: bool,
     hasher: RandomState,
@@ -90,7 +94,10 @@ impl<K, V> Cell<K, V> {
         hasher: RandomState,
     ) -> Self {
         let (table, side) = Table::new(limits);
-        let replay = policy.on_hit().replay.then(Replay::new);
+        let samples = !policy.on_hit().replay;
+        let replayed = if samples { sample_of(&*policy) } else { 0 };
+        let replay = (replayed != NO_KEYS).then(Replay::new);
+        let samples = samples && replay.is_some();
         let shard = Shard {
             side,
             places: Places::default(),
@@ -102,6 +109,8 @@ impl<K, V> Cell<K, V> {
         Self {
             table: Apart(table),
             replay,
+            replayed: AtomicU64::new(replayed),
+            samples,
             is_weighed,
             hasher,
             shard: Apart(Mutex::new(shard)),
@@ -113,6 +122,14 @@ impl<K, V> Cell<K, V> {
     #[inline]
     pub(super) const fn table(&self) -> &Table<K, V> {
         &self.table.0
+    }
+
+    /// Where the hit of a key goes that the policy wants to hear of.
+    #[inline]
+    pub(super) fn replay_of(&self, hash: u64) -> Option<&Replay> {
+        let replay = self.replay.as_ref()?;
+        // Relaxed: a sample that has just changed makes a hit more or less, as lost ones do.
+        (hash & self.replayed.load(Ordering::Relaxed) == 0).then_some(replay)
     }
 
     /// What the shard weighed when its lock was last free.
@@ -159,6 +176,13 @@ impl<K, V> Cell<K, V> {
         collect(self.table(), &mut shard.side, true, trash);
         Table::<K, V>::has_batches(&shard.side)
     }
+}
+
+/// Bits of which every hash has one, as good as.
+const NO_KEYS: u64 = u64::MAX;
+
+fn sample_of(policy: &dyn Policy) -> u64 {
+    policy.sample().unwrap_or(NO_KEYS)
 }
 
 fn collect<K, V>(table: &Table<K, V>, side: &mut Side, all: bool, trash: &mut Vec<(K, V)>) {
@@ -457,6 +481,9 @@ impl<K, V> Drop for Locked<'_, K, V> {
         };
         show(&self.cell.published.weight, self.shard.weight);
         show(&self.cell.published.entries, self.len() as u64);
+        if self.cell.samples {
+            show(&self.cell.replayed, sample_of(&*self.shard.policy));
+        }
     }
 }
 

@@ -306,8 +306,7 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         }
         self.lookups.hit(record.index());
         self.on_hit.count(&found.hits);
-        if self.on_hit.replay
-            && let Some(replay) = &cell.replay
+        if let Some(replay) = cell.replay_of(hash)
             && !replay.push(record, found.id())
             // Locking tells the policy of all of them.
             && cell.try_lock().is_some()

@@ -49,6 +49,13 @@ fn counters(hash: u64) -> impl Iterator<Item = (usize, u32)> {
     })
 }
 
+/// Of each two counters at the same place of two words, the larger.
+fn larger_counters(one: u64, other: u64) -> u64 {
+    let counter =
+        |shift: u32| ((one >> shift) & COUNT_MAX).max((other >> shift) & COUNT_MAX) << shift;
+    (0..16).map(|at| counter(4 * at)).sum()
+}
+
 impl Sketch {
     /// Grows until there is a word for each of so many entries.
     pub(super) fn cover(&mut self, entries: usize) {
@@ -56,6 +63,20 @@ impl Sketch {
             self.blocks.extend_from_within(..);
             self.counted *= 2;
         }
+    }
+
+    /// Shrinks to as little as [`cover`](Self::cover) would have grown to: halves that are laid
+    /// over each other keep the larger of two counters, so no estimate becomes lower.
+    pub(super) fn shrink(&mut self, entries: usize) {
+        while self.blocks.len() > 1 && self.words() / 2 >= entries {
+            let upper = self.blocks.split_off(self.blocks.len() / 2);
+            let pairs = self.blocks.iter_mut().zip(upper);
+            for (low, high) in pairs.flat_map(|(low, high)| low.0.iter_mut().zip(high.0)) {
+                *low = larger_counters(*low, high);
+            }
+            self.counted /= 2;
+        }
+        self.blocks.shrink_to_fit();
     }
 
     /// How many hashes are counted between halvings.
@@ -75,6 +96,25 @@ impl Sketch {
             }
         }
         self.counted += usize::from(counted);
+        if self.counted >= self.period() {
+            self.halve();
+        }
+    }
+
+    /// Counts a hash several times, but raises no counter beyond what that takes: counters
+    /// shared with others stay as they are, so that strangers are taken for popular less often.
+    ///
+    /// Source: Estan, Varghese, "New directions in traffic measurement and accounting",
+    /// SIGCOMM 2002, section 3.3.2 (conservative update).
+    pub(super) fn raise(&mut self, hash: u64, times: u8) {
+        let target = (self.estimate(hash) + u64::from(times)).min(COUNT_MAX);
+        let at = self.block(hash);
+        for (word, shift) in counters(hash) {
+            let word = &mut self.blocks[at].0[word];
+            let count = (*word >> shift) & COUNT_MAX;
+            *word += target.saturating_sub(count) << shift;
+        }
+        self.counted += usize::from(times);
         if self.counted >= self.period() {
             self.halve();
         }
@@ -130,6 +170,34 @@ mod tests {
             far += u32::from(estimate > truth + 1);
         }
         assert!(right > 900 && far < 30, "{right} right, {far} far too high");
+    }
+
+    #[test]
+    fn shrinking_lowers_no_estimate() {
+        let mut sketch = Sketch::default();
+        sketch.cover(512);
+        (0..50).for_each(|key| (0..key % 7).for_each(|_| sketch.count(mix(key))));
+        let before: Vec<u64> = (0..50).map(|key| sketch.estimate(mix(key))).collect();
+        sketch.shrink(100);
+        assert_eq!(sketch.words(), 128);
+        let mut pairs = (0..50).zip(before);
+        assert!(pairs.all(|(key, before)| sketch.estimate(mix(key)) >= before));
+    }
+
+    #[test]
+    fn raising_takes_fewer_strangers_for_popular() {
+        let (mut counted, mut raised) = (Sketch::default(), Sketch::default());
+        counted.cover(128);
+        raised.cover(128);
+        for key in 0..300 {
+            (0..3).for_each(|_| counted.count(mix(key)));
+            raised.raise(mix(key), 1);
+            raised.raise(mix(key), 2);
+            assert!(raised.estimate(mix(key)) >= 3);
+        }
+        let strangers =
+            |sketch: &Sketch| -> u64 { (1_000..2_000).map(|key| sketch.estimate(mix(key))).sum() };
+        assert!(strangers(&raised) < strangers(&counted));
     }
 
     #[test]

@@ -40,8 +40,8 @@ use ids::Ids;
 pub use shards::{Sample, Shards};
 
 use super::policy::{
-    ArcPolicy, Arrival, Clock, Entries, Fifo, Gdsf, Lfu, Lirs, Lru, Mru, OnHit, Policy, PolicyKind,
-    Random, S3Fifo, Sieve, TwoQ, WTinyLfu, mix,
+    Adaptive, ArcPolicy, Arrival, Clock, Entries, Fifo, Gdsf, Lfu, Lirs, Lru, Mru, OnHit, Policy,
+    PolicyKind, Random, S3Fifo, Sieve, TwoQ, WTinyLfu, mix,
 };
 
 /// No id.
@@ -315,7 +315,8 @@ impl<P: Policy> Simulator<P> {
                 hits.set(hits.get() + 1);
             }
         }
-        if self.on_hit.replay {
+        let in_sample = |mask| self.shelf.hash(id) & mask == 0;
+        if self.on_hit.replay || self.policy.sample().is_some_and(in_sample) {
             self.policy.hit(id, &self.shelf);
         }
     }
@@ -422,6 +423,7 @@ impl PolicyKind {
             Self::Lirs => simulate::<Lirs>(capacity),
             Self::WTinyLfu => simulate::<WTinyLfu>(capacity),
             Self::Gdsf => simulate::<Gdsf>(capacity),
+            Self::Adaptive => simulate::<Adaptive>(capacity),
         }
     }
 }
