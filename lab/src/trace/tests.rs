@@ -1,3 +1,5 @@
+//! Readers against handwritten samples, and against whatever bytes there are.
+
 use super::*;
 use proptest::prelude::*;
 use std::fs;
