@@ -77,12 +77,7 @@ impl Store {
             self.let_go(|retired| self.can_begin_within(most, retired));
             let short = self.is_short();
             let segment = match self.begin_segment(lane.number, now_ms) {
-                // The disk is fuller than the budget knows: what can go, goes. Its space is there
-                // once nobody looks at it any more.
-                Err(Error::StorageFull { .. }) if self.reclaim_oldest(None)? => {
-                    self.let_go(|retired| retired == 0);
-                    self.begin_segment(lane.number, now_ms)?
-                }
+                Err(Error::StorageFull { .. }) => self.begin_on_full(lane.number, now_ms)?,
                 begun => begun?,
             };
             segment.tally.set_reserved(short);
@@ -90,6 +85,22 @@ impl Store {
             self.reclaim_to(self.budget.saturating_sub(self.index_wish()), Some(lane))?;
         }
         Ok(())
+    }
+
+    /// Begins a segment on a disk that is fuller than the budget knows: what can go, goes. Its space
+    /// is there once nobody looks at it any more. The caller must not be pinned.
+    fn begin_on_full(&self, lane: u32, now_ms: u64) -> Result<Arc<Segment>> {
+        if self.usage.retired() > 0 {
+            self.let_go(|retired| retired == 0);
+            match self.begin_segment(lane, now_ms) {
+                Err(Error::StorageFull { .. }) => {}
+                begun => return begun,
+            }
+        }
+        if self.reclaim_oldest(None)? {
+            self.let_go(|retired| retired == 0);
+        }
+        self.begin_segment(lane, now_ms)
     }
 
     pub(super) fn is_roomy(&self, lane: &Held<'_>, needed: usize, now_ms: u64) -> bool {
