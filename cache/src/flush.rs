@@ -113,8 +113,9 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         let put = exact(entry.expires_at_ms, codec.id_of(&entry.value), Durability::None);
         let _stripe = lock(key)?;
         let is_it = |current: &Arc<Entry<V>>| Arc::ptr_eq(current, entry) && current.is_unflushed();
+        // In the order in which an entry goes down, so that one that is evicted meanwhile is met.
         let is_current =
-            || self.pending.holds(key, entry) || self.memory.peek_with(&**key, is_it) == Some(true);
+            || self.memory.peek_with(&**key, is_it) == Some(true) || self.pending.holds(key, entry);
         if self.is_clearing() {
             return None;
         }

@@ -259,11 +259,9 @@ impl<K: Hash + Eq, V> Tier<K, V> {
             claim.gain(self.evict(shard, place, departures));
         };
         if let Some(place) = old.filter(|_| detached) {
-            // The policy would have evicted the very entry that is to be replaced. It counts
-            // as newly arrived instead.
+            // The policy would have evicted the very entry that is to be replaced, which stays.
             let (policy, shelf) = shard.split(claim.held() + self.budget.free());
-            let arrival = policy.arrive(want.hash, old_weight, &shelf);
-            policy.insert(place, arrival, &shelf);
+            policy.spare(place, &shelf);
         }
         enough
     }
