@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
+use larder::PolicyKind;
 
 use crate::keys::Key;
 use crate::output::EXIT_CODES;
@@ -98,8 +100,8 @@ pub(crate) struct Replay {
     #[arg(long)]
     pub(crate) dir: Option<PathBuf>,
     /// What the memory tier evicts by
-    #[arg(long, value_enum, default_value_t = Policy::S3fifo)]
-    pub(crate) policy: Policy,
+    #[arg(long, value_parser = policy_kind(), default_value = "s3fifo")]
+    pub(crate) policy: PolicyKind,
     /// When values reach the disk
     #[arg(long, value_enum, default_value_t = Mode::WriteThrough)]
     pub(crate) mode: Mode,
@@ -128,22 +130,10 @@ pub(crate) struct Replay {
     pub(crate) json: bool,
 }
 
-/// What the memory tier evicts by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Policy {
-    S3fifo,
-    Lru,
-    Fifo,
-}
-
-impl From<Policy> for larder::PolicyKind {
-    fn from(policy: Policy) -> Self {
-        match policy {
-            Policy::S3fifo => Self::S3Fifo,
-            Policy::Lru => Self::Lru,
-            Policy::Fifo => Self::Fifo,
-        }
-    }
+/// What a memory tier can evict by.
+fn policy_kind() -> impl TypedValueParser<Value = PolicyKind> {
+    let names = PolicyKind::ALL.iter().map(|kind| kind.name());
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<PolicyKind>())
 }
 
 /// When values reach the disk.
@@ -410,7 +400,7 @@ mod tests {
         for line in [
             "larder demo",
             "larder demo src --dir d --json --memory 1MiB --disk 2GiB",
-            "larder replay t --policy lru --mode write-on-evict --format oracleGeneral",
+            "larder replay t --policy lirs --mode write-on-evict --format oracleGeneral",
             "larder replay --verify-acked f --dir d --may-evict",
             "larder replay t --columns time,key,-,size --separator ;",
             "larder simulate t u --policy lru,s3fifo --capacity 0.1,500,64MiB,5% --csv",

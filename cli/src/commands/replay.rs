@@ -79,7 +79,7 @@ fn setup<'a>(args: &Replay, dir: &'a Path) -> Setup<'a> {
         dir,
         memory_bytes: args.memory.0,
         disk_bytes: args.disk.0,
-        policy: args.policy.into(),
+        policy: args.policy,
         mode: args.mode.into(),
     }
 }
@@ -198,7 +198,7 @@ impl Report {
                 Home::Given(dir) => Some(dir.display().to_string()),
                 Home::Temporary(_) => None,
             },
-            policy: name(args.policy),
+            policy: args.policy.name().to_owned(),
             mode: name(args.mode),
             threads: args.threads,
             memory_budget: args.memory.0,
