@@ -60,7 +60,8 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        if let Err(why) = run("umount", &[self.at.to_str().unwrap()]) {
+        // What is still mapped for a moment, as nobody has let go of it, goes when it is.
+        if let Err(why) = run("umount", &["-l", self.at.to_str().unwrap()]) {
             eprintln!("{} stays mounted: {why}", self.at.display());
         }
     }
