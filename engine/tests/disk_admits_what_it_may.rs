@@ -103,8 +103,8 @@ fn a_key_is_taken_when_it_comes_again() {
     for key in 4_000..400_000 {
         let _ = put(&disk, key, 0);
     }
-    assert!(disk.remove(&7_u32.to_le_bytes()).unwrap());
-    assert_eq!(put(&disk, 7, 100), Outcome::Rejected(Rejection::FirstSeen));
+    let key = (0_u32..).find(|key| disk.remove(&key.to_le_bytes()).unwrap()).unwrap();
+    assert_eq!(put(&disk, key, 100), Outcome::Rejected(Rejection::FirstSeen));
 }
 
 #[test]

@@ -76,15 +76,13 @@ impl Store {
             counters.add(Count::Corrupt, 1);
             let what = "the shared words were wrong, and the index was built anew";
             damage.note(STORE.to_owned(), SHARED_AT, what);
-            // Relaxed: nobody else has the store yet. The id is drawn above all there are, and a
-            // slot may have been given up.
+            // Relaxed: nobody else has the store yet. The id is drawn above all there are.
             file.next_external().store(0, Ordering::Relaxed);
-            file.dropped().store(1, Ordering::Relaxed);
         }
-        let is_suspect = file.session().is_some_and(|last| last.suspect);
-        if storage.is_buffered() || recovery == Recovery::Rebuilt && is_suspect {
-            // What the words say when this session dies is nothing, or what they said of the last
-            // one. Relaxed, as above: a slot may be given up, or have been.
+        if storage.is_buffered() || recovery == Recovery::Rebuilt {
+            // The words that are on the disk may be older than records that are: a slot may have
+            // been given up since, or a segment been retiring. In the buffered mode that is so of
+            // this session as well, should it die. Relaxed, as above.
             file.dropped().store(1, Ordering::Relaxed);
         }
         let usage = Arc::new(Usage::default());

@@ -23,7 +23,6 @@ use super::store::Store;
 use super::writer::{NewRecord, Writer, room_for};
 use crate::clock::NEVER;
 use crate::error::{Error, Result};
-use crate::sync::Ordering;
 
 /// What becomes of values when the budget is used up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -191,15 +190,21 @@ impl Store {
     }
 
     /// Hides a record again that was appended and could not be published, so that no later
-    /// opening brings it to light: there is no slot of its key, hence no value that this hides.
+    /// opening brings it to light. Not where its key has a record that counts, or may be about
+    /// to get one: a tombstone would hide that as well, which is worse.
     pub(super) fn retract(&self, lane: &mut Held<'_>, change: &Change<'_>) -> Result<()> {
         let roomy = |writer: &Writer| writer.room() >= room_for(change.key.len(), 0);
-        if lane.writer.as_ref().is_some_and(roomy) {
+        let (seq, in_flight) = lane.enter(self.file.next_seq());
+        drop(in_flight);
+        // In this order: whoever drew a lower number has published, and is met; whoever draws a
+        // higher one hides the tombstone.
+        let is_free = self.lanes.none_before(seq)
+            && self.lookup(change.hash, change.key, &crossbeam_epoch::pin()).is_none();
+        if is_free && lane.writer.as_ref().is_some_and(roomy) {
             let tombstone = NewRecord {
                 kind: Kind::Tombstone,
                 flags: Flags::NONE,
-                // Relaxed: only growth counts, and nobody is under way with an older value.
-                seq: self.file.next_seq().fetch_add(1, Ordering::Relaxed),
+                seq,
                 key_hash: change.hash,
                 tags: &[],
                 key: change.key,
