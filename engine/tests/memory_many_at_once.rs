@@ -38,7 +38,7 @@ fn retain_keeps_what_it_is_told_to_and_tells_of_the_rest() {
 fn get_many_counts_each_and_peek_counts_none() {
     let tier = Tier::builder(Capacity::Unbounded).build().unwrap();
     (0..4).for_each(|key| tier.insert(key, key * 10, u64::MAX).unwrap());
-    assert_eq!(tier.get_many([3, 9, 1]), [Some(30), None, Some(10)]);
+    assert_eq!(tier.get_many(&[3, 9, 1]), [Some(30), None, Some(10)]);
     assert_eq!((tier.peek(&2), tier.peek(&9)), (Some(20), None));
     assert_eq!((tier.stats().hits, tier.stats().misses), (2, 1));
 }

@@ -22,13 +22,13 @@ impl<K: Hash + Eq, V> Tier<K, V> {
     /// assert_eq!(tier.get_many(["plum", "pear"]), [None, Some(3)]);
     /// # Ok::<(), larder_engine::Error>(())
     /// ```
-    pub fn get_many<Q>(&self, keys: impl IntoIterator<Item = impl Borrow<Q>>) -> Vec<Option<V>>
+    pub fn get_many<'a, Q>(&self, keys: impl IntoIterator<Item = &'a Q>) -> Vec<Option<V>>
     where
         K: Borrow<Q>,
-        Q: Hash + Eq,
+        Q: Hash + Eq + ?Sized + 'a,
         V: Clone,
     {
-        keys.into_iter().map(|key| self.get(key.borrow())).collect()
+        keys.into_iter().map(|key| self.get(key)).collect()
     }
 
     /// Removes every live entry of which `keep` says no, and says how many those were. What has
