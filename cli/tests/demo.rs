@@ -34,12 +34,14 @@ fn a_second_process_computes_nothing_and_an_edit_computes_one_file() {
     assert_eq!(first.number("files"), 4);
     // Two of the four are equal.
     assert_eq!(first.number("computed"), 3);
-    assert_eq!(first.number("memory_hits"), 1);
+    assert_eq!(first.number("memory_hits") + first.number("disk_hits"), 1);
 
     let second = demo(&files, &cache).ended(0);
     assert_eq!(second.number("computed"), 0);
     assert_eq!(second.number("memory_hits") + second.number("disk_hits"), 4);
-    assert_eq!(second.number("disk_hits"), 3);
+    // Two threads that want the same one at once may both find it on disk.
+    let alone = run(["demo", arg(&files), "--dir", arg(&cache), "--threads", "1", "--json"]);
+    assert_eq!(alone.ended(0).number("disk_hits"), 3);
     assert_eq!(second.json()["histogram"], first.json()["histogram"]);
     assert!(second.json()["speedup"].as_f64().unwrap() >= 1.0);
     assert!(second.json()["seconds"].as_f64().unwrap() > 0.0);
