@@ -87,8 +87,9 @@ impl Stats {
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
-    /// # use larder_engine::{Disk, Engine, Put};
-    /// let disk = Disk::builder(dir.path().join("store")).writers(1).open()?;
+    /// # use larder_engine::{Disk, Engine, Maintenance, Put};
+    /// let builder = Disk::builder(dir.path().join("store")).maintenance(Maintenance::Manual);
+    /// let disk = builder.writers(1).open()?;
     /// let _ = disk.put(b"one", b"value", &Put::default())?;
     /// let _ = disk.put(b"two", b"value", &Put::default())?;
     /// disk.sync()?;
