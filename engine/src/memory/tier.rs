@@ -197,9 +197,10 @@ impl<K, V> Tier<K, V> {
 
     #[inline]
     pub(super) const fn cell_at(&self, hash: u64) -> usize {
-        // The low bits: the tables use the upper half.
-        #[expect(clippy::cast_possible_truncation, reason = "the low bits")]
-        let bits = hash as usize;
+        // The lowest bits of the upper half. Policies look at all of the lower one (ghosts, sketches
+        // and samples), and would find the keys of a shard alike in it; tables begin at the top
+        // of the upper one, and only compare the rest (`buckets.rs`).
+        let bits = (hash >> 32) as usize;
         bits & (self.cells.len() - 1)
     }
 }
