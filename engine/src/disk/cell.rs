@@ -15,6 +15,16 @@ use crossbeam_epoch::{Atomic, Guard, Owned, Shared};
 
 use crate::sync::{Ordering, Site};
 
+/// How often the epoch has to go on until what was taken out is dropped, with one to spare.
+const PASSES: usize = 4;
+
+/// Drops what was taken out of all cells, as far as no reader is in the way. The caller must not
+/// be pinned.
+pub(crate) fn let_go() {
+    // Each lets the epoch go on by one.
+    (0..PASSES).for_each(|_| crossbeam_epoch::pin().flush());
+}
+
 /// A place for one value or none.
 pub(crate) struct EpochCell<T>(Atomic<T>);
 

@@ -11,6 +11,7 @@ use crossbeam_epoch::Guard;
 use larder_format::layout::{ENTRY_LEN, SEGMENT_DATA, TRAILER_LEN};
 use larder_format::{Kind, SegmentState, Slot, SlotState};
 
+use super::cell;
 use super::dying::{Dying, Keep, Step};
 use super::lanes::Held;
 use super::segment::Segment;
@@ -194,7 +195,7 @@ impl Store {
         }
         self.free_doomed()?;
         self.drop_spare()?;
-        (0..PASSES_OF_EPOCH).for_each(|_| crossbeam_epoch::pin().flush());
+        cell::let_go();
         Ok(before.saturating_sub(self.usage.live()))
     }
 
@@ -244,6 +245,3 @@ impl Store {
         sealed
     }
 }
-
-/// How often the epoch is asked to go on, so that what was unlinked is unmapped.
-const PASSES_OF_EPOCH: usize = 4;

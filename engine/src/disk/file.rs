@@ -298,12 +298,17 @@ impl Storage for Directory {
     fn identity(&self) -> BootIdentity {
         let (device, inode) =
             rustix::fs::fstat(&self.handle).map_or((0, 0), |found| (found.st_dev, found.st_ino));
-        let mount_id =
-            rustix::fs::statx(self.handle.as_fd(), "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
-                .map_or(0, |found| found.stx_mnt_id);
+        let wanted = StatxFlags::MNT_ID | UNIQUE_MOUNT_ID;
+        let mount_id = rustix::fs::statx(self.handle.as_fd(), "", AtFlags::EMPTY_PATH, wanted)
+            .map_or(0, |found| found.stx_mnt_id);
         BootIdentity { boot_id: boot_id(), device, inode, mount_id }
     }
 }
+
+/// `STATX_MNT_ID_UNIQUE` of linux/stat.h, since 6.8: an id that no later mount gets. The plain one
+/// may come again as soon as the file system is mounted again, be it after it has lost what was
+/// not on the disk.
+const UNIQUE_MOUNT_ID: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 
 /// The kernel's random id of this boot; zeros where there is none.
 fn boot_id() -> [u8; 16] {

@@ -19,6 +19,7 @@ use larder_format::layout::KEY_LEN_MAX;
 use larder_format::{ExternalRef, Flags, KeyHasher, Kind, Slot, SlotState};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
+use super::cell;
 use super::compress::{Packer, Unreadable};
 use super::counters::{Count, Counters};
 use super::dying::Dying;
@@ -356,5 +357,13 @@ impl Store {
         self.upkeep.fill(&mut stats);
         stats.spares = u64::from(self.has_spare());
         stats
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // Else files that are unlinked would stay mapped, and the file system in use, until another
+        // store happens to come by.
+        cell::let_go();
     }
 }

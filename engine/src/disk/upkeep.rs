@@ -10,6 +10,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::admission::Gate;
 use super::builder::Options;
+use super::cell;
 use super::lanes::Held;
 use super::maintenance::{Maintenance, Progress};
 use super::observer::{Event, Observed};
@@ -147,8 +148,7 @@ impl Upkeep {
         if self.graves.lock().is_empty() {
             return false;
         }
-        // Each lets the epoch go on by one, if no reader is in the way.
-        (0..3).for_each(|_| crossbeam_epoch::pin().flush());
+        cell::let_go();
         let (gone, left): (Vec<_>, Vec<_>) = {
             let mut graves = self.graves.lock();
             // Nobody can get one from the table any more, so that a count of 1 stays.
