@@ -253,11 +253,13 @@ impl Storage for Directory {
         }
         match self.open_dir(dir) {
             Ok(_) => Ok(()),
-            Err(_) => {
-                let found = fs::symlink_metadata(&path)
-                    .map_or("unreadable", |found| describe(FileType::from_raw_mode(found.mode())));
-                Err(Error::WrongType { path, expected: "a directory", found })
-            }
+            Err(error) => match fs::symlink_metadata(&path) {
+                Ok(found) if !found.is_dir() => {
+                    let found = describe(FileType::from_raw_mode(found.mode()));
+                    Err(Error::WrongType { path, expected: "a directory", found })
+                }
+                _ => Err(Error::io("open", &path, error)),
+            },
         }
     }
 
