@@ -119,8 +119,9 @@ fn look_back(scene: &Scene<'_>) -> Verdict<Record> {
         scene.get(key, &mut record)?;
         scene.version(key, &mut record)?;
     }
-    let listed = scene.list(&mut record)?;
+    // In this order: what is evicted meanwhile was counted.
     let len = scene.engine.len();
+    let listed = scene.list(&mut record)?;
     ensure!(len >= listed, "{listed} entries are listed, len says {len}");
     Ok(record)
 }

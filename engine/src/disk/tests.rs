@@ -261,6 +261,10 @@ fn the_dead_stay_dead_over_eviction_and_rebuild() {
                 }
             }
             workers.join();
+            // What it would evict from here on may be there, and gone after the restart.
+            if let Some(worker) = &disk.worker {
+                worker.stop();
+            }
             assert!(disk.stats().evictions > 0 || cfg!(miri));
             let before: Vec<_> =
                 model.keys().filter(|key| get(&disk, **key).is_some()).copied().collect();
