@@ -11,7 +11,7 @@
 //!    log, or gone. Where slots were given up (the shared word `dropped`) the flag proves
 //!    nothing, and every record is compared.
 //! 2. A dead record need hide nothing any more once the newest record of its key is a
-//!    tombstone or has the flag: that one sees to it when its own turn comes.
+//!    tombstone or has the flag, or is a copy of it: that one sees to it when its own turn comes.
 //! 3. What is compared was there when the comparison began: records that come later are newer
 //!    than all of a sealed segment, or copies of its own, or tombstones.
 //! 4. Room for a copy is made before its slot is looked for: a segment that the copy goes to
@@ -521,13 +521,14 @@ impl Store {
         })
     }
 
-    /// Whether the newest record of a key is newer than `seq` and hides all that is older, as
-    /// it will be asked when it goes itself (invariant 2).
+    /// Whether the newest record of a key hides all that the record `seq` does, as it will be
+    /// asked when it goes itself (invariant 2): it is newer, or a copy of that very record, made
+    /// by a process that died before the segment was gone. A tombstone would hide the copy.
     fn is_hidden_for_good(&self, hash: u64, key: &[u8], seq: u64, guard: &Guard) -> bool {
         self.lookup(hash, key, guard).is_some_and(|newest| {
             let header = &newest.found.header;
-            newest.seq > seq
-                && (header.kind == Kind::Tombstone || header.flags.has(Flags::REPLACED))
+            let hides = header.kind == Kind::Tombstone || header.flags.has(Flags::REPLACED);
+            newest.seq > seq && hides || newest.seq == seq && newest.state == SlotState::Value
         })
     }
 }

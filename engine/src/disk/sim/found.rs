@@ -206,3 +206,30 @@ fn a_record_of_a_batch_is_copied_once_the_batch_is_durable() {
         run_and_cut(&mut machine, Op::Compact);
     }
 }
+
+/// What moved out of a segment is not taken for gone when another process reclaims it anew, though
+/// it hides something that stays.
+#[test]
+fn a_copy_that_a_dead_process_made_stays() {
+    let mut deaths = 0;
+    for seed in 1..=6 {
+        let options = Options { retain: Retain::All, ..options(AMPLE, 3) };
+        let mut machine = Machine::new(seed, 8, &options);
+        // Versions of each key in the segments of several lanes, which overlap.
+        for round in 0..3 {
+            (0..7).for_each(|key| run(&mut machine, &[put(key, 50 + round, false)]));
+        }
+        run(&mut machine, &[put(7, 8_000, false); 12]);
+        run(&mut machine, &[Op::Sync]);
+        machine.sim.with(|world| (world.cut_odds, world.deaths) = (1, true));
+        run(&mut machine, &[Op::Compact]);
+        machine.sim.with(|world| (world.cut_odds, world.deaths) = (0, false));
+        for dead in machine.take_cuts().into_iter().filter(|cut| cut.is_death) {
+            deaths += 1;
+            let mut next = machine.check_cut(dead).unwrap();
+            next.sim.with(|world| world.deaths = false);
+            run_and_cut(&mut next, Op::Compact);
+        }
+    }
+    assert!(deaths > 20, "{deaths} deaths");
+}
