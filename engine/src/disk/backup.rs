@@ -215,9 +215,9 @@ impl Store {
         let mut invalidated = HashMap::new();
         for (segment, end) in &segments {
             for entry in segment.entries().rev().take(end.entries as usize) {
-                if entry.kind == Kind::TagInvalidation
-                    && let Some(seq) = segment.entry_seq(&entry)
-                {
+                if entry.kind == Kind::TagInvalidation {
+                    // One that cannot be read counts as the newest that it can be.
+                    let seq = self.number_of(Some(segment), Some(&entry));
                     let last = invalidated.entry(entry.key_hash).or_insert(seq);
                     *last = seq.max(*last);
                 }

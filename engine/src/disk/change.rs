@@ -414,7 +414,7 @@ impl Store {
             SlotState::Pending => {
                 !self.batching.load(Ordering::Relaxed) && self.kind_at(slot, guard).is_none()
             }
-            _ => self.kind_at(slot, guard) != Some(Kind::TagInvalidation),
+            _ => self.is_no_invalidation(slot, guard),
         };
         let chosen = generation.coldest(hash, may_go);
         if !generation.is_full(hash) {
@@ -434,7 +434,7 @@ impl Store {
     }
 
     /// The kind of the record that a slot leads to; `None` if there is none that counts.
-    fn kind_at(&self, slot: Slot, guard: &Guard) -> Option<Kind> {
+    pub(super) fn kind_at(&self, slot: Slot, guard: &Guard) -> Option<Kind> {
         let segment = self.table.get(slot.segment(), guard)?;
         segment.record(slot.offset()).ok().map(|record| record.header.kind)
     }

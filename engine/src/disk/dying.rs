@@ -26,9 +26,11 @@ use larder_format::{CodecId, Flags, FooterEntry, Kind, SegmentState, Slot, SlotS
 
 use super::counters::Count;
 use super::lanes::Held;
+use super::lost::Veiled;
 use super::observer::Event;
 use super::segment::{Record, Segment};
 use super::store::Store;
+use super::tags::{is_readable, may_hold_tagged_before};
 use super::writer::{NewRecord, room_for};
 use crate::clock::NEVER;
 use crate::error::Result;
@@ -68,6 +70,8 @@ pub(super) enum Step {
 struct Hider {
     hash: u64,
     seq: u64,
+    /// A tombstone hides a value with its own number as well.
+    is_tombstone: bool,
     hides: bool,
 }
 
@@ -75,18 +79,20 @@ struct Hider {
 #[derive(Debug)]
 pub(super) struct Dying {
     pub(super) segment: Arc<Segment>,
-    keep: Keep,
+    pub(super) keep: Keep,
     /// Sorted once all are collected.
     hiders: Vec<Hider>,
     collected: usize,
     /// Segments that are still to be compared, and how far the last of them is.
     others: Vec<Arc<Segment>>,
     compared: usize,
+    /// What invalidations that cannot be read speak of.
+    pub(super) veiled: Veiled,
     settled: usize,
-    dropped: u64,
+    pub(super) dropped: u64,
     moved: u64,
     /// Whether anything was appended for it.
-    wrote: bool,
+    pub(super) wrote: bool,
 }
 
 /// What became of a record.
@@ -108,6 +114,7 @@ impl Dying {
             collected: 0,
             others,
             compared: 0,
+            veiled: Veiled::default(),
             settled: 0,
             dropped: 0,
             moved: 0,
@@ -128,13 +135,12 @@ impl Dying {
     /// Whether the record `seq` of a key hides another that stays.
     fn hides(&self, hash: u64, seq: u64) -> bool {
         let at = self.hiders.partition_point(|hider| (hider.hash, hider.seq) < (hash, seq));
-        self.hiders
-            .get(at)
-            .is_some_and(|hider| (hider.hash, hider.seq, hider.hides) == (hash, seq, true))
+        let same = |hider: &&Hider| (hider.hash, hider.seq) == (hash, seq);
+        self.hiders[at..].iter().take_while(same).any(|hider| hider.hides)
     }
 
     /// Collects hiders. Whether all are collected.
-    fn collect(&mut self, all_may_hide: bool) -> bool {
+    fn collect(&mut self, store: &Store, all_may_hide: bool) -> bool {
         if self.others.is_empty() {
             return true;
         }
@@ -145,10 +151,15 @@ impl Dying {
             let may_hide = match entry.kind {
                 Kind::Tombstone => true,
                 Kind::Value => entry.replaced || all_may_hide,
+                Kind::TagInvalidation => {
+                    self.veiled.note(store, &self.segment, &entry);
+                    false
+                }
                 _ => false,
             };
             if may_hide && let Some(seq) = self.segment.entry_seq(&entry) {
-                self.hiders.push(Hider { hash: entry.key_hash, seq, hides: false });
+                let (hash, is_tombstone) = (entry.key_hash, entry.kind == Kind::Tombstone);
+                self.hiders.push(Hider { hash, seq, is_tombstone, hides: false });
             }
         }
         self.collected = end;
@@ -157,7 +168,7 @@ impl Dying {
         }
         self.hiders.sort_unstable();
         self.hiders.dedup();
-        if self.hiders.is_empty() {
+        if self.hiders.is_empty() && self.veiled.is_empty() {
             self.others.clear();
         }
         true
@@ -173,6 +184,7 @@ impl Dying {
             if entry.kind != Kind::Value {
                 continue;
             }
+            self.veiled.compare(other, &entry);
             let hash = entry.key_hash;
             let first = self.hiders.partition_point(|hider| hider.hash < hash);
             if self.hiders.get(first).is_none_or(|hider| hider.hash != hash) {
@@ -180,7 +192,9 @@ impl Dying {
             }
             let Some(seq) = other.entry_seq(&entry) else { continue };
             let of_key = self.hiders[first..].iter_mut().take_while(|hider| hider.hash == hash);
-            of_key.filter(|hider| hider.seq > seq).for_each(|hider| hider.hides = true);
+            let hides =
+                |hider: &&mut Hider| hider.seq > seq || hider.seq == seq && hider.is_tombstone;
+            of_key.filter(hides).for_each(|hider| hider.hides = true);
         }
         self.compared = end;
         if end == count {
@@ -210,7 +224,7 @@ impl Store {
         // Relaxed: set before any record could lack its flag because of it, under a lock that
         // the record's writer held when its segment was sealed.
         let all_may_hide = self.file.dropped().load(Ordering::Relaxed) != 0;
-        if !dying.collect(all_may_hide) || !dying.compare() {
+        if !dying.collect(self, all_may_hide) || !dying.compare() {
             return Ok(Step::More);
         }
         if dying.settled == 0 && dying.segment.tally.has_batch() {
@@ -383,13 +397,21 @@ impl Store {
         let segment = Arc::clone(&dying.segment);
         let hash = entry.key_hash;
         let place = Slot::new(hash, segment.id(), entry.offset(), SlotState::Tombstone);
-        let Ok(record) = segment.record(entry.offset()) else { return Ok(Settled::Dropped) };
+        let record = segment.record(entry.offset()).ok();
+        let Some(record) = record.filter(|_| is_readable(&segment, entry.offset())) else {
+            if !self.bury_veiled(dying, lane, guard)? {
+                return Ok(Settled::NoRoom);
+            }
+            self.replace_place(hash, place, |_| Slot::EMPTY, guard);
+            return Ok(Settled::Dropped);
+        };
         if self.find_place(hash, place, guard).is_none() {
             return Ok(Settled::Dropped);
         }
         let seq = record.header.seq;
-        let is_needed =
-            self.live.lock().values().any(|s| s.id() != segment.id() && s.header().base_seq < seq);
+        let others: Vec<_> = self.live.lock().values().cloned().collect();
+        let mut others = others.iter().filter(|other| other.id() != segment.id());
+        let is_needed = others.any(|other| may_hold_tagged_before(other, seq));
         if !is_needed {
             self.replace_place(hash, place, |_| Slot::EMPTY, guard);
             return Ok(Settled::Dropped);
@@ -452,7 +474,13 @@ impl Store {
             expires_at_ms: header.expires_at_ms,
             written_at_ms: record.written_at_ms(),
         };
-        Ok(self.append(lane, &copy)?.0)
+        let offset = self.append(lane, &copy)?.0;
+        if !tags.is_empty()
+            && let Some(writer) = lane.writer.as_ref()
+        {
+            writer.segment().tally.note_tagged_copy(header.seq);
+        }
+        Ok(offset)
     }
 
     /// Leaves a tombstone behind for a record that goes, if it hides one that stays.
@@ -486,11 +514,24 @@ impl Store {
         if self.is_hidden_for_good(entry.key_hash, record.key(), seq, guard) {
             return Ok(Settled::Dropped);
         }
+        let is_buried = self.append_tombstone(dying.keep, &record, seq, lane, guard)?;
+        Ok(if is_buried { Settled::Dropped } else { Settled::NoRoom })
+    }
+
+    /// Appends a tombstone with the number `seq` for the key of a record. Whether there was room.
+    pub(super) fn append_tombstone(
+        &self,
+        keep: Keep,
+        record: &Record<'_>,
+        seq: u64,
+        lane: Option<&mut Held<'_>>,
+        guard: &mut Guard,
+    ) -> Result<bool> {
         let tombstone = NewRecord {
             kind: Kind::Tombstone,
             flags: Flags::MOVED,
             seq,
-            key_hash: entry.key_hash,
+            key_hash: self.hasher.hash(record.key()),
             tags: &[],
             key: record.key(),
             value: &[],
@@ -498,15 +539,14 @@ impl Store {
             expires_at_ms: NEVER,
             written_at_ms: record.written_at_ms(),
         };
+        let needed = room_for(record.key().len(), 0);
         if let Some(lane) = lane
-            && guard.repin_after(|| {
-                self.make_room_in_lane(dying.keep, lane, room_for(record.key().len(), 0))
-            })?
+            && guard.repin_after(|| self.make_room_in_lane(keep, lane, needed))?
         {
             self.append(lane, &tombstone)?;
-            return Ok(Settled::Dropped);
+            return Ok(true);
         }
-        Ok(Settled::NoRoom)
+        Ok(false)
     }
 
     /// A record in a segment with a key of this hash that is older than `seq`.
@@ -515,7 +555,7 @@ impl Store {
         of_hash.find_map(|entry| {
             let record = other.record(entry.offset()).ok()?;
             let is_hidden = record.header.kind == Kind::Value
-                && record.header.seq < seq
+                && record.header.seq <= seq
                 && self.hasher.hash(record.key()) == hash;
             is_hidden.then_some(record)
         })
@@ -524,7 +564,13 @@ impl Store {
     /// Whether the newest record of a key hides all that the record `seq` does, as it will be
     /// asked when it goes itself (invariant 2): it is newer, or a copy of that very record, made
     /// by a process that died before the segment was gone. A tombstone would hide the copy.
-    fn is_hidden_for_good(&self, hash: u64, key: &[u8], seq: u64, guard: &Guard) -> bool {
+    pub(super) fn is_hidden_for_good(
+        &self,
+        hash: u64,
+        key: &[u8],
+        seq: u64,
+        guard: &Guard,
+    ) -> bool {
         self.lookup(hash, key, guard).is_some_and(|newest| {
             let header = &newest.found.header;
             let hides = header.kind == Kind::Tombstone || header.flags.has(Flags::REPLACED);
@@ -564,7 +610,7 @@ mod tests {
             disk.store.live.lock().values().find(|s| s.state() == SegmentState::Sealed).cloned();
         let mut dying = Dying::new(&disk.store, oldest.unwrap(), Keep::Hot(0));
         assert!(!dying.others.is_empty(), "something overlaps");
-        while !dying.collect(false) {}
+        while !dying.collect(&disk.store, false) {}
         assert_eq!(dying.others.is_empty(), dying.hiders.is_empty());
         dying.hiders.len()
     }

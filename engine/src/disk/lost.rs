@@ -11,20 +11,26 @@
 //! # Invariants
 //! 1. An entry of a record that cannot be read stays in the footer for as long as the segment
 //!    lives, also where a rebuild writes the footer again; when the segment goes, a tombstone
-//!    is left behind (`dying.rs`).
+//!    is left behind (`dying.rs`), and for an invalidation one for each value that it speaks of.
 //! 2. Where not even the number is known, all records in segments are younger that were begun
 //!    after this one was sealed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crossbeam_epoch::Guard;
 use larder_format::layout::{ENTRY_LEN, SEGMENT_DATA, TRAILER_LEN};
 use larder_format::{Committed, FooterEntry, Kind, Slot, SlotState};
 
+use super::counters::Count;
+use super::dying::Dying;
 use super::index::Verdict;
-use super::segment::Segment;
+use super::lanes::Held;
+use super::segment::{Record, Segment};
 use super::store::Store;
+use super::tags::is_readable;
 use crate::clock::NEVER;
+use crate::error::Result;
 
 /// The highest sequence numbers of records that cannot be read, by hash of the key or tag.
 #[derive(Debug, Default)]
@@ -50,6 +56,64 @@ impl Lost {
     /// The newest invalidation of a tag.
     pub(super) fn invalidation(&self, hash: u64) -> Option<u64> {
         self.0.get(&(true, hash)).copied()
+    }
+}
+
+impl Segment {
+    /// What the footer says of the record at an offset.
+    pub(super) fn entry_of(&self, offset: usize) -> Option<FooterEntry> {
+        let is_it = |entry: &FooterEntry| entry.offset() == offset;
+        // Entries are in the order of the file.
+        let (mut low, mut high) = (0, self.entry_count());
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.entry(middle) {
+                Some(entry) if entry.offset() <= offset => low = middle + 1,
+                Some(_) => high = middle,
+                None => break,
+            }
+        }
+        let found = low.checked_sub(1).and_then(|number| self.entry(number)).filter(is_it);
+        // Unless one of those that were met is damaged.
+        found.or_else(|| self.entries().find(is_it))
+    }
+}
+
+/// What invalidations of tags speak of that cannot be read, in a segment that is about to go: their
+/// tags cannot be named any more, so that the values have to be hidden one by one.
+#[derive(Debug, Default)]
+pub(super) struct Veiled {
+    invalidations: Lost,
+    /// Segments and offsets.
+    values: Vec<(Arc<Segment>, usize)>,
+}
+
+impl Veiled {
+    pub(super) fn is_empty(&self) -> bool {
+        self.invalidations.0.is_empty()
+    }
+
+    /// Notes an invalidation, if it cannot be read.
+    pub(super) fn note(&mut self, store: &Store, segment: &Segment, entry: &FooterEntry) {
+        if !is_readable(segment, entry.offset()) {
+            let up_to = store.number_of(Some(segment), Some(entry));
+            self.invalidations.note(entry, up_to);
+        }
+    }
+
+    /// Looks at a value of another segment.
+    pub(super) fn compare(&mut self, segment: &Arc<Segment>, entry: &FooterEntry) {
+        if !self.is_empty()
+            && let Ok(record) = segment.record(entry.offset())
+            && self.speaks_of(&record)
+        {
+            self.values.push((Arc::clone(segment), entry.offset()));
+        }
+    }
+
+    fn speaks_of(&self, record: &Record<'_>) -> bool {
+        let seq = Some(record.header.seq);
+        record.tags().any(|tag| self.invalidations.invalidation(tag) >= seq)
     }
 }
 
@@ -144,7 +208,41 @@ impl Store {
         }
     }
 
-    fn empty(&self, hash: u64, place: Slot, guard: &crossbeam_epoch::Guard) -> Option<Slot> {
+    /// Hides for good what invalidations of a dying segment speak of that cannot be read: empties
+    /// the slots, and leaves tombstones behind. Whether there was room for all of them.
+    pub(super) fn bury_veiled(
+        &self,
+        dying: &mut Dying,
+        mut lane: Option<&mut Held<'_>>,
+        guard: &mut Guard,
+    ) -> Result<bool> {
+        while let Some((segment, offset)) = dying.veiled.values.last().cloned() {
+            if let Ok(record) = segment.record(offset) {
+                let (hash, seq) = (self.hasher.hash(record.key()), record.header.seq);
+                let place = Slot::new(hash, segment.id(), offset, SlotState::Value);
+                if self.empty(hash, place, guard).is_some() {
+                    dying.dropped += 1;
+                    self.counters.add(Count::Expired, 1);
+                }
+                if !self.is_hidden_for_good(hash, record.key(), seq, guard) {
+                    if !self.append_tombstone(
+                        dying.keep,
+                        &record,
+                        seq,
+                        lane.as_deref_mut(),
+                        guard,
+                    )? {
+                        return Ok(false);
+                    }
+                    dying.wrote = true;
+                }
+            }
+            dying.veiled.values.pop();
+        }
+        Ok(true)
+    }
+
+    fn empty(&self, hash: u64, place: Slot, guard: &Guard) -> Option<Slot> {
         let emptied = self.replace_place(hash, place, |_| Slot::EMPTY, guard)?;
         if emptied.state() == SlotState::Value {
             self.add_entries(-1);

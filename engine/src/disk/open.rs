@@ -31,6 +31,7 @@ use super::session::{STORE, StoreFile, list};
 use super::storage::Storage;
 use super::store::Store;
 use super::table::Table;
+use super::tags::LostTags;
 use super::upkeep::Upkeep;
 use super::usage::{Usage, blocks};
 use super::writer::Writer;
@@ -161,6 +162,7 @@ impl Store {
             usage,
             counters,
             damage,
+            lost_tags: LostTags::default(),
             recovery: match recovery {
                 // The index alone was unusable: what it says is what counts.
                 Recovery::Clean | Recovery::ProcessDied if rebuild => Recovery::Rebuilt,

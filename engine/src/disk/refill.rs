@@ -15,10 +15,10 @@ use std::sync::Arc;
 
 use larder_format::layout::{BUCKET_SLOTS, SEGMENT_DATA, UNIT};
 use larder_format::slot::{buckets, other_bucket};
-use larder_format::{Geometry, KeyHasher, Kind, Slot, SlotState};
+use larder_format::{FooterEntry, Geometry, KeyHasher, Kind, Slot, SlotState};
 
 use super::index::PAGE_SLOTS;
-use super::segment::Segment;
+use super::segment::{Record, Segment};
 
 /// Slots that are filled at most: up to here a place is found for each.
 const FILL_MAX: usize = PAGE_SLOTS / 32 * 31;
@@ -68,12 +68,22 @@ pub(super) fn pages(
     }
     let mut filled = Filled::default();
     for mut candidates in candidates {
-        let newest = newest(&mut candidates, segments, &mut filled.unreadable);
+        let newest = newest(&mut candidates, segments, hasher, &mut filled.unreadable);
         let (page, left_out) = lay_out(newest);
         filled.pages.push(page);
         filled.left_out += left_out;
     }
     filled
+}
+
+/// The record at an offset, if it can be read and is of a key or tag with this hash.
+fn record_of<'s>(
+    segment: &'s Segment,
+    offset: usize,
+    hash: u64,
+    hasher: &KeyHasher,
+) -> Option<Record<'s>> {
+    segment.record(offset).ok().filter(|record| hasher.hash(record.key()) == hash)
 }
 
 /// Shows hash, sequence, kind and offset of every record of a segment: from its footer if that
@@ -96,7 +106,9 @@ fn for_each_record(
         return;
     }
     // Footer entries that the records deny are still shown: their records cannot be read.
-    for entry in segment.entries().filter(|entry| segment.record(entry.offset()).is_err()) {
+    let is_denied =
+        |entry: &FooterEntry| record_of(segment, entry.offset(), entry.key_hash, hasher).is_none();
+    for entry in segment.entries().filter(is_denied) {
         let seq = segment.entry_seq(&entry).unwrap_or(u64::MAX);
         show(entry.key_hash, seq, entry.kind, entry.offset());
     }
@@ -117,6 +129,7 @@ fn for_each_record(
 fn newest(
     candidates: &mut [Candidate],
     segments: &[Arc<Segment>],
+    hasher: &KeyHasher,
     bad: &mut u64,
 ) -> Vec<(u64, Slot)> {
     // Of equal numbers a tombstone counts, or else the copy in the younger segment.
@@ -126,19 +139,27 @@ fn newest(
     let mut found = Vec::new();
     for same in candidates.chunk_by(|a, b| a.hash == b.hash) {
         let mut seen: Vec<(bool, &[u8])> = Vec::new();
+        // Of keys and of tags: what is older than a record that cannot be read is hidden by it.
+        let mut hidden = [false; 2];
         for candidate in same {
             let segment = &segments[candidate.segment];
-            let Ok(record) = segment.record(candidate.offset) else {
-                *bad += 1;
-                break;
-            };
             let is_tag = candidate.kind == Kind::TagInvalidation;
-            if seen.contains(&(is_tag, record.key())) {
+            if hidden[usize::from(is_tag)] {
                 continue;
             }
-            seen.push((is_tag, record.key()));
+            let record = record_of(segment, candidate.offset, candidate.hash, hasher);
+            if record.is_none() {
+                *bad += 1;
+                hidden[usize::from(is_tag)] = true;
+            } else if let Some(record) = &record {
+                if seen.contains(&(is_tag, record.key())) {
+                    continue;
+                }
+                seen.push((is_tag, record.key()));
+            }
             let state = match candidate.kind {
-                Kind::Value => SlotState::Value,
+                Kind::Value if record.is_some() => SlotState::Value,
+                // One that cannot be read still counts (`tags.rs`).
                 Kind::TagInvalidation => SlotState::Tombstone,
                 _ => continue,
             };

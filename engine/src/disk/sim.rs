@@ -28,6 +28,7 @@
 
 mod cut;
 mod damage;
+mod damaged_tags;
 mod failing_calls;
 mod fault;
 mod found;

@@ -34,6 +34,7 @@ use super::segment::{Record, Segment};
 use super::session::StoreFile;
 use super::storage::Storage;
 use super::table::Table;
+use super::tags::LostTags;
 use super::upkeep::Upkeep;
 use super::usage::Usage;
 use crate::clock::{Clock, NEVER, is_live};
@@ -83,6 +84,8 @@ pub(crate) struct Store {
     pub(super) recovery: Recovery,
     pub(super) recovered_records: u64,
     pub(super) open_us: u64,
+    /// Invalidations of tags that cannot be read.
+    pub(super) lost_tags: LostTags,
     /// Whether the shared count of entries is exact; it is not after a process died.
     pub(super) entries_exact: bool,
     pub(super) closed: AtomicBool,

@@ -29,6 +29,8 @@ pub(crate) struct Tally {
     deadline_known: AtomicBool,
     /// Whether a batch may be among its own records.
     batched: AtomicBool,
+    /// The lowest number of copies of records with tags; 0 while that is not known.
+    oldest_tagged_copy: AtomicU64,
 }
 
 impl Tally {
@@ -43,6 +45,7 @@ impl Tally {
             deadline: AtomicU64::new(NEVER),
             deadline_known: AtomicBool::new(false),
             batched: AtomicBool::new(true),
+            oldest_tagged_copy: AtomicU64::new(0),
         }
     }
 
@@ -53,6 +56,23 @@ impl Tally {
         self.counted.store(NEVER, Ordering::Relaxed);
         self.set_deadline(0);
         self.batched.store(false, Ordering::Relaxed);
+        self.oldest_tagged_copy.store(NEVER, Ordering::Relaxed);
+    }
+
+    /// Notes a copy of a record with tags.
+    pub(crate) fn note_tagged_copy(&self, seq: u64) {
+        self.oldest_tagged_copy.fetch_min(seq, Ordering::Relaxed);
+    }
+
+    /// The lowest number of copies of records with tags, the highest there is without any; `None`
+    /// while that is not known.
+    pub(crate) fn oldest_tagged_copy(&self) -> Option<u64> {
+        Some(self.oldest_tagged_copy.load(Ordering::Relaxed)).filter(|oldest| *oldest != 0)
+    }
+
+    /// Notes what was found out about copies of records with tags.
+    pub(crate) fn set_oldest_tagged_copy(&self, seq: Option<u64>) {
+        self.oldest_tagged_copy.store(seq.unwrap_or(NEVER), Ordering::Relaxed);
     }
 
     /// Notes that a batch is about to be committed.

@@ -13,12 +13,12 @@ use crate::engine::Engine;
 /// A value with a file of its own.
 const LARGE: usize = EXTERNAL_MIN + 500;
 
-const fn put(key: u32, len: usize, durable: bool) -> Op {
+pub(super) const fn put(key: u32, len: usize, durable: bool) -> Op {
     Op::Put { key, len, durable }
 }
 
 /// A machine with one session, where nothing reaches the disk by itself.
-fn machine(ops: &[Op]) -> Machine {
+pub(super) fn machine(ops: &[Op]) -> Machine {
     let mut machine = Machine::new(1, 4, &options(8 << 20, 1));
     machine.sim.with(super::world::World::calm);
     ops.iter().for_each(|op| machine.run(*op).unwrap());
@@ -26,7 +26,7 @@ fn machine(ops: &[Op]) -> Machine {
 }
 
 /// What a loss of power leaves of it, damaged before it is opened.
-fn after_damage(machine: &Machine, damage: impl FnOnce(&Sim)) -> Machine {
+pub(super) fn after_damage(machine: &Machine, damage: impl FnOnce(&Sim)) -> Machine {
     machine.sim.with(|world| world.keep_cut_of(Survives::Least));
     let mut left = Machine::after(machine.take_cuts().remove(0), machine.options());
     damage(&left.sim);
@@ -34,7 +34,7 @@ fn after_damage(machine: &Machine, damage: impl FnOnce(&Sim)) -> Machine {
     left
 }
 
-fn flip(sim: &Sim, name: &str, at: usize) {
+pub(super) fn flip(sim: &Sim, name: &str, at: usize) {
     let file = sim.open(name).unwrap().unwrap();
     let mut byte = [0];
     file.read_at(&mut byte, at as u64).unwrap();
@@ -54,11 +54,11 @@ fn place(record: &Record<'_>) -> (String, usize, usize) {
     (file_name(record.segment.id()), record.offset, key_at)
 }
 
-fn has(machine: &Machine, key: u32) -> Option<usize> {
+pub(super) fn has(machine: &Machine, key: u32) -> Option<usize> {
     machine.disk().get(&key_of(key)).unwrap().map(|value| value.len())
 }
 
-fn is_counted(machine: &Machine) {
+pub(super) fn is_counted(machine: &Machine) {
     assert!(machine.disk().stats().corrupt > 0, "nothing is counted");
 }
 
@@ -176,4 +176,25 @@ fn what_is_left_of_a_file_that_was_cut_short_is_walked() {
         assert_eq!([0, 1, 2].map(|key| has(&left, key)), [Some(100), Some(200), None]);
         assert!(left.disk().verify().unwrap().is_clean());
     }
+}
+
+/// Found when a page of the index is filled again from the footers, after a clean end.
+#[test]
+fn a_record_whose_key_is_damaged_hides_older_ones_in_a_page_that_is_filled_again() {
+    let mut machine = machine(&[put(0, 100, true), put(1, 10, true), put(0, 200, true)]);
+    let (name, offset, key_at) = place_of(machine.disk(), 0);
+    let slot_at = {
+        let (guard, key) = (&crossbeam_epoch::pin(), key_of(0));
+        let store = &machine.disk().store;
+        store.lookup(store.hasher.hash(&key), &key, guard).unwrap().at
+    };
+    machine.disk().close().unwrap();
+    machine.disk = None;
+    flip(&machine.sim, &name, offset + key_at + 2);
+    let names = machine.sim.list("").unwrap();
+    let index = names.iter().find(|name| name.starts_with("index.")).unwrap();
+    flip(&machine.sim, index, slot_at);
+    machine.open().unwrap();
+    assert_eq!([has(&machine, 0), has(&machine, 1)], [None, Some(10)]);
+    is_counted(&machine);
 }
