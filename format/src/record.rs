@@ -241,21 +241,6 @@ impl RecordHeader {
     #[inline]
     pub fn encode_into(&self, target: &mut [u8], salt: Salt, offset: u64, tags: &[u64]) {
         debug_assert_eq!(tags.len(), usize::from(self.tag_count), "tag count and tags differ");
-        let expires = self.expires_at_ms != u64::MAX;
-        let flags = if expires {
-            self.flags.with(Flags::EXPIRES)
-        } else {
-            self.flags.without(Flags::EXPIRES)
-        };
-        let layout = self.align_log2 | self.tag_count << 4;
-        let [k0, k1] = self.key_len.to_le_bytes();
-        let [w0, w1, w2, w3] = self.written_ms.to_le_bytes();
-        let words = [
-            u64::from_le_bytes([0, 0, 0, 0, RECORD_MAGIC, self.kind as u8, flags.bits(), layout]),
-            self.seq,
-            u64::from(self.value_len) | u64::from(self.payload_crc) << 32,
-            u64::from_le_bytes([k0, k1, self.codec.id, self.codec.version, w0, w1, w2, w3]),
-        ];
         debug_assert_eq!(
             target.len(),
             RECORD_HEADER_LEN.saturating_add(self.extension_len()),
@@ -264,11 +249,11 @@ impl RecordHeader {
         let Some((fixed, extension)) = target.split_first_chunk_mut::<RECORD_HEADER_LEN>() else {
             return;
         };
-        for (place, word) in fixed.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+        for (place, word) in fixed.as_chunks_mut::<8>().0.iter_mut().zip(self.words()) {
             *place = word.to_le_bytes();
         }
         if !extension.is_empty() {
-            let expiry = expires.then_some(self.expires_at_ms);
+            let expiry = (self.expires_at_ms != u64::MAX).then_some(self.expires_at_ms);
             let places = extension.as_chunks_mut::<8>().0.iter_mut();
             for (place, word) in places.zip(expiry.iter().chain(tags)) {
                 *place = word.to_le_bytes();
@@ -343,6 +328,70 @@ impl RecordHeader {
         if needed > bytes.len() { Err(truncated(needed, bytes)) } else { Ok(header) }
     }
 
+    /// Decodes and checks the header at `offset` of a segment if it is a plain one: of a value
+    /// that has no expiry, no tags, no file of its own and the least alignment, and is not packed.
+    /// `None` if it is another, or no header of this place; [`decode`](Self::decode) says which.
+    ///
+    /// Whether key and value lie in what is committed is left to the caller, who has to cut them
+    /// out, at [`plain_extent`].
+    #[must_use]
+    #[inline]
+    pub fn decode_plain(fixed: &[u8; RECORD_HEADER_LEN], salt: Salt, offset: u64) -> Option<Self> {
+        let [first, seq, lengths, last] = words(fixed);
+        if first >> 32 & PLAIN_MASK != PLAIN || seq == 0 {
+            return None;
+        }
+        let [_, _, _, _, body @ ..] = fixed;
+        if salt.crc(offset, body) != low(first) {
+            return None;
+        }
+        let [_, _, _, _, _, _, flags, _] = first.to_le_bytes();
+        let [key_len_0, key_len_1, codec, codec_version, _, _, _, _] = last.to_le_bytes();
+        Some(Self {
+            flags: Flags(flags),
+            payload_crc: low(lengths >> 32),
+            codec: CodecId { id: codec, version: codec_version },
+            written_ms: low(last >> 32),
+            ..Self::new(Kind::Value, seq, u16::from_le_bytes([key_len_0, key_len_1]), low(lengths))
+        })
+    }
+
+    /// Encodes the header of a plain value, as [`encode`](Self::encode) does.
+    #[must_use]
+    #[inline(always)]
+    pub fn encode_plain(&self, salt: Salt, offset: u64) -> [u8; RECORD_HEADER_LEN] {
+        debug_assert!(self.tag_count == 0 && self.expires_at_ms == u64::MAX, "not a plain one");
+        let mut bytes = [0; RECORD_HEADER_LEN];
+        for (place, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(self.words()) {
+            *place = word.to_le_bytes();
+        }
+        let [_, _, _, _, body @ ..] = &bytes;
+        let crc = salt.crc(offset, body);
+        if let Some(head) = bytes.first_chunk_mut::<4>() {
+            *head = crc.to_le_bytes();
+        }
+        bytes
+    }
+
+    /// The words of the header, without the checksum.
+    #[inline(always)]
+    fn words(&self) -> [u64; RECORD_HEADER_LEN / 8] {
+        let flags = if self.expires_at_ms == u64::MAX {
+            self.flags.without(Flags::EXPIRES)
+        } else {
+            self.flags.with(Flags::EXPIRES)
+        };
+        let layout = self.align_log2 | self.tag_count << 4;
+        let [k0, k1] = self.key_len.to_le_bytes();
+        let [w0, w1, w2, w3] = self.written_ms.to_le_bytes();
+        [
+            u64::from_le_bytes([0, 0, 0, 0, RECORD_MAGIC, self.kind as u8, flags.bits(), layout]),
+            self.seq,
+            u64::from(self.value_len) | u64::from(self.payload_crc) << 32,
+            u64::from_le_bytes([k0, k1, self.codec.id, self.codec.version, w0, w1, w2, w3]),
+        ]
+    }
+
     #[inline]
     fn check(&self) -> Result<(), FormatError> {
         if self.flags.bits() & !Flags::ALL != 0 {
@@ -362,6 +411,20 @@ impl RecordHeader {
         }
         Ok(())
     }
+}
+
+/// What stands in bytes 4 to 8 of a plain header, and which of their bits have to.
+const PLAIN: u64 = RECORD_MAGIC as u64 | (Kind::Value as u64) << 8 | 4 << 24;
+const PLAIN_MASK: u64 = 0xFFFF
+    | ((Flags::EXPIRES.0 | Flags::EXTERNAL.0 | Flags::COMPRESSED.0 | !Flags::ALL) as u64) << 16
+    | 0xFF << 24;
+
+/// Where the parts of a plain record lie, in bytes from its own start, by the lengths of its key and
+/// value.
+#[must_use]
+#[inline]
+pub const fn plain_extent(key_len: u16, value_len: u32) -> Extent {
+    RecordHeader::new(Kind::Value, 1, key_len, value_len).extent(0)
 }
 
 /// The words of a header.

@@ -137,8 +137,10 @@ impl Committed {
     #[must_use]
     #[inline]
     pub const fn fits(self, file_len: usize) -> bool {
-        let footer = (self.entries as usize).saturating_mul(ENTRY_LEN).saturating_add(TRAILER_LEN);
-        self.tail() >= SEGMENT_DATA && self.tail().saturating_add(footer) <= file_len
+        // Nowhere near 64 bits: 36 each.
+        let footer = (self.entries as u64).wrapping_mul(ENTRY_LEN as u64);
+        let end = ((self.tail_units as u64) << 4).wrapping_add(footer);
+        self.tail() >= SEGMENT_DATA && end.wrapping_add(TRAILER_LEN as u64) <= file_len as u64
     }
 }
 
@@ -214,10 +216,10 @@ impl FooterEntry {
             | u32::from(self.external) << 27
             | (self.kind as u32) << 28
             | u32::from(self.replaced) << 31;
-        let mut out = Writer::<ENTRY_LEN>::new();
-        out.put(&self.key_hash.to_le_bytes()).put(&place.to_le_bytes());
-        out.put(&self.seq_delta.unwrap_or(u32::MAX).to_le_bytes());
-        out.into_bytes()
+        let [h0, h1, h2, h3, h4, h5, h6, h7] = self.key_hash.to_le_bytes();
+        let [p0, p1, p2, p3] = place.to_le_bytes();
+        let [d0, d1, d2, d3] = self.seq_delta.unwrap_or(u32::MAX).to_le_bytes();
+        [h0, h1, h2, h3, h4, h5, h6, h7, p0, p1, p2, p3, d0, d1, d2, d3]
     }
 
     /// Decodes an entry. The record that it points to has to be checked as any other.

@@ -36,10 +36,24 @@ impl Bucket<'_> {
         Bits(self.words.iter().rev().fold(0, add))
     }
 
+    /// Whether a slot has the tag of a hash: whether the one does that differs least.
+    #[inline]
+    pub(super) fn has_tag(&self, hash: u64) -> bool {
+        let differs = |word| load(word).to_bits() ^ hash;
+        self.words.iter().map(differs).fold(u64::MAX, u64::min) < 1 << TAG_SHIFT
+    }
+
     /// Which slots have the tag of a hash.
     #[inline]
     pub(super) fn with_tag(&self, hash: u64) -> Bits {
         self.which(|bits| has_tag(bits, hash))
+    }
+
+    /// Which slots are free or frozen.
+    #[inline]
+    pub(super) fn states(&self) -> Overview {
+        let add = |states, word| states << 2 | low_bits(load(word).to_bits());
+        Overview { with_tag: Bits(0), states: self.words.iter().rev().fold(0, add) }
     }
 
     /// Which slots have the tag of a hash, and which are free or frozen.
@@ -106,7 +120,10 @@ impl Iterator for Bits {
 pub(super) fn emptier(buckets: &[Bucket<'_>; 2], views: [Overview; 2]) -> Option<(usize, Slot)> {
     let free = [views[0].free(), views[1].free()];
     let half = usize::from(free[1].count_ones() > free[0].count_ones());
-    (free[half] != 0).then(|| buckets[half].slot(free[half].trailing_zeros() as usize / 2))
+    // Loaded once more: it may be taken by now.
+    let place = (free[half] != 0)
+        .then(|| buckets[half].slot(free[half].trailing_zeros() as usize / 2 % BUCKET_SLOTS));
+    place.filter(|(_, slot)| low_bits(slot.to_bits()) == 0)
 }
 
 #[inline]

@@ -154,7 +154,7 @@ impl Store {
 
     /// As [`update_pinned`](Self::update_pinned), in a lane. Tells of a record that was appended
     /// and not published since.
-    fn update_in<R>(
+    pub(super) fn update_in<R>(
         &self,
         lane: &mut Held<'_>,
         change: &Change<'_>,
@@ -287,11 +287,23 @@ impl Store {
         lane: &mut Held<'_>,
         record: &NewRecord<'_>,
     ) -> Result<(usize, u64)> {
+        let (offset, id, taken) = self.append_to(lane, record)?;
+        self.counters.add(Count::WrittenBytes, taken);
+        Ok((offset, id))
+    }
+
+    /// As [`append`](Self::append), leaving it to the caller to count the bytes that were
+    /// written, which come back last.
+    #[inline]
+    pub(super) fn append_to(
+        &self,
+        lane: &mut Held<'_>,
+        record: &NewRecord<'_>,
+    ) -> Result<(usize, u64, u64)> {
         let Some(writer) = lane.writer.as_mut() else { return Err(Error::Closed) };
         let room = writer.room();
         let appended = writer.append(record);
         let (taken, segment) = (room - writer.room(), writer.segment());
-        self.counters.add(Count::WrittenBytes, taken as u64);
         let offset = appended.map_err(|error| {
             Error::io("append to", &self.storage.path(&file_name(segment.id())), error)
         })?;
@@ -302,7 +314,7 @@ impl Store {
             // Relaxed: a sum.
             segment.external_bytes().fetch_add(named.data_len, Ordering::Relaxed);
         }
-        Ok((offset, segment.id()))
+        Ok((offset, segment.id(), taken as u64))
     }
 
     /// Looks at a key as a writer does. There is a place for it then.
@@ -366,7 +378,8 @@ impl Store {
     }
 
     /// As [`note_published`](Self::note_published), for the holder of a lane.
-    fn note_changed(
+    #[inline]
+    pub(super) fn note_changed(
         &self,
         lane: &Held<'_>,
         published: &Published,
@@ -468,6 +481,7 @@ impl Store {
     }
 
     /// Dooms the external file of a value that was replaced.
+    #[inline]
     pub(super) fn doom_external(&self, old: &Record<'_>) {
         if old.header.flags.has(Flags::EXTERNAL)
             && let Ok(named) = ExternalRef::decode(old.value())

@@ -104,6 +104,21 @@ impl Counters {
         }
     }
 
+    /// Counts several things, none of them twice.
+    #[inline]
+    pub(crate) fn add_all<const N: usize>(&self, counts: [(Count, u64); N]) {
+        if let Ok(Some(seat)) = SEAT.try_with(|seat| seat.0) {
+            let stripe = &self.0[seat % OWN].0;
+            for (count, by) in counts {
+                let word = &stripe[count as usize];
+                // No other thread changes it (invariant 1).
+                word.store(word.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
+            }
+        } else {
+            counts.into_iter().for_each(|(count, by)| self.add_shared(count, by));
+        }
+    }
+
     #[cold]
     fn add_shared(&self, count: Count, by: u64) {
         let stripe = OWN + super::lanes::thread_number() % SHARED;

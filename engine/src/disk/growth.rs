@@ -126,7 +126,6 @@ impl IndexFile {
     }
 
     /// Meets a page: from now on its slots can be believed, and changed.
-    #[inline]
     fn meet(&self, page: usize) {
         if let Some(seal) = &self.seal
             && !seal::is_touched(&self.header, &self.slots, page)
@@ -222,7 +221,7 @@ impl Index {
     }
 
     /// The generation to read a key in.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn for_reading<'g>(&self, hash: u64, guard: &'g Guard) -> &'g Generation<Map> {
         let pair = self.load(guard);
         match &pair.old {
@@ -231,6 +230,13 @@ impl Index {
             }
             _ => pair.new.slots_for(hash),
         }
+    }
+
+    /// The generation to read and change a key in, unless the index is growing.
+    #[inline]
+    pub(crate) fn settled<'g>(&self, hash: u64, guard: &'g Guard) -> Option<&'g Generation<Map>> {
+        let pair = self.load(guard);
+        pair.old.is_none().then(|| pair.new.slots_for(hash))
     }
 
     /// The generation to change a key in. Moves the key's page, if need be.
@@ -248,6 +254,7 @@ impl Index {
         pair.new.slots_for(hash)
     }
 
+    #[inline]
     fn load<'g>(&self, guard: &'g Guard) -> &'g Pair {
         self.pair.load(guard).expect("set in `new`, and replaced by a pair only")
     }

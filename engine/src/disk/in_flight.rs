@@ -28,6 +28,7 @@ impl WriterWord {
 
     /// Draws a sequence number. Until the guard is dropped, others know that a writer with
     /// this number is under way.
+    #[inline]
     pub(crate) fn enter(&self, next_seq: &AtomicU64) -> (u64, InFlight<'_>) {
         // Relaxed: the draw orders it. The value is a lower bound of what is drawn below.
         self.0.store(next_seq.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -49,6 +50,7 @@ pub(crate) fn none_before<'a>(mut writers: impl Iterator<Item = &'a WriterWord>,
 pub(crate) struct InFlight<'a>(&'a WriterWord);
 
 impl Drop for InFlight<'_> {
+    #[inline]
     fn drop(&mut self) {
         // Relaxed: see the module's orderings. Coherence keeps it behind the store of `enter`.
         self.0.0.store(IDLE, Ordering::Relaxed);

@@ -31,10 +31,10 @@
 #[cfg(not(loom))]
 use larder_format::layout::{BUCKET_SLOTS, PAGE_BUCKETS};
 use larder_format::layout::{INDEX_DATA, PAGE};
-use larder_format::slot::buckets;
+use larder_format::slot::{TAG_SHIFT, buckets};
 use larder_format::{Geometry, Slot, SlotState};
 
-use super::bucket::{Bucket, Overview, emptier, load, low_bits};
+use super::bucket::{Bucket, Overview, emptier, load};
 #[cfg(loom)]
 use crate::models::{BUCKET_SLOTS, PAGE_BUCKETS};
 use crate::sync::{AtomicU64, Ordering, Site, Words, fence_behind_swap, spin_loop};
@@ -120,6 +120,32 @@ pub(crate) enum Blocked {
 pub(crate) struct Generation<W> {
     words: W,
     geometry: Geometry,
+    placing: Placing,
+}
+
+/// How a geometry chooses a page, worked out once ([`Geometry::page`]).
+#[derive(Debug, Clone, Copy)]
+struct Placing {
+    base_mask: u64,
+    base_bits: u32,
+    split_mask: u64,
+}
+
+impl Placing {
+    const fn of(geometry: Geometry) -> Self {
+        Self {
+            base_mask: (1 << (geometry.base_bits & 31)) - 1,
+            base_bits: (geometry.base_bits & 31) as u32,
+            split_mask: (1 << (geometry.splits() & 31)) - 1,
+        }
+    }
+
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "masked to at most 24 bits")]
+    const fn page(self, hash: u64) -> usize {
+        let split = hash >> TAG_SHIFT & self.split_mask;
+        (hash & self.base_mask | split << self.base_bits) as usize
+    }
 }
 
 /// Slots of a page.
@@ -131,7 +157,7 @@ const PATIENCE: usize = if cfg!(loom) { 1 } else { 256 };
 impl<W: Words> Generation<W> {
     /// Over words that hold the pages of `geometry` from [`INDEX_DATA`] on.
     pub(crate) const fn new(words: W, geometry: Geometry) -> Self {
-        Self { words, geometry }
+        Self { words, geometry, placing: Placing::of(geometry) }
     }
 
     /// All words of the file.
@@ -157,7 +183,7 @@ impl<W: Words> Generation<W> {
     /// The two candidate buckets of a hash.
     #[inline]
     pub(super) fn candidates(&self, hash: u64) -> [Bucket<'_>; 2] {
-        let at = Self::slot_at(self.geometry.page(hash), 0);
+        let at = Self::slot_at(self.placing.page(hash), 0);
         let (page, _) = self.words.words(at, PAGE_SLOTS).as_chunks::<BUCKET_SLOTS>();
         let [first, second] = buckets(hash);
         let bucket = |number: usize| {
@@ -245,10 +271,13 @@ impl<W: Words> Generation<W> {
     /// Asks for the candidate buckets of a key, so that they are near when they are looked at.
     #[inline]
     pub(crate) fn prefetch(&self, hash: u64) {
-        let page = self.geometry.page(hash);
-        for bucket in buckets(hash) {
-            self.words.prefetch(Self::slot_at(page, bucket * BUCKET_SLOTS));
-        }
+        self.prefetch_in(&self.candidates(hash));
+    }
+
+    /// As [`prefetch`](Self::prefetch).
+    #[inline]
+    pub(super) fn prefetch_in(&self, candidates: &[Bucket<'_>; 2]) {
+        candidates.iter().for_each(|bucket| self.words.prefetch(bucket.at));
     }
 
     /// Counts a hit in a slot, unless it is saturated or has changed.
@@ -318,9 +347,20 @@ impl<W: Words> Generation<W> {
                 entries += self.settle(&pending, current.as_ref());
                 continue;
             }
-            let free = emptier(&buckets, views).filter(|(_, slot)| low_bits(slot.to_bits()) == 0);
+            let free = emptier(&buckets, views);
             return (Ok(Survey { current, free }), entries);
         }
+    }
+
+    /// A free place among a key's candidates; `None` if there is none, or some are frozen.
+    #[inline]
+    pub(super) fn free_place(&self, candidates: &[Bucket<'_>; 2]) -> Option<(usize, Slot)> {
+        let [first, second] = candidates;
+        let views = [first.states(), second.states()];
+        if views[0].is_any_frozen() || views[1].is_any_frozen() {
+            return None;
+        }
+        emptier(candidates, views)
     }
 
     /// Inserts the slot of a key if that is all there is to it: no candidate has its tag, and one
@@ -382,26 +422,37 @@ impl<W: Words> Generation<W> {
         survey: &Survey<T>,
         judge: impl FnMut(Slot) -> Verdict<T>,
     ) -> Result<Published, Blocked> {
-        let Some(current) = &survey.current else {
-            return self.insert(hash, slot, seq, survey, judge);
-        };
-        // Hits are kept: the key is as popular as it was.
-        let ours = |old: Slot| slot.with_freq(kept_freq(old, slot));
-        let replaced = self.swap_place(current.at, current.slot, ours).ok_or(Blocked::Changed)?;
-        let entries = value(slot) - value(replaced);
-        Ok(Published { at: current.at, replaced: Some(replaced), entries })
+        match (&survey.current, survey.free) {
+            (Some(current), _) => self.replace(current.at, current.slot, slot),
+            (None, Some(free)) => self.insert(hash, slot, seq, free, judge),
+            (None, None) => Err(Blocked::Full),
+        }
     }
 
-    /// Inserts the slot of a key that has none (invariant 4).
-    fn insert<T>(
+    /// Publishes a slot over one of its key.
+    #[inline]
+    pub(crate) fn replace(&self, at: usize, old: Slot, slot: Slot) -> Result<Published, Blocked> {
+        // Hits are kept: the key is as popular as it was.
+        let ours = |old: Slot| slot.with_freq(kept_freq(old, slot));
+        let replaced = if self.swap(at, old, ours(old)) {
+            old
+        } else {
+            self.swap_place(at, old, ours).ok_or(Blocked::Changed)?
+        };
+        let entries = value(slot) - value(replaced);
+        Ok(Published { at, replaced: Some(replaced), entries })
+    }
+
+    /// Inserts the slot of a key that has none, in a free place (invariant 4).
+    #[inline]
+    pub(crate) fn insert<T>(
         &self,
         hash: u64,
         slot: Slot,
         seq: u64,
-        survey: &Survey<T>,
+        (at, old): (usize, Slot),
         judge: impl FnMut(Slot) -> Verdict<T>,
     ) -> Result<Published, Blocked> {
-        let (at, old) = survey.free.ok_or(Blocked::Full)?;
         let tentative = slot.with_state(SlotState::Tentative);
         if !self.swap(at, old, tentative) {
             return Err(Blocked::Changed);

@@ -79,12 +79,14 @@ impl Selected<'_> {
 impl Deref for Selected<'_> {
     type Target = Option<Writer>;
 
+    #[inline]
     fn deref(&self) -> &Self::Target {
         if self.soon { &self.opened.soon } else { &self.opened.common }
     }
 }
 
 impl DerefMut for Selected<'_> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut Self::Target {
         if self.soon { &mut self.opened.soon } else { &mut self.opened.common }
     }
@@ -133,6 +135,7 @@ impl Lanes {
         self.held(self.writers(), self.lanes[self.writers()].open.lock())
     }
 
+    #[inline]
     fn held<'a>(&'a self, at: usize, opened: MutexGuard<'a, Opened>) -> Held<'a> {
         let writer = Selected { opened, soon: false };
         let number = u32::try_from(at).unwrap_or(u32::MAX);
@@ -164,15 +167,29 @@ impl Lanes {
     /// A free lane, preferring the thread's own; that one's number if all are taken.
     #[inline]
     fn free(&self, durable: bool) -> Result<Held<'_>, usize> {
-        let (own, others) =
-            if durable { (0, 1) } else { (thread_number() % self.writers(), self.writers()) };
-        for i in 0..others {
+        let own = if durable { 0 } else { thread_number() % self.writers() };
+        match self.lanes[own].open.try_lock() {
+            Some(opened) => Ok(self.held(own, opened)),
+            None if durable => Err(own),
+            None => self.free_other(own),
+        }
+    }
+
+    #[cold]
+    fn free_other(&self, own: usize) -> Result<Held<'_>, usize> {
+        for i in 1..self.writers() {
             let at = (own + i) % self.writers();
-            if let Some(writer) = self.lanes[at].open.try_lock() {
-                return Ok(self.held(at, writer));
+            if let Some(opened) = self.lanes[at].open.try_lock() {
+                return Ok(self.held(at, opened));
             }
         }
         Err(own)
+    }
+
+    /// The thread's own lane, if nobody has it.
+    #[inline]
+    pub(crate) fn try_own(&self) -> Option<Held<'_>> {
+        self.free(false).ok()
     }
 
     /// The lanes of writers, taken in order.
@@ -224,6 +241,7 @@ impl Lanes {
 impl<'a> Held<'a> {
     /// Draws a sequence number. Until the guard is dropped, others know that a writer with
     /// this number is under way.
+    #[inline]
     pub(crate) fn enter(&self, next_seq: &AtomicU64) -> (u64, InFlight<'a>) {
         self.lane.in_flight.enter(next_seq)
     }
@@ -232,6 +250,7 @@ impl<'a> Held<'a> {
     /// the store once that is at least `step`.
     ///
     /// One count for all writers would be one more thing that they wait for each other for.
+    #[inline]
     pub(crate) fn note_entries(&self, by: i64, step: u64) -> Option<i64> {
         // Relaxed, here and below: a count, changed under the lane's lock.
         let noted = self.lane.entries.load(Ordering::Relaxed).wrapping_add(by.cast_unsigned());
@@ -242,6 +261,7 @@ impl<'a> Held<'a> {
 }
 
 /// A small number for the current thread, given out in order of first use.
+#[inline]
 pub(crate) fn thread_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {

@@ -4,9 +4,14 @@
 //! by loading each slot once; the record is judged outside of the general search, which would
 //! have to carry it along. Everything else is left to the closer look.
 
+#[cfg(not(loom))]
+use larder_format::layout::BUCKET_SLOTS;
 use larder_format::{Slot, SlotState};
 
+use super::bucket::Bucket;
 use super::index::{Found, Generation, Verdict};
+#[cfg(loom)]
+use crate::models::BUCKET_SLOTS;
 use crate::sync::Words;
 
 /// What a first look at a key's candidate slots found.
@@ -22,27 +27,33 @@ pub(crate) enum Glance {
 
 impl<W: Words> Generation<W> {
     /// Looks at a key's candidates once.
-    ///
-    /// A slot that is the only one with the tag is loaded after all others were: had a batch
-    /// settled a pending one behind our back, this load would see what it left (invariant 5).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn glance(&self, hash: u64) -> Glance {
-        let [first, second] = self.candidates(hash);
-        let (in_first, in_second) = (first.with_tag(hash), second.with_tag(hash));
-        let (bucket, mut which) = match (in_first.0, in_second.0) {
-            (0, 0) => return Glance::Nothing,
-            (_, 0) => (first, in_first),
-            (0, _) => (second, in_second),
-            _ => return Glance::Unclear,
-        };
-        match (which.next(), which.0) {
-            (Some(i), 0) => {
-                let (at, slot) = bucket.slot(i);
-                let is_plain = matches!(slot.state(), SlotState::Value | SlotState::Tombstone);
-                if is_plain { Glance::One(at, slot) } else { Glance::Unclear }
-            }
-            _ => Glance::Unclear,
+        glance_at(&self.candidates(hash), hash)
+    }
+}
+
+/// A first look at candidates.
+///
+/// A slot that is the only one with the tag is loaded after all others were: had a batch
+/// settled a pending one behind our back, this load would see what it left (invariant 5).
+#[inline(always)]
+pub(super) fn glance_at(candidates: &[Bucket<'_>; 2], hash: u64) -> Glance {
+    let [first, second] = candidates;
+    let bucket = match (first.has_tag(hash), second.has_tag(hash)) {
+        (false, false) => return Glance::Nothing,
+        (true, false) => first,
+        (false, true) => second,
+        (true, true) => return Glance::Unclear,
+    };
+    let mut which = bucket.with_tag(hash);
+    match (which.next(), which.0) {
+        (Some(i), 0) => {
+            let (at, slot) = bucket.slot(i % BUCKET_SLOTS);
+            let is_plain = matches!(slot.state(), SlotState::Value | SlotState::Tombstone);
+            if is_plain { Glance::One(at, slot) } else { Glance::Unclear }
         }
+        _ => Glance::Unclear,
     }
 }
 

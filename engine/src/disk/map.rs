@@ -157,7 +157,7 @@ impl Words for Map {
     #[inline]
     fn words(&self, at: usize, count: usize) -> &[AtomicU64] {
         let fits = at <= self.len && count <= (self.len - at) / 8;
-        assert!(at.is_multiple_of(8) && fits, "no {count} words at {at}");
+        assert!(at.is_multiple_of(8) && fits, "words outside the map");
         let first = self.base.as_ptr().wrapping_add(at).cast::<AtomicU64>();
         // SAFETY: in the map and aligned: `at` is a multiple of 8 (both just checked) and the
         // base is aligned at least that much (pages, or the contract of `of_raw`). Words are
@@ -234,10 +234,10 @@ impl Region {
         self.map.word(at)
     }
 
-    /// Asks for the cache lines of a range, without waiting for them. A wish only.
+    /// Asks for some cache lines from `at` on, without waiting for them. A wish only.
     #[inline]
-    pub(crate) fn prefetch(&self, range: Range<usize>) {
-        range.step_by(64).for_each(|at| self.map.prefetch(at));
+    pub(crate) fn prefetch<const LINES: usize>(&self, at: usize) {
+        (0..LINES).for_each(|line| self.map.prefetch(at + line * 64));
     }
 
     /// Everything from `offset` to the end of what is committed; empty if that is nothing.
@@ -341,13 +341,71 @@ impl Appender {
         Ok(())
     }
 
+    /// Places for a record of `len` bytes behind the committed ones and for its footer entry, to
+    /// be filled before both are [committed](Self::commit). They may hold anything. `None` if
+    /// there is no room for both, or what is written has to go through the file.
+    #[inline]
+    pub(crate) fn places(&mut self, len: usize) -> Option<(&mut [u8], &mut [u8; ENTRY_LEN])> {
+        let (at, end) = (self.committed.tail(), self.free_end());
+        if end > self.region.map.len || end < at || len > COPY_MAX || self.region.is_copy {
+            return None;
+        }
+        if end - at < len + ENTRY_LEN {
+            return None;
+        }
+        let entry_at = end - ENTRY_LEN;
+        self.get_ready(at + len);
+        if entry_at < self.ready.end && !self.is_populated() {
+            self.populate_down_to(entry_at);
+        }
+        let base = self.region.map.base.as_ptr();
+        // SAFETY: in the map, as `end` is; above the committed word and below the committed
+        // entries, where only the appender of this process writes and nobody reads. `&mut self`
+        // and `appending` make it the only one for as long as the slices live.
+        let record = unsafe { std::slice::from_raw_parts_mut(base.wrapping_add(at), len) };
+        // SAFETY: as above; it ends at `end`, and the record before it begins (just checked), so
+        // that the two do not overlap. An array of bytes needs no alignment.
+        let entry = unsafe { &mut *base.wrapping_add(entry_at).cast::<[u8; ENTRY_LEN]>() };
+        Some((record, entry))
+    }
+
+    /// The place of a record, above the tail and below the footer, to be put together where it is to
+    /// lie. It may hold anything. `None` for what goes through the file.
+    #[inline]
+    pub(crate) fn place(&mut self, at: usize, len: usize) -> Option<&mut [u8]> {
+        if len > COPY_MAX || self.region.is_copy {
+            return None;
+        }
+        assert!(
+            at >= self.committed.tail() && at <= self.free_end() && len <= self.free_end() - at,
+            "a place over what is committed"
+        );
+        self.get_ready(at + len);
+        let start = self.region.map.base.as_ptr().wrapping_add(at);
+        // SAFETY: in the map, as the end of what is free is; above the committed word and below
+        // the committed entries, where only the appender of this process writes and nobody
+        // reads. `&mut self` and `appending` make it the only one for as long as the slice lives.
+        Some(unsafe { std::slice::from_raw_parts_mut(start, len) })
+    }
+
+    /// Where the committed footer entries begin.
+    #[inline]
+    fn free_end(&self) -> usize {
+        self.region.nominal - TRAILER_LEN - self.committed.entries as usize * ENTRY_LEN
+    }
+
     /// Makes the pages up to `end` writable, and some beyond: many at a time cost less than half
     /// of what they cost one by one, when writing first meets them. The step grows with what
     /// is written, so that whoever writes little dirties little.
+    #[inline]
     fn get_ready(&mut self, end: usize) {
-        if end <= self.ready.start || self.is_populated() {
-            return;
+        if end > self.ready.start && !self.is_populated() {
+            self.populate_up_to(end);
         }
+    }
+
+    #[cold]
+    fn populate_up_to(&mut self, end: usize) {
         let to = (end + self.step).next_multiple_of(PAGE).min(self.ready.end);
         if to > self.ready.start {
             self.region.map.backing.populate(self.ready.start..to);
@@ -356,24 +414,29 @@ impl Appender {
         self.step = (self.step * 2).min(STEP.1);
     }
 
+    #[cold]
+    fn populate_down_to(&mut self, at: usize) {
+        let start = (at / PAGE * PAGE).saturating_sub(self.step / 4).max(self.ready.start);
+        self.region.map.backing.populate(start..self.ready.end);
+        self.ready.end = start;
+    }
+
+    #[inline]
     fn is_populated(&self) -> bool {
         // Relaxed: a hint.
         self.region.is_populated.load(Ordering::Relaxed)
     }
 
     /// Writes the next footer entry, or the trailer when there are no more.
+    #[inline]
     pub(crate) fn write_footer(&mut self, at: usize, bytes: &[u8]) {
-        let entries = self.committed.entries as usize * ENTRY_LEN;
-        let free = self.region.nominal - TRAILER_LEN - entries;
         let trailer = self.region.nominal - TRAILER_LEN;
         assert!(
-            (at >= self.committed.tail() && at + bytes.len() <= free) || at == trailer,
+            (at >= self.committed.tail() && at + bytes.len() <= self.free_end()) || at == trailer,
             "write over committed entries"
         );
         if at < self.ready.end && !self.is_populated() {
-            let start = (at / PAGE * PAGE).saturating_sub(self.step / 4).max(self.ready.start);
-            self.region.map.backing.populate(start..self.ready.end);
-            self.ready.end = start;
+            self.populate_down_to(at);
         }
         // SAFETY: as in `write`: above the committed records and below the committed
         // entries, or the trailer's place, which is no part of any slice over the map.
@@ -383,7 +446,18 @@ impl Appender {
         }
     }
 
+    /// Makes a record count that was put together in its [places](Self::places), of so many units.
+    #[inline]
+    pub(crate) fn commit_one(&mut self, units: u32) -> Committed {
+        self.committed.tail_units += units;
+        self.committed.entries += 1;
+        debug_assert!(self.committed.fits(self.region.nominal));
+        self.region.committed_word().advance(self.committed);
+        self.committed
+    }
+
     /// Makes everything up to `committed` count.
+    #[inline]
     pub(crate) fn commit(&mut self, committed: Committed) {
         assert!(committed >= self.committed, "the committed word never goes back");
         debug_assert!(committed.fits(self.region.nominal));

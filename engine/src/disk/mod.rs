@@ -61,6 +61,7 @@ mod observer;
 mod open;
 mod ops;
 mod queue;
+mod quick;
 mod read;
 mod read_only;
 mod rebuild;
@@ -132,7 +133,7 @@ use crate::value::{Meta, Value};
 use counters::Count;
 use maintenance::Worker;
 use observer::{Call, Working};
-use space::{Entries, Scope, plain, plain_all, with_tags};
+use space::{Entries, Scope, is_plain, plain, plain_all, with_tags};
 use store::Store;
 
 /// A store in a directory.
@@ -212,6 +213,9 @@ impl Disk {
         key: &[u8],
         look: impl FnOnce(&[u8], &Meta) -> R,
     ) -> Result<Option<R>> {
+        if is_plain(key) {
+            return self.store.get_with(key, look);
+        }
         self.store.get_with(&plain(key), look)
     }
 
@@ -498,6 +502,9 @@ impl Engine for Disk {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Value>> {
+        if is_plain(key) {
+            return self.store.get(key);
+        }
         self.store.get(&plain(key))
     }
 
@@ -505,7 +512,13 @@ impl Engine for Disk {
         self.store.version(&plain(key))
     }
 
+    #[inline]
     fn put(&self, key: &[u8], value: &[u8], options: &Put<'_>) -> Result<Outcome> {
+        if self.store.is_usual(key, value, options)
+            && let Some(outcome) = self.store.put_usual(key, value, options.codec)?
+        {
+            return Ok(outcome);
+        }
         with_tags(options, None, |options| self.put_stored(&plain(key), value, options, None))
     }
 

@@ -25,6 +25,7 @@ use super::external::{self, Externals};
 use super::growth::{self, Index, IndexFile};
 use super::lanes::Lanes;
 use super::observer::{Event, Work};
+use super::quick::usual_below;
 use super::seal::{Damage, Seal, Source};
 use super::segment::Segment;
 use super::session::{STORE, StoreFile, list};
@@ -143,6 +144,8 @@ impl Store {
         let index = Index::new(new, old, &usage, guard);
         let externals = Externals::new(superblock.uuid, &usage);
 
+        let packer = Packer::new(options)?;
+        let usual_below = usual_below(options, &packer, superblock.external_min as usize);
         let mut store = Self {
             hasher,
             clock: Arc::clone(&options.clock),
@@ -157,7 +160,8 @@ impl Store {
             reclaiming: Mutex::new(None),
             upkeep: Upkeep::new(options),
             externals,
-            packer: Packer::new(options)?,
+            packer,
+            usual_below,
             doomed: Mutex::new(Vec::new()),
             usage,
             counters,

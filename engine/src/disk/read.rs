@@ -5,14 +5,15 @@
 //! so that the waits overlap; the reads themselves then find everything near.
 
 use crossbeam_epoch::Guard;
-use larder_format::{Flags, Slot};
+use larder_format::{Flags, Slot, SlotState};
 
 use super::counters::Count;
 use super::index::Found;
 use super::lookup::Glance;
 use super::observer::Event;
 use super::segment::Record;
-use super::store::Store;
+use super::store::{COPY_OUT_MAX, Store};
+use crate::clock::NEVER;
 use crate::error::Result;
 use crate::value::{Meta, Value};
 
@@ -20,8 +21,18 @@ use crate::value::{Meta, Value};
 /// first is still near when it is read.
 const AT_ONCE: usize = 64;
 
-/// Bytes of a record that are asked for.
-const TOUCHED: usize = 192;
+/// Cache lines of a record that are asked for.
+const TOUCHED: usize = 3;
+
+/// What the usual way to look for a value found.
+enum Sought<'g> {
+    /// There is none.
+    Nothing,
+    /// This.
+    Usual(&'g [u8], Meta),
+    /// It has to be looked for as any other.
+    Unclear,
+}
 
 impl Store {
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Value>> {
@@ -29,8 +40,45 @@ impl Store {
         let hash = self.hash(key)?;
         self.upkeep.timings.time_get(|| {
             let guard = &crossbeam_epoch::pin();
-            self.read(self.glance(hash, guard), hash, key, guard)
+            match self.seek::<COPY_OUT_MAX>(hash, key, guard) {
+                Sought::Nothing => Ok(None),
+                Sought::Usual(bytes, meta) => Ok(Some(Value::new(bytes, meta))),
+                Sought::Unclear => self.read(self.glance(hash, guard), hash, key, guard),
+            }
         })
+    }
+
+    /// Looks for the value of a key, of at most `MAX` bytes, in the usual way: one slot, and a small
+    /// record that expires never, has no tags and is not packed.
+    #[inline(always)]
+    fn seek<'g, const MAX: usize>(&self, hash: u64, key: &[u8], guard: &'g Guard) -> Sought<'g> {
+        let slots = self.index.for_reading(hash, guard);
+        let (at, slot) = match slots.glance(hash) {
+            Glance::Nothing => {
+                self.counters.add(Count::Misses, 1);
+                return Sought::Nothing;
+            }
+            Glance::One(at, slot) if slot.state() == SlotState::Value => (at, slot),
+            Glance::One(..) | Glance::Unclear => return Sought::Unclear,
+        };
+        let Some(segment) = self.table.get(slot.segment(), guard) else { return Sought::Unclear };
+        segment.region().prefetch::<TOUCHED>(slot.offset());
+        let Some(plain) = segment.plain(slot.offset(), key) else { return Sought::Unclear };
+        let Some(bytes) = plain.value().filter(|bytes| bytes.len() <= MAX) else {
+            return Sought::Unclear;
+        };
+        if slot.freq() < Slot::FREQ_MAX {
+            slots.touch(at, slot);
+        }
+        self.counters.add(Count::Hits, 1);
+        let header = &plain.header;
+        let meta = Meta {
+            codec: header.codec,
+            expires_at_ms: NEVER,
+            written_at_ms: segment.header().created_ms.saturating_add(header.written_ms.into()),
+            version: header.seq,
+        };
+        Sought::Usual(bytes, meta)
     }
 
     /// A first look at a key, which asks for its record.
@@ -40,7 +88,7 @@ impl Store {
         if let Glance::One(_, slot) = seen
             && let Some(segment) = self.table.get(slot.segment(), guard)
         {
-            segment.region().prefetch(slot.offset()..slot.offset() + TOUCHED);
+            segment.region().prefetch::<TOUCHED>(slot.offset());
         }
         seen
     }
@@ -69,11 +117,14 @@ impl Store {
         let hash = self.hash(key)?;
         self.upkeep.timings.time_get(|| {
             let guard = &crossbeam_epoch::pin();
-            self.look(self.glance(hash, guard), hash, key, look, guard)
+            match self.seek::<{ usize::MAX }>(hash, key, guard) {
+                Sought::Nothing => Ok(None),
+                Sought::Usual(bytes, meta) => Ok(Some(look(bytes, &meta))),
+                Sought::Unclear => self.look(self.glance(hash, guard), hash, key, look, guard),
+            }
         })
     }
 
-    #[inline]
     fn look<R>(
         &self,
         seen: Glance,

@@ -104,14 +104,20 @@ impl Store {
     }
 
     pub(super) fn is_roomy(&self, lane: &Held<'_>, needed: usize, now_ms: u64) -> bool {
-        lane.writer.as_ref().is_some_and(|writer| {
+        lane.writer.as_ref().is_some_and(|writer| self.has_room(writer, needed, now_ms))
+    }
+
+    /// Whether a lane's segment has `needed` bytes of room.
+    #[inline]
+    pub(super) fn has_room(&self, writer: &Writer, needed: usize, now_ms: u64) -> bool {
+        {
             let header = writer.segment().header();
             let age_ms = now_ms.saturating_sub(header.created_ms);
             // Relaxed: a sum. A segment that refers to much goes before it is full, so that
             // evicting it is no large step.
             let external = writer.segment().external_bytes().load(Ordering::Relaxed);
             writer.room() >= needed && age_ms < u64::from(u32::MAX) && external < self.budget / 8
-        })
+        }
     }
 
     /// Seals the segments that a lane has open.

@@ -37,6 +37,12 @@ pub(super) enum Owner {
     Queue = 2,
 }
 
+/// Whether a plain key or tag is stored as it is.
+#[inline]
+pub(super) fn is_plain(bytes: &[u8]) -> bool {
+    !bytes.starts_with(&MARKER)
+}
+
 /// A plain key or tag as it is stored.
 #[inline]
 pub(super) fn plain(bytes: &[u8]) -> Cow<'_, [u8]> {

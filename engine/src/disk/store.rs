@@ -45,7 +45,7 @@ use crate::value::{Meta, Value};
 
 /// A value up to this many bytes is copied out; a larger one is a view of the mapping. Many
 /// small views would keep whole segments mapped that have long been reclaimed.
-const COPY_OUT_MAX: usize = 1 << 10;
+pub(super) const COPY_OUT_MAX: usize = 1 << 10;
 
 /// A record from a segment whose clock was this far ahead of ours is taken for expired, if it
 /// can expire at all.
@@ -75,6 +75,8 @@ pub(crate) struct Store {
     pub(super) upkeep: Upkeep,
     pub(super) externals: Externals,
     pub(super) packer: Packer,
+    /// Fewer bytes than this of key and value make a usual put (`quick.rs`).
+    pub(super) usual_below: usize,
     /// External files of replaced values, to be unlinked once their replacement is durable.
     pub(super) doomed: Mutex<Vec<u64>>,
     pub(super) usage: Arc<Usage>,

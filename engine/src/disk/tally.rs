@@ -97,6 +97,7 @@ impl Tally {
     }
 
     /// When the last value expires: never as long as it is not known, 0 if there is none.
+    #[inline]
     pub(crate) fn deadline(&self) -> u64 {
         self.deadline.load(Ordering::Relaxed)
     }
@@ -109,11 +110,13 @@ impl Tally {
         self.reserved.store(reserved, Ordering::Relaxed);
     }
 
+    #[inline]
     pub(crate) fn is_reserved(&self) -> bool {
         self.reserved.load(Ordering::Relaxed)
     }
 
     /// Notes that a record was appended and takes this many bytes.
+    #[inline]
     pub(crate) fn note_append(&self, record: &NewRecord<'_>, bytes: usize) {
         if record.kind == Kind::Value && self.deadline() < record.expires_at_ms {
             self.deadline.fetch_max(record.expires_at_ms, Ordering::Relaxed);
@@ -121,6 +124,14 @@ impl Tally {
         // A removal is of no use but to hide; a copy of one is known to hide something.
         if record.kind == Kind::Tombstone && !record.flags.has(larder_format::Flags::MOVED) {
             self.dead.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that a value was appended that never expires.
+    #[inline]
+    pub(crate) fn note_lasting(&self) {
+        if self.deadline() != NEVER {
+            self.deadline.store(NEVER, Ordering::Relaxed);
         }
     }
 

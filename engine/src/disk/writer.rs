@@ -8,11 +8,12 @@ use std::io;
 use std::sync::Arc;
 
 use larder_format::layout::{CHUNK, ENTRY_LEN, TRAILER_LEN, UNIT};
-use larder_format::record::payload_crc;
+use larder_format::record::{Extent, payload_crc, plain_extent};
 use larder_format::scan::encode_chunk_table;
 use larder_format::segment::entry_at;
 use larder_format::{
-    CodecId, Committed, Flags, FooterEntry, Kind, RecordHeader, SegmentState, Trailer,
+    CodecId, Committed, Flags, FooterEntry, Kind, RecordHeader, SegmentHeader, SegmentState,
+    Trailer,
 };
 
 use super::map::Appender;
@@ -75,6 +76,7 @@ impl Writer {
     }
 
     /// Bytes that records and their entries can still take.
+    #[inline]
     pub(crate) fn room(&self) -> usize {
         let footer = self.staged.entries as usize * ENTRY_LEN + TRAILER_LEN;
         self.segment.len() - self.staged.tail() - footer
@@ -95,6 +97,66 @@ impl Writer {
         Ok(offset)
     }
 
+    /// Puts key and value of a plain record where they are to lie, if it can be appended without
+    /// further ado. Nothing counts before it is [appended](Self::append_plain); what is there
+    /// until then is written over by the next one.
+    #[inline]
+    pub(crate) fn place_plain(&mut self, key: &[u8], value: &[u8]) -> Option<Extent> {
+        let extent = plain_extent(
+            u16::try_from(key.len()).ok()?,
+            u32::try_from(value.len()).ok().filter(|len| *len as usize <= CHUNK)?,
+        );
+        let (record, _) = self.appender.places(extent.end)?;
+        // Fewer than 16 zeros stand before the value and behind it. Key and value are written
+        // over what of the 16 is too much.
+        *record.last_chunk_mut()? = [0; UNIT];
+        *record.get_mut(..extent.value_at)?.last_chunk_mut()? = [0; UNIT];
+        record.get_mut(extent.key_at..)?.get_mut(..key.len())?.copy_from_slice(key);
+        record.get_mut(extent.value_at..extent.chunks_at)?.copy_from_slice(value);
+        Some(extent)
+    }
+
+    /// The checksum of key and value in their [place](Self::place_plain).
+    #[inline]
+    pub(crate) fn sum_plain(&mut self, seq: u64, extent: &Extent) -> Option<u32> {
+        let (record, _) = self.appender.places(extent.end)?;
+        Some(payload_crc(seq, record.get(extent.key_at..extent.chunks_at)?, &[]))
+    }
+
+    /// Appends and commits a plain record whose key and value are in their
+    /// [place](Self::place_plain); returns where it starts, and how many bytes it takes with its
+    /// entry. `None`, and nothing was done, if it has to be [appended](Self::append) as any other.
+    #[inline]
+    pub(crate) fn append_plain(
+        &mut self,
+        mut header: RecordHeader,
+        hash: u64,
+        extent: &Extent,
+        now_ms: u64,
+    ) -> Option<(usize, usize)> {
+        let &SegmentHeader { base_seq, created_ms, .. } = self.segment.header();
+        let written = now_ms.saturating_sub(created_ms);
+        header.written_ms = u32::try_from(written).unwrap_or(u32::MAX);
+        let delta = header.seq.checked_sub(base_seq)?;
+        let seq_delta = u32::try_from(delta).ok().filter(|delta| *delta != u32::MAX)?;
+        let Committed { tail_units, .. } = self.appender.committed();
+        let offset = self.appender.committed().tail();
+        let salt = self.segment.salt();
+        let (record, entry) = self.appender.places(extent.end)?;
+        *record.first_chunk_mut()? = header.encode_plain(salt, offset as u64);
+        *entry = FooterEntry {
+            key_hash: hash,
+            offset_units: tail_units,
+            kind: Kind::Value,
+            replaced: header.flags.has(Flags::REPLACED),
+            external: false,
+            seq_delta: Some(seq_delta),
+        }
+        .encode();
+        self.staged = self.appender.commit_one(u32::try_from(extent.end / UNIT).ok()?);
+        Some((offset, extent.end + ENTRY_LEN))
+    }
+
     /// Forgets what is staged.
     pub(crate) const fn unstage(&mut self) {
         self.staged = self.appender.committed();
@@ -107,10 +169,11 @@ impl Writer {
     }
 
     /// Appends a record that does not count yet; returns where it starts.
+    #[inline]
     pub(crate) fn stage(&mut self, new: &NewRecord<'_>) -> io::Result<usize> {
         let too_long = |_| io::Error::from(io::ErrorKind::InvalidInput);
-        let segment_header = self.segment.header();
-        let written = new.written_at_ms.saturating_sub(segment_header.created_ms);
+        let &SegmentHeader { base_seq, created_ms, .. } = self.segment.header();
+        let written = new.written_at_ms.saturating_sub(created_ms);
         let key_len = u16::try_from(new.key.len()).map_err(too_long)?;
         let value_len = u32::try_from(new.value.len()).map_err(too_long)?;
         let mut header = RecordHeader {
@@ -127,10 +190,49 @@ impl Writer {
         if extent.end > entry_at {
             return Err(io::ErrorKind::StorageFull.into());
         }
+        let salt = self.segment.salt();
+        let in_place = !header.is_chunked();
+        if in_place && let Some(place) = self.appender.place(offset, extent.chunks_at - offset) {
+            let (head, payload) = place.split_at_mut(extent.key_at - offset);
+            // Key, zeros and value stand in a row, as they are summed.
+            let (key, rest) = payload.split_at_mut(new.key.len());
+            let (zeros, value) = rest.split_at_mut(extent.value_at - extent.key_at - key.len());
+            key.copy_from_slice(new.key);
+            zeros.fill(0);
+            value.copy_from_slice(new.value);
+            header.payload_crc = payload_crc(new.seq, payload, &[]);
+            header.encode_into(head, salt, offset as u64, new.tags);
+        } else {
+            self.write_through(new, header, offset, extent)?;
+        }
+
+        let moved = new.flags.has(Flags::MOVED);
+        let delta = new.seq.checked_sub(base_seq).filter(|_| !moved);
+        let entry = FooterEntry {
+            key_hash: new.key_hash,
+            offset_units: self.staged.tail_units,
+            kind: new.kind,
+            replaced: new.flags.has(Flags::REPLACED),
+            external: new.flags.has(Flags::EXTERNAL),
+            seq_delta: delta.and_then(|delta| u32::try_from(delta).ok()).filter(|d| *d != u32::MAX),
+        };
+        self.appender.write_footer(entry_at, &entry.encode());
+        let tail_units = u32::try_from(extent.end / UNIT).map_err(too_long)?;
+        self.staged = Committed { tail_units, entries: self.staged.entries + 1 };
+        Ok(offset)
+    }
+
+    /// Writes a record that is not put together in its place: a large one, or where that is a copy.
+    #[inline(never)]
+    fn write_through(
+        &mut self,
+        new: &NewRecord<'_>,
+        mut header: RecordHeader,
+        offset: usize,
+        extent: Extent,
+    ) -> io::Result<()> {
         let table =
             if header.is_chunked() { encode_chunk_table(new.seq, new.value) } else { Vec::new() };
-
-        // Key, zeros and value stand in a row, as they are summed.
         let [key_from, value_from] = [extent.key_at - offset, extent.value_at - offset];
         let record = &mut self.record;
         record.clear();
@@ -157,21 +259,7 @@ impl Writer {
         if !table.is_empty() {
             self.appender.write(extent.chunks_at, &table)?;
         }
-
-        let moved = new.flags.has(Flags::MOVED);
-        let delta = new.seq.checked_sub(segment_header.base_seq).filter(|_| !moved);
-        let entry = FooterEntry {
-            key_hash: new.key_hash,
-            offset_units: self.staged.tail_units,
-            kind: new.kind,
-            replaced: new.flags.has(Flags::REPLACED),
-            external: new.flags.has(Flags::EXTERNAL),
-            seq_delta: delta.and_then(|delta| u32::try_from(delta).ok()).filter(|d| *d != u32::MAX),
-        };
-        self.appender.write_footer(entry_at, &entry.encode());
-        let tail_units = u32::try_from(extent.end / UNIT).map_err(too_long)?;
-        self.staged = Committed { tail_units, entries: self.staged.entries + 1 };
-        Ok(offset)
+        Ok(())
     }
 
     /// Whether a footer of this many entries fits above a tail.
