@@ -59,7 +59,9 @@ mod memory {
     pub(crate) mod buckets;
     pub(crate) mod budget;
     pub(crate) mod entry;
+    pub(crate) mod extra;
     pub(crate) mod limbo;
+    pub(crate) mod marks;
     pub(crate) mod readers;
     pub(crate) mod replay;
     pub(crate) mod slab;

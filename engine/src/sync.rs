@@ -104,6 +104,14 @@ pub(crate) enum Site {
     WordStore,
     /// `buckets.rs`: lowering or raising that number.
     PassedStore,
+    /// `marks.rs`: looking how often a cell was invalidated.
+    TagLoad,
+    /// `marks.rs`: invalidating.
+    TagAdd,
+    /// `marks.rs`: looking whether a mark has taken its count, and which.
+    TakenLoad,
+    /// `marks.rs`: taking it.
+    TakenSet,
     /// `table.rs`: finding the buckets.
     BucketsLoad,
     /// `table.rs`: putting larger buckets in their place.

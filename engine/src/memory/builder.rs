@@ -4,12 +4,14 @@ use std::fmt;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use super::budget::LIMIT_MAX;
 use super::departure::{Cause, Listener};
+use super::keep::idle_ms;
 use super::policy::{Policy, PolicyKind};
 use super::tier::Tier;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, NEVER, SystemClock};
 use crate::error::{Error, Result};
 
 /// Most shards that can be asked for.
@@ -64,11 +66,15 @@ impl Capacity {
 }
 
 pub(super) type Weigher<K, V> = Box<dyn Fn(&K, &V) -> u64 + Send + Sync>;
+pub(super) type Expiry<K, V> = Box<dyn Fn(&K, &V, u64) -> u64 + Send + Sync>;
 type Factory = Box<dyn Fn() -> Box<dyn Policy>>;
 
 /// What a tier calls on its way.
 pub(super) struct Hooks<K, V> {
     pub(super) weigher: Option<Weigher<K, V>>,
+    pub(super) expiry: Option<Expiry<K, V>>,
+    /// How long an entry lives after a use, if its insert does not say; `NEVER` for ever.
+    pub(super) idle_ms: u64,
     pub(super) before_evict: Option<Listener<K, V>>,
     pub(super) listener: Option<Listener<K, V>>,
 }
@@ -99,7 +105,13 @@ impl<K, V> TierBuilder<K, V> {
             policy: Box::new(|| PolicyKind::default().build()),
             shards: None,
             clock: Arc::new(SystemClock),
-            hooks: Hooks { weigher: None, before_evict: None, listener: None },
+            hooks: Hooks {
+                weigher: None,
+                expiry: None,
+                idle_ms: NEVER,
+                before_evict: None,
+                listener: None,
+            },
         }
     }
 
@@ -132,6 +144,66 @@ impl<K, V> TierBuilder<K, V> {
     #[must_use]
     pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u64 + Send + Sync + 'static) -> Self {
         self.hooks.weigher = Some(Box::new(weigher));
+        self
+    }
+
+    /// How long an entry lives after it was inserted or used last, in whole ms: by
+    /// [`get`](Tier::get), [`get_with`](Tier::get_with) or [`get_many`](Tier::get_many), not by
+    /// lookups that are no uses. What [`Keep`](super::Keep) says of an entry counts instead.
+    ///
+    /// Never past the deadline of an entry. Costs 64 bytes per entry; a hit stores the new
+    /// deadline, at most once a millisecond.
+    ///
+    /// ```
+    /// use larder_engine::memory::{Capacity, Tier};
+    /// use larder_engine::ManualClock;
+    /// use std::{sync::Arc, time::Duration};
+    ///
+    /// let clock = Arc::new(ManualClock::at(0));
+    /// let tier = Tier::builder(Capacity::items(100)).clock(clock.clone());
+    /// let tier = tier.time_to_idle(Duration::from_millis(10)).build()?;
+    /// tier.insert("key", "value", u64::MAX).unwrap();
+    /// clock.advance(9);
+    /// assert!(tier.get("key").is_some());
+    /// clock.advance(9);
+    /// assert!(tier.get("key").is_some());
+    /// clock.advance(10);
+    /// assert!(tier.get("key").is_none());
+    /// # Ok::<(), larder_engine::Error>(())
+    /// ```
+    #[must_use]
+    pub fn time_to_idle(mut self, idle: Duration) -> Self {
+        self.hooks.idle_ms = idle_ms(idle);
+        self
+    }
+
+    /// A deadline for each entry, by what it is: `expiry` gets key, value and the time, and
+    /// returns the deadline, all in ms since 1970 (`u64::MAX` for never). The earlier of that and
+    /// of what the insert says counts.
+    ///
+    /// Called once per insert, replacements included, outside of all locks.
+    ///
+    /// ```
+    /// use larder_engine::memory::{Capacity, Tier};
+    /// use larder_engine::ManualClock;
+    /// use std::sync::Arc;
+    ///
+    /// let clock = Arc::new(ManualClock::at(0));
+    /// let tier = Tier::builder(Capacity::items(100)).clock(clock.clone());
+    /// let short = |_: &&str, value: &Option<u32>, now_ms| match value {
+    ///     None => now_ms + 100,
+    ///     Some(_) => u64::MAX,
+    /// };
+    /// let tier = tier.expiry(short).build()?;
+    /// tier.insert("there", Some(1), u64::MAX).unwrap();
+    /// tier.insert("missing", None, u64::MAX).unwrap();
+    /// clock.advance(100);
+    /// assert!(tier.contains("there") && !tier.contains("missing"));
+    /// # Ok::<(), larder_engine::Error>(())
+    /// ```
+    #[must_use]
+    pub fn expiry(mut self, expiry: impl Fn(&K, &V, u64) -> u64 + Send + Sync + 'static) -> Self {
+        self.hooks.expiry = Some(Box::new(expiry));
         self
     }
 

@@ -43,15 +43,15 @@ impl<K: Hash + Eq, V> Tier<K, V> {
             let mut shard = cell.lock();
             let mut leaving = Vec::new();
             for (place, entry) in shard.iter() {
-                if !shard.terms(entry).is_live(|| self.now_ms()) {
-                    leaving.push((place, Cause::Expired));
-                } else if !keep(&entry.key, &entry.value) {
-                    leaving.push((place, Cause::Invalidated));
+                match shard.terms(entry).check(|| self.now_ms()) {
+                    Err(dead) => leaving.push((place, dead.into(), false)),
+                    Ok(()) if keep(&entry.key, &entry.value) => {}
+                    Ok(()) => leaving.push((place, Cause::Invalidated, true)),
                 }
             }
-            for (place, cause) in leaving {
+            for (place, cause, was_live) in leaving {
                 self.drop_entry(&mut shard, place, cause, &mut departures);
-                removed += u64::from(cause == Cause::Invalidated);
+                removed += u64::from(was_live);
             }
         }
         removed

@@ -5,6 +5,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::{ptr, thread};
 
+use super::extra::Dead;
 use super::shard::Cell;
 use super::table::Departed;
 
@@ -20,6 +21,15 @@ pub enum Cause {
     Replaced,
     /// It was removed on request.
     Invalidated,
+}
+
+impl From<Dead> for Cause {
+    fn from(dead: Dead) -> Self {
+        match dead {
+            Dead::Expired => Self::Expired,
+            Dead::Invalidated => Self::Invalidated,
+        }
+    }
 }
 
 pub(super) type Listener<K, V> = Box<dyn Fn(&K, &V, Cause) + Send + Sync>;

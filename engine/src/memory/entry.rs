@@ -3,12 +3,13 @@
 //! ```text
 //! 56 bits   00 │ weight: 54                                            never expires
 //!           01 │ deadline in ms since 1970: 42 │ weight: 12
-//!           10 │ id of its terms elsewhere: 32                         everything else
+//!           10 │ id of its extra (`extra.rs`): 32                       everything else
 //! ```
 //!
-//! An entry never changes once it can be found, but for its hit counter; a new value is a new
-//! entry.
+//! An entry never changes once it can be found, but for its hit counter, and what its extra says
+//! of uses and marks; a new value is a new entry.
 
+use super::extra::{Dead, Extra};
 use crate::clock::{NEVER, is_live};
 use crate::sync::AtomicU8;
 
@@ -20,18 +21,71 @@ const EXTRA: u64 = 2;
 const WEIGHT_BITS: u32 = 12;
 const DEADLINE_BITS: u32 = KIND_AT - WEIGHT_BITS;
 
-/// What an entry weighs and how long it lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Terms {
-    pub(crate) weight: u64,
-    pub(crate) expires_at_ms: u64,
+/// What an entry weighs and how long it lives, wherever that stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Terms<'a> {
+    /// In its word.
+    Packed { weight: u64, expires_at_ms: u64 },
+    /// Elsewhere, and more.
+    Extra(&'a Extra),
 }
 
-impl Terms {
-    /// Whether it is live at a time that is only asked for if it matters.
+impl Terms<'_> {
+    pub(crate) const fn weight(self) -> u64 {
+        match self {
+            Self::Packed { weight, .. } => weight,
+            Self::Extra(extra) => extra.weight,
+        }
+    }
+
+    /// What it costs to get it again.
+    pub(crate) const fn cost(self) -> u64 {
+        match self {
+            Self::Packed { .. } => 1,
+            Self::Extra(extra) => extra.cost,
+        }
+    }
+
+    /// The deadline as it is now.
+    pub(crate) fn expires_at_ms(self) -> u64 {
+        match self {
+            Self::Packed { expires_at_ms, .. } => expires_at_ms,
+            Self::Extra(extra) => extra.expires_at_ms(),
+        }
+    }
+
+    /// The one predicate: whether the entry is live, at a time that is only asked for if it
+    /// matters; and why not.
     #[inline]
-    pub(crate) fn is_live(&self, now_ms: impl FnOnce() -> u64) -> bool {
-        self.expires_at_ms == NEVER || is_live(self.expires_at_ms, now_ms())
+    pub(crate) fn check(self, now_ms: impl FnOnce() -> u64) -> Result<(), Dead> {
+        self.look(now_ms, false)
+    }
+
+    /// The same, as a use of the entry.
+    #[inline]
+    pub(crate) fn check_use(self, now_ms: impl FnOnce() -> u64) -> Result<(), Dead> {
+        self.look(now_ms, true)
+    }
+
+    /// Whether it is live.
+    #[inline]
+    pub(crate) fn is_live(self, now_ms: impl FnOnce() -> u64) -> bool {
+        self.check(now_ms).is_ok()
+    }
+
+    #[inline]
+    fn look(self, now_ms: impl FnOnce() -> u64, is_use: bool) -> Result<(), Dead> {
+        match self {
+            Self::Packed { expires_at_ms: NEVER, .. } => Ok(()),
+            Self::Packed { expires_at_ms, .. } => {
+                if is_live(expires_at_ms, now_ms()) {
+                    Ok(())
+                } else {
+                    Err(Dead::Expired)
+                }
+            }
+            Self::Extra(extra) => extra.look(now_ms, is_use),
+        }
     }
 }
 
@@ -44,15 +98,14 @@ pub(crate) struct Packed([u8; 7]);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unpacked {
     /// All of it.
-    Terms(Terms),
+    Terms { weight: u64, expires_at_ms: u64 },
     /// That it is elsewhere, under this id.
     Extra(u32),
 }
 
 impl Packed {
-    /// `None` for terms that do not fit.
-    pub(crate) const fn new(terms: Terms) -> Option<Self> {
-        let Terms { weight, expires_at_ms } = terms;
+    /// `None` for what does not fit.
+    pub(crate) const fn new(weight: u64, expires_at_ms: u64) -> Option<Self> {
         if expires_at_ms == NEVER {
             let fits = weight >> KIND_AT == 0;
             return if fits { Some(Self::of(PLAIN, weight)) } else { None };
@@ -72,7 +125,7 @@ impl Packed {
         Self([a, b, c, d, e, f, g])
     }
 
-    /// Whether it never expires, as far as a glance can tell.
+    /// Whether it is live for ever, as far as a glance can tell.
     #[inline]
     pub(crate) const fn is_plain(self) -> bool {
         self.0[6] as u64 >> (KIND_AT - 48) == PLAIN
@@ -84,11 +137,11 @@ impl Packed {
         let bits = u64::from_le_bytes([a, b, c, d, e, f, g, 0]);
         let rest = bits & ((1 << KIND_AT) - 1);
         match bits >> KIND_AT {
-            PLAIN => Unpacked::Terms(Terms { weight: rest, expires_at_ms: NEVER }),
-            TIMED => Unpacked::Terms(Terms {
+            PLAIN => Unpacked::Terms { weight: rest, expires_at_ms: NEVER },
+            TIMED => Unpacked::Terms {
                 weight: rest & ((1 << WEIGHT_BITS) - 1),
                 expires_at_ms: rest >> WEIGHT_BITS,
-            }),
+            },
             _ => Unpacked::Extra(u32::from_le_bytes([a, b, c, d])),
         }
     }
@@ -115,13 +168,12 @@ mod tests {
         for (weight, expires_at_ms) in
             weights.into_iter().flat_map(|weight| deadlines.map(|deadline| (weight, deadline)))
         {
-            let terms = Terms { weight, expires_at_ms };
-            let Some(packed) = Packed::new(terms) else {
+            let Some(packed) = Packed::new(weight, expires_at_ms) else {
                 assert!(weight >= 1 << 12 || expires_at_ms >= 1 << 42);
                 continue;
             };
             fitting += 1;
-            assert_eq!(packed.unpack(), Unpacked::Terms(terms));
+            assert_eq!(packed.unpack(), Unpacked::Terms { weight, expires_at_ms });
             assert_eq!(packed.is_plain(), expires_at_ms == NEVER);
         }
         assert_eq!(fitting, 5 + 4 * 4);

@@ -24,10 +24,12 @@ use std::thread;
 
 use super::budget::Claim;
 use super::departure::{Cause, Departures};
-use super::entry::Terms;
+use super::extra::Extra;
+use super::keep::Keep;
 use super::policy::Arrival;
 use super::shard::{Cell, Locked};
 use super::tier::Tier;
+use crate::clock::is_live;
 use crate::engine::Rejection;
 use crate::sync::Ordering;
 
@@ -110,7 +112,22 @@ impl<K: Hash + Eq, V> Tier<K, V> {
     /// whole tier may hold, or the tier is [`Disabled`](super::Capacity::Disabled). The old
     /// value is as it was.
     pub fn insert(&self, key: K, value: V, expires_at_ms: u64) -> Result<(), Rejected<K, V>> {
-        self.insert_if(key, value, expires_at_ms, |_| true).map(|_| ())
+        self.insert_as(key, value, &Keep::until(expires_at_ms))
+    }
+
+    /// The same, and says more of the entry than when it expires.
+    ///
+    /// ```
+    /// # use larder_engine::memory::{Capacity, Keep, Tier};
+    /// # let tier = Tier::builder(Capacity::Unbounded).build()?;
+    /// tier.insert_as("key", "hard to get", &Keep::default().cost(1_000)).unwrap();
+    /// # Ok::<(), larder_engine::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert).
+    pub fn insert_as(&self, key: K, value: V, keep: &Keep) -> Result<(), Rejected<K, V>> {
+        self.insert_if_as(key, value, keep, |_| true).map(|_| ())
     }
 
     /// Inserts if `decide` says so of the live value that is there, in one step with respect
@@ -139,6 +156,20 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         expires_at_ms: u64,
         decide: impl FnOnce(Option<&V>) -> bool,
     ) -> Result<bool, Rejected<K, V>> {
+        self.insert_if_as(key, value, &Keep::until(expires_at_ms), decide)
+    }
+
+    /// The same, and says more of the entry than when it expires.
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert); `decide` is not asked then.
+    pub fn insert_if_as(
+        &self,
+        key: K,
+        value: V,
+        keep: &Keep,
+        decide: impl FnOnce(Option<&V>) -> bool,
+    ) -> Result<bool, Rejected<K, V>> {
         let weight = self.hooks.weigher.as_ref().map_or(1, |weigher| weigher(&key, &value));
         if let Some(why) = self.refusal(weight) {
             // Relaxed: a counter for people.
@@ -147,13 +178,10 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         }
         let hash = self.hash(&key);
         let own = self.cell_at(hash);
-        let mut terms = Terms { weight, expires_at_ms };
-        let stillborn = !terms.is_live(|| self.now_ms());
-        if stillborn {
-            terms.weight = 0;
-        }
-        let mut want =
-            Want { hash, weight: terms.weight, need: 0, arrival: None, last_resort: false };
+        let (extra, now_ms) = self.extra_of((&key, &value), weight, keep);
+        let stillborn = now_ms.is_some_and(|now_ms| !is_live(extra.expires_at_ms(), now_ms));
+        let weight = if stillborn { 0 } else { weight };
+        let mut want = Want { hash, weight, need: 0, arrival: None, last_resort: false };
         // Dropped in reverse: locks, then the claim, then what left is told.
         let mut departures = self.departures();
         let mut claim = Claim::new(&self.budget);
@@ -164,14 +192,16 @@ impl<K: Hash + Eq, V> Tier<K, V> {
                 let old = shard.find(hash, &key).map(|(place, _)| place);
                 if self.make_room(&mut shard, &mut want, old, &mut claim, &mut departures) {
                     let current = old.and_then(|place| shard.get(place));
-                    let current =
-                        current.filter(|current| shard.terms(current).is_live(|| self.now_ms()));
-                    let is_live = current.is_some();
-                    if !decide(current.map(|current| &current.value)) {
+                    let state = current.map(|current| shard.terms(current).check(|| self.now_ms()));
+                    let live = current.filter(|_| state.is_some_and(|state| state.is_ok()));
+                    if !decide(live.map(|current| &current.value)) {
                         return Ok(false);
                     }
                     shard.counts.inserts += 1;
-                    let cause = if is_live { Cause::Replaced } else { Cause::Expired };
+                    let cause = match state {
+                        Some(Err(dead)) => dead.into(),
+                        _ => Cause::Replaced,
+                    };
                     match old {
                         _ if stillborn => {
                             if let Some(place) = old {
@@ -183,14 +213,14 @@ impl<K: Hash + Eq, V> Tier<K, V> {
                         Some(place) => {
                             let old_weight = shard.weight_of(place);
                             claim.gain(old_weight);
-                            claim.link(terms.weight);
-                            shard.replace(hash, place, (key, value), terms, cause, &mut departures);
+                            claim.link(weight);
+                            shard.replace(hash, place, (key, value), extra, cause, &mut departures);
                             let (policy, shelf) = shard.split(claim.held() + self.budget.free());
                             policy.overwrite(place, old_weight, &shelf);
                         }
                         None => {
                             let pair = (key, value);
-                            self.link(&mut shard, &want, pair, terms, &mut claim, &mut departures);
+                            self.link(&mut shard, &want, pair, extra, &mut claim, &mut departures);
                         }
                     }
                     return Ok(true);
@@ -324,12 +354,12 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         let Some(entry) = shard.get(place) else {
             return 0;
         };
-        let mut cause = Cause::Expired;
-        if shard.terms(entry).is_live(|| self.now_ms()) {
-            cause = Cause::Capacity;
-            if let Some(hook) = &self.hooks.before_evict {
-                departures.defer_panic(|| hook(&entry.key, &entry.value, cause));
-            }
+        let state = shard.terms(entry).check(|| self.now_ms());
+        let cause = state.map_or_else(Cause::from, |()| Cause::Capacity);
+        if state.is_ok()
+            && let Some(hook) = &self.hooks.before_evict
+        {
+            departures.defer_panic(|| hook(&entry.key, &entry.value, cause));
         }
         shard.unlink(place, cause, departures)
     }
@@ -339,16 +369,17 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         shard: &mut Locked<'a, K, V>,
         want: &Want,
         pair: (K, V),
-        terms: Terms,
+        extra: Extra,
         claim: &mut Claim<'_>,
         departures: &mut Departures<'a, K, V>,
     ) {
-        let room = claim.held() + self.budget.free() - terms.weight;
-        let Some(place) = shard.link(want.hash, pair, terms, departures) else {
+        let weight = extra.weight;
+        let room = claim.held() + self.budget.free() - weight;
+        let Some(place) = shard.link(want.hash, pair, extra, departures) else {
             debug_assert!(false, "make_room leaves an id");
             return;
         };
-        claim.link(terms.weight);
+        claim.link(weight);
         let (policy, shelf) = shard.split(room);
         policy.insert(place, want.arrival.unwrap_or(Arrival::NEW), &shelf);
     }

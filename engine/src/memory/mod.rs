@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `tier`, `insert`, `bulk`, `builder` | [`Tier`]: lookups and removals, inserts and evictions, many at once, options |
 //! | `shard`, `places` | what writers need, behind a lock: a policy, and by what names it knows entries |
+//! | `keep` | [`Keep`]: what an insert says of its entry |
 //! | `table`, `buckets`, `slab`, `entry` | entries that readers find without a lock |
+//! | `extra`, `marks` | what few entries have: a time to idle, a cost, tags |
 //! | `readers`, `limbo` | who reads, and what has left and waits for readers |
 //! | `replay`, `stripes` | hits on their way to a policy, and counted, without sharing a word |
 //! | `budget` | the one weight budget that all shards borrow from |
@@ -22,8 +24,11 @@ mod bulk;
 mod departure;
 mod engine;
 mod entry;
+mod extra;
 mod insert;
+mod keep;
 mod limbo;
+mod marks;
 mod places;
 mod policy;
 mod readers;
@@ -39,6 +44,7 @@ pub use builder::{Capacity, TierBuilder};
 pub use departure::Cause;
 pub use engine::{ENTRY_OVERHEAD, Memory, MemoryBuilder};
 pub use insert::Rejected;
+pub use keep::Keep;
 pub use policy::{
     Adaptive, ArcPolicy, Arrival, Clock, Entries, Fifo, Gdsf, Lfu, Lirs, Lru, Mru, OnHit, Policy,
     PolicyKind, Random, S3Fifo, Sieve, TwoQ, WTinyLfu,

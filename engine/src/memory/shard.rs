@@ -18,6 +18,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::buckets::Tag;
 use super::departure::{Cause, Departures};
 use super::entry::{Entry, Terms};
+use super::extra::Extra;
 use super::limbo::Limits;
 use super::places::Places;
 use super::policy::{Entries, Policy};
@@ -262,13 +263,13 @@ impl<'a, K, V> Locked<'a, K, V> {
         self.cell.table().get(&self.shard.side, self.shard.places.id(place)?)
     }
 
-    pub(super) fn terms(&self, entry: &Entry<K, V>) -> Terms {
+    pub(super) fn terms<'b>(&'b self, entry: &'b Entry<K, V>) -> Terms<'b> {
         self.cell.table().terms(entry)
     }
 
     /// What the entry in a place weighs.
     pub(super) fn weight_of(&self, place: u32) -> u64 {
-        self.get(place).map_or(0, |entry| self.terms(entry).weight)
+        self.get(place).map_or(0, |entry| self.terms(entry).weight())
     }
 
     /// All entries with their places.
@@ -318,16 +319,17 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
         &mut self,
         hash: u64,
         pair: (K, V),
-        terms: Terms,
+        extra: Extra,
         departures: &mut Departures<'a, K, V>,
     ) -> Option<u32> {
+        let (weight, expires_at_ms) = (extra.weight, extra.expires_at_ms());
         let Shard { side, places, .. } = &mut *self.shard;
-        let id = self.cell.table().insert(side, Tag::of(hash), pair, terms)?;
+        let id = self.cell.table().insert(side, Tag::of(hash), pair, extra)?;
         let place = places.settle(id);
         // The table may have grown.
         collect(self.cell.table(), side, false, departures.trash());
-        self.shard.weight += terms.weight;
-        self.shard.soonest_ms = self.shard.soonest_ms.min(terms.expires_at_ms);
+        self.shard.weight += weight;
+        self.shard.soonest_ms = self.shard.soonest_ms.min(expires_at_ms);
         Some(place)
     }
 
@@ -337,22 +339,23 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
         hash: u64,
         place: u32,
         pair: (K, V),
-        terms: Terms,
+        extra: Extra,
         cause: Cause,
         departures: &mut Departures<'a, K, V>,
     ) {
         let old_weight = self.weight_of(place);
+        let (weight, expires_at_ms) = (extra.weight, extra.expires_at_ms());
         let Shard { side, places, .. } = &mut *self.shard;
         let table = self.cell.table();
         let Some(old) = places.id(place) else { return };
-        let Some((id, departed)) = table.replace(side, Tag::of(hash), old, pair, terms) else {
+        let Some((id, departed)) = table.replace(side, Tag::of(hash), old, pair, extra) else {
             return;
         };
         // The new one is linked already; it stands for the old one, in whose place it is.
         let linked = table.iter(side).map(|(linked, _)| if linked == id { old } else { linked });
         places.replace(place, id, linked);
-        self.shard.weight = self.shard.weight - old_weight + terms.weight;
-        self.shard.soonest_ms = self.shard.soonest_ms.min(terms.expires_at_ms);
+        self.shard.weight = self.shard.weight - old_weight + weight;
+        self.shard.soonest_ms = self.shard.soonest_ms.min(expires_at_ms);
         self.depart(departed, cause, departures);
     }
 
@@ -365,7 +368,7 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
     ) -> u64 {
         let Some(id) = self.shard.places.id(place) else { return 0 };
         let Some(entry) = self.get(place) else { return 0 };
-        let (weight, tag) = (self.terms(entry).weight, Tag::of(self.hash(&entry.key)));
+        let (weight, tag) = (self.terms(entry).weight(), Tag::of(self.hash(&entry.key)));
         let Some(departed) = self.cell.table().unlink(&mut self.shard.side, tag, id) else {
             return 0;
         };
@@ -401,8 +404,10 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
         let mut count = 0;
         let table = self.cell.table();
         for departed in table.unlink_all(&mut self.shard.side) {
-            let is_live = table.terms(table.look(&departed)).is_live(|| now_ms);
-            let cause = if is_live { Cause::Invalidated } else { Cause::Expired };
+            let cause = match table.terms(table.look(&departed)).check(|| now_ms) {
+                Ok(()) => Cause::Invalidated,
+                Err(dead) => dead.into(),
+            };
             self.depart(departed, cause, departures);
             count += 1;
         }
@@ -427,7 +432,7 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
         for (place, entry) in self.iter() {
             let terms = self.terms(entry);
             if terms.is_live(|| now_ms) {
-                soonest_ms = soonest_ms.min(terms.expires_at_ms);
+                soonest_ms = soonest_ms.min(terms.expires_at_ms());
             } else {
                 dead.push(place);
             }
@@ -446,11 +451,11 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
         let table = self.cell.table();
         table.validate(&self.shard.side, |key| Tag::of(self.hash(key)))?;
         let terms = || self.iter().map(|(_, entry)| self.terms(entry));
-        let weight: u64 = terms().map(|terms| terms.weight).sum();
+        let weight: u64 = terms().map(Terms::weight).sum();
         if weight != self.weight {
             return Err(format!("entries weighing {weight} are counted as {}", self.weight));
         }
-        if terms().any(|terms| terms.expires_at_ms < self.soonest_ms) {
+        if terms().any(|terms| terms.expires_at_ms() < self.soonest_ms) {
             return Err(format!("an entry expires before {} ms", self.soonest_ms));
         }
         for (id, _) in table.iter(&self.shard.side) {
@@ -516,7 +521,11 @@ impl<K: Hash, V> Entries for Shelf<'_, K, V> {
         if !self.cell.is_weighed {
             return 1;
         }
-        self.get(place).map_or(0, |entry| self.cell.table().terms(entry).weight)
+        self.get(place).map_or(0, |entry| self.cell.table().terms(entry).weight())
+    }
+
+    fn cost(&self, place: u32) -> u64 {
+        self.get(place).map_or(1, |entry| self.cell.table().terms(entry).cost())
     }
 
     fn hash(&self, place: u32) -> u64 {

@@ -30,6 +30,7 @@ use std::ptr::{self, NonNull};
 
 use super::buckets::{Buckets, Tag};
 use super::entry::{Entry, Packed, Terms, Unpacked};
+use super::extra::Extra;
 use super::limbo::{Limbo, Limits};
 use super::readers::{Pin, Record};
 use super::slab::{IDS, Slab};
@@ -39,7 +40,7 @@ use crate::sync::{AtomicPtr, AtomicU8, Ordering, Site};
 pub(crate) struct Table<K, V> {
     buckets: AtomicPtr<Buckets>,
     entries: Slab<Entry<K, V>>,
-    extras: Slab<Terms>,
+    extras: Slab<Extra>,
 }
 
 /// What only writers see of it.
@@ -191,14 +192,14 @@ impl<K, V> Table<K, V> {
         Some(Found { entry, id, pin })
     }
 
-    /// What a found entry weighs, and when it expires.
+    /// What a found entry weighs, and how long it lives.
     #[inline]
-    pub(crate) fn terms(&self, entry: &Entry<K, V>) -> Terms {
+    pub(crate) fn terms<'a>(&'a self, entry: &'a Entry<K, V>) -> Terms<'a> {
         match entry.packed.unpack() {
-            Unpacked::Terms(terms) => terms,
+            Unpacked::Terms { weight, expires_at_ms } => Terms::Packed { weight, expires_at_ms },
             // SAFETY: filled before its entry, emptied with it, and whoever has a reference to
             // the entry keeps it full.
-            Unpacked::Extra(id) => *unsafe { self.extras.get(id) },
+            Unpacked::Extra(id) => Terms::Extra(unsafe { self.extras.get(id) }),
         }
     }
 
@@ -249,10 +250,10 @@ impl<K, V> Table<K, V> {
         &self,
         side: &mut Side,
         tag: Tag,
-        (key, value): (K, V),
-        terms: Terms,
+        pair: (K, V),
+        extra: Extra,
     ) -> Option<u32> {
-        let id = self.fill(side, (key, value), terms, 0)?;
+        let id = self.fill(side, pair, extra, 0)?;
         let buckets = self.buckets(side);
         if side.len >= buckets.room() {
             // A quarter more, not twice as much: what is spent must stay near what is weighed.
@@ -262,6 +263,7 @@ impl<K, V> Table<K, V> {
         self.buckets(side).insert(tag, id);
         side.linked.flip(id);
         side.len += 1;
+        self.settle_marks(side, id);
         Some(id)
     }
 
@@ -271,16 +273,24 @@ impl<K, V> Table<K, V> {
         side: &mut Side,
         tag: Tag,
         old: u32,
-        (key, value): (K, V),
-        terms: Terms,
+        pair: (K, V),
+        extra: Extra,
     ) -> Option<(u32, Departed)> {
         // Relaxed: see `OnHit::count`.
         let hits = self.get(side, old)?.hits.load(Ordering::Relaxed);
-        let new = self.fill(side, (key, value), terms, hits)?;
+        let new = self.fill(side, pair, extra, hits)?;
         self.buckets(side).rename(tag, old, new);
         side.linked.flip(old);
         side.linked.flip(new);
+        self.settle_marks(side, new);
         Some((new, Departed(old)))
+    }
+
+    /// For an entry that was linked just now; see `marks.rs`.
+    fn settle_marks(&self, side: &Side, id: u32) {
+        if let Some(Terms::Extra(extra)) = self.get(side, id).map(|entry| self.terms(entry)) {
+            extra.settle_marks();
+        }
     }
 
     /// Makes an entry unfindable.
@@ -311,7 +321,7 @@ impl<K, V> Table<K, V> {
 
     /// Lets go of an entry that has left.
     pub(crate) fn retire(&self, side: &mut Side, departed: Departed) {
-        let weight = self.terms(self.look(&departed)).weight;
+        let weight = self.terms(self.look(&departed)).weight();
         side.limbo.push(departed.0, weight);
     }
 
@@ -391,46 +401,27 @@ impl<K, V> Table<K, V> {
 
     /// Drops everything. The last that is done with a table, once only.
     pub(crate) fn end(&mut self, side: &mut Side) {
-        // Goes on with the rest when a destructor panics.
-        struct Rest<'a, K, V>(&'a Slab<Entry<K, V>>, &'a mut Ids, u32);
-        impl<K, V> Rest<'_, K, V> {
-            fn drop_next(&mut self) -> bool {
-                while self.2 < self.1.end {
-                    let id = self.2;
-                    self.2 += 1;
-                    if self.1.full.has(id) {
-                        self.1.full.flip(id);
-                        // SAFETY: full until now, and `&mut` on the table: nobody is left.
-                        drop(unsafe { self.0.take(id) });
-                        return true;
-                    }
-                }
-                false
-            }
-        }
-        impl<K, V> Drop for Rest<'_, K, V> {
-            fn drop(&mut self) {
-                while self.drop_next() {}
-            }
-        }
+        // First, as no destructor of theirs can panic.
+        drop(Rest(&self.extras, &mut side.extra_ids, 0));
         let mut rest = Rest(&self.entries, &mut side.ids, 0);
         while rest.drop_next() {}
     }
 
     /// Fills the place of a new id.
-    fn fill(&self, side: &mut Side, (key, value): (K, V), terms: Terms, hits: u8) -> Option<u32> {
+    fn fill(&self, side: &mut Side, (key, value): (K, V), extra: Extra, hits: u8) -> Option<u32> {
         let id = side.ids.take()?;
-        let packed = match Packed::new(terms) {
+        let packed = extra.as_plain().and_then(|(weight, deadline)| Packed::new(weight, deadline));
+        let packed = match packed {
             Some(packed) => packed,
             None => {
-                let Some(extra) = side.extra_ids.take() else {
+                let Some(place) = side.extra_ids.take() else {
                     side.ids.give_back(id);
                     return None;
                 };
-                self.extras.cover(extra);
+                self.extras.cover(place);
                 // SAFETY: covered; it was free, so its place is empty and nobody reads it.
-                unsafe { self.extras.put(extra, terms) };
-                Packed::extra(extra)
+                unsafe { self.extras.put(place, extra) };
+                Packed::extra(place)
             }
         };
         self.entries.cover(id);
@@ -446,6 +437,8 @@ impl<K, V> Table<K, V> {
         // (`limbo.rs`, invariant 1).
         let entry = unsafe { self.entries.take(id) };
         if let Unpacked::Extra(extra) = entry.packed.unpack() {
+            // SAFETY: filled before its entry, of which nobody is left who could look at it.
+            drop(unsafe { self.extras.take(extra) });
             extra_ids.give_back(extra);
         }
         ids.give_back(id);
@@ -463,6 +456,31 @@ impl<K, V> Table<K, V> {
         if let Some(old) = NonNull::new(old) {
             side.limbo.push_other(Replaced(old));
         }
+    }
+}
+
+/// What is left of a slab at its end. Goes on with the rest when a destructor panics.
+struct Rest<'a, T>(&'a Slab<T>, &'a mut Ids, u32);
+
+impl<T> Rest<'_, T> {
+    fn drop_next(&mut self) -> bool {
+        while self.2 < self.1.end {
+            let id = self.2;
+            self.2 += 1;
+            if self.1.full.has(id) {
+                self.1.full.flip(id);
+                // SAFETY: full until now, and `end` has the table alone: nobody is left.
+                drop(unsafe { self.0.take(id) });
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl<T> Drop for Rest<'_, T> {
+    fn drop(&mut self) {
+        while self.drop_next() {}
     }
 }
 
@@ -499,8 +517,8 @@ mod tests {
         Table::new(Limits { entries: 4, weight: u64::MAX })
     }
 
-    fn terms(weight: u64) -> Terms {
-        Terms { weight, expires_at_ms: NEVER }
+    fn terms(weight: u64) -> Extra {
+        Extra::new(weight, NEVER)
     }
 
     fn collect(table: &Table<u64, String>, side: &mut Side, all: bool) -> usize {
@@ -533,7 +551,7 @@ mod tests {
             let found = table.find(readers::enter(), tag(key), &key).unwrap();
             assert_eq!((found.key, found.value.clone()), (key, key.to_string()));
             let expected = if key % 10 == 0 { large } else { key };
-            assert_eq!(table.terms(&found).weight, expected);
+            assert_eq!(table.terms(&found).weight(), expected);
         }
         assert_eq!(table.validate(&side, |&key| tag(key)), Ok(()));
         // The buckets that have been outgrown.

@@ -195,6 +195,12 @@ impl<K, V> Tier<K, V> {
         entry.packed.is_plain() || cell.table().terms(entry).is_live(|| self.now_ms())
     }
 
+    /// Whether it is, as a use of it.
+    #[inline]
+    fn is_live_for_use(&self, cell: &Cell<K, V>, entry: &Entry<K, V>) -> bool {
+        entry.packed.is_plain() || cell.table().terms(entry).check_use(|| self.now_ms()).is_ok()
+    }
+
     #[inline]
     pub(super) const fn cell_at(&self, hash: u64) -> usize {
         // The lowest bits of the upper half. Policies look at all of the lower one (ghosts, sketches
@@ -261,11 +267,15 @@ impl<K: Hash + Eq, V> Tier<K, V> {
     {
         let hash = self.hash(key);
         let cell = &self.cells[self.cell_at(hash)];
-        let found = cell.table().find(readers::enter(), Tag::of(hash), key)?;
-        if !self.is_live(cell, &found) {
-            return None;
+        loop {
+            let found = cell.table().find(readers::enter(), Tag::of(hash), key)?;
+            if self.is_live(cell, &found) {
+                return Some(look(&found.settle().value));
+            }
+            if is_still_there(cell, &found, hash, key) {
+                return None;
+            }
         }
-        Some(look(&found.settle().value))
     }
 
     /// What `look` makes of the value of `key`, while nothing can replace, remove or evict it.
@@ -295,15 +305,16 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         let cell = &self.cells[self.cell_at(hash)];
         let pin = readers::enter();
         let record = pin.record();
-        let Some(found) = cell.table().find(pin, Tag::of(hash), key) else {
+        let Some(mut found) = cell.table().find(pin, Tag::of(hash), key) else {
             self.lookups.miss(record.index());
             return None;
         };
-        if !self.is_live(cell, &found) {
-            self.lookups.miss(record.index());
-            drop(found);
-            self.expire(hash, key);
-            return None;
+        if !self.is_live_for_use(cell, &found) {
+            let Some(newer) = self.expire(cell, found, hash, key) else {
+                self.lookups.miss(record.index());
+                return None;
+            };
+            found = newer;
         }
         self.lookups.hit(record.index());
         self.on_hit.count(&found.hits);
@@ -317,22 +328,35 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         Some(found)
     }
 
-    /// Removes `key` if it has expired, unless a writer is at work there.
+    /// Removes a dead entry that was found under `key`, unless a writer is at work there; or finds
+    /// another one that has taken its place since.
     #[cold]
-    fn expire<Q>(&self, hash: u64, key: &Q)
+    fn expire<Q>(
+        &self,
+        cell: &Cell<K, V>,
+        mut found: Found<K, V>,
+        hash: u64,
+        key: &Q,
+    ) -> Option<Found<K, V>>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let mut departures = self.departures();
-        let Some(mut shard) = self.cells[self.cell_at(hash)].try_lock() else { return };
-        let dead = shard.find(hash, key).filter(|(_, entry)| {
-            let terms = shard.terms(entry);
-            !terms.is_live(|| self.now_ms())
-        });
-        if let Some(place) = dead.map(|(place, _)| place) {
-            self.drop_entry(&mut shard, place, Cause::Expired, &mut departures);
+        while !is_still_there(cell, &found, hash, key) {
+            drop(found);
+            found = cell.table().find(readers::enter(), Tag::of(hash), key)?;
+            if self.is_live_for_use(cell, &found) {
+                return Some(found);
+            }
         }
+        drop(found);
+        let mut departures = self.departures();
+        let mut shard = self.cells[self.cell_at(hash)].try_lock()?;
+        let (place, entry) = shard.find(hash, key)?;
+        if let Err(dead) = shard.terms(entry).check(|| self.now_ms()) {
+            self.drop_entry(&mut shard, place, dead.into(), &mut departures);
+        }
+        None
     }
 
     /// The value of `key`. Not a use, and not counted.
@@ -400,13 +424,13 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         let mut departures = self.departures();
         let mut shard = self.cells[self.cell_at(hash)].lock();
         let Some((place, entry)) = shard.find(hash, key) else { return false };
-        let live = shard.terms(entry).is_live(|| self.now_ms());
-        if live && !decide(&entry.value) {
+        let state = shard.terms(entry).check(|| self.now_ms());
+        if state.is_ok() && !decide(&entry.value) {
             return false;
         }
-        let cause = if live { Cause::Invalidated } else { Cause::Expired };
+        let cause = state.map_or_else(Cause::from, |()| Cause::Invalidated);
         self.drop_entry(&mut shard, place, cause, &mut departures);
-        live
+        state.is_ok()
     }
 
     /// Walks the whole structure and says what is wrong with it. For tests and fuzzing.
@@ -448,6 +472,18 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         let weight = shard.remove(place, cause, self.budget.free(), departures);
         self.budget.give_back(weight);
     }
+}
+
+/// Whether a key still has the entry that was found under it. A dead one was replaced by a live one
+/// otherwise, maybe before it died, and then the key was never without a live value.
+fn is_still_there<K, V, Q>(cell: &Cell<K, V>, found: &Found<K, V>, hash: u64, key: &Q) -> bool
+where
+    K: Borrow<Q>,
+    Q: Eq + ?Sized,
+{
+    // Its id is not used again as long as it is held.
+    let now = cell.table().find(readers::enter(), Tag::of(hash), key);
+    now.is_none_or(|now| now.id() == found.id())
 }
 
 /// What a shard may weigh before others have to give instead: seven eighths of a fair share.

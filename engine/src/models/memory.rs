@@ -10,7 +10,7 @@ use super::rig::Plain;
 use crate::clock::NEVER;
 use crate::memory::buckets::Tag;
 use crate::memory::budget::{Budget, Claim};
-use crate::memory::entry::Terms;
+use crate::memory::extra::Extra;
 use crate::memory::limbo::Limits;
 use crate::memory::readers::Record;
 use crate::memory::replay::Replay;
@@ -51,7 +51,6 @@ impl Drop for Value {
 const TAG: Tag = Tag::of(0);
 const A: u64 = 1;
 const B: u64 = 2;
-const TERMS: Terms = Terms { weight: 1, expires_at_ms: NEVER };
 
 /// A table, and the record of the one reader.
 #[derive(Debug)]
@@ -88,13 +87,17 @@ impl Shared {
 
 impl Writer {
     fn insert(&mut self, key: u64, number: u32) -> u32 {
-        let pair = (key, Value::new(number));
-        self.shared.table.insert(&mut self.side, TAG, pair, TERMS).expect("there are ids")
+        let (pair, extra) = ((key, Value::new(number)), Extra::new(1, NEVER));
+        self.shared.table.insert(&mut self.side, TAG, pair, extra).expect("there are ids")
     }
 
     fn replace(&mut self, id: u32, key: u64, number: u32) {
+        self.replace_as(id, key, number, Extra::new(1, NEVER));
+    }
+
+    fn replace_as(&mut self, id: u32, key: u64, number: u32, extra: Extra) {
         let pair = (key, Value::new(number));
-        let replaced = self.shared.table.replace(&mut self.side, TAG, id, pair, TERMS);
+        let replaced = self.shared.table.replace(&mut self.side, TAG, id, pair, extra);
         self.shared.table.retire(&mut self.side, replaced.expect("it is there").1);
     }
 

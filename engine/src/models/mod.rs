@@ -4,7 +4,7 @@
 //!
 //! The models run the store's own code (`disk/{bucket,index,lookup,moving,in_flight,committed,cell}.rs`)
 //! over loom's atomics, on an index of one page with two slots, and the memory tier's
-//! (`memory/{readers,buckets,slab,table,limbo}.rs`), with buckets of two words. A model is worth something
+//! (`memory/{readers,buckets,slab,table,limbo,extra,marks}.rs`), with buckets of two words. A model is worth something
 //! only if it can fail: [`WEAKENINGS`] says which model notices that an ordering is weakened,
 //! and a test tries them all.
 //!
@@ -15,6 +15,7 @@ mod batches;
 #[cfg(crossbeam_loom)]
 mod cell;
 mod growth;
+mod life;
 mod memory;
 mod removal;
 mod rig;
@@ -106,6 +107,10 @@ const WEAKENINGS: &[(Site, Ordering, Model)] = &[
     (Site::LookEnd, Relaxed, memory::EVICT_AND_LOOK_TWICE),
     (Site::LookEnd, Relaxed, memory::EVICT_AND_LOOK_LONG),
     (Site::LooksLoad, Relaxed, memory::EVICT_AND_LOOK_LONG),
+    (Site::TagLoad, Relaxed, life::INVALIDATE_AND_LOOKUP),
+    (Site::TagAdd, Relaxed, life::INVALIDATE_AND_LOOKUP),
+    (Site::TakenLoad, Relaxed, life::INVALIDATE_INSERT_AND_LOOKUP),
+    (Site::TakenSet, Relaxed, life::INVALIDATE_INSERT_AND_LOOKUP),
     #[cfg(crossbeam_loom)]
     (Site::CellLoad, Relaxed, cell::REPLACE_AND_LOAD),
     #[cfg(crossbeam_loom)]
@@ -142,6 +147,8 @@ fn every_ordering_is_weakened() {
         include_str!("../disk/moving.rs"),
         include_str!("../memory/buckets.rs"),
         include_str!("../memory/budget.rs"),
+        include_str!("../memory/extra.rs"),
+        include_str!("../memory/marks.rs"),
         include_str!("../memory/readers.rs"),
         include_str!("../memory/replay.rs"),
         include_str!("../memory/slab.rs"),
