@@ -138,6 +138,15 @@ pub enum Rejection {
         /// The share, in percent, that is left of what may be written in a second.
         left_percent: u8,
     },
+    /// What is pinned leaves no room for it: unpin something.
+    Pinned {
+        /// Its weight.
+        weight: u64,
+        /// What is pinned weighs, but for what it would have replaced.
+        pinned: u64,
+        /// Most that the engine could hold.
+        limit: u64,
+    },
     /// There was no room ready for it, and it was not to wait ([`WhenShort::Reject`]).
     NoRoom,
     /// The key was offered for the first time of late, and the engine takes only what is

@@ -8,11 +8,13 @@
 //! 1. `used` = linked + held ≤ `limit`, at all times: `reserve` never passes the limit, and
 //!    what a victim frees goes from linked to held without touching `used`.
 //! 2. So what is linked never exceeds the limit, not even for a moment.
+//! 3. `pinned` is what pinned entries weigh together, whenever no shard is locked. It changes under
+//!    the lock of the shard whose entry it is, in one step for each change of one entry.
 //!
 //! # Orderings
-//! All Relaxed. `used` is a count; its updates are atomic steps on one word, which have one
-//! order, and that is all that invariant 1 needs. What the weight belongs to is guarded by
-//! the locks of the shards.
+//! All Relaxed. `used` and `pinned` are counts; their updates are atomic steps on one word, which
+//! have one order, and that is all that the invariants need. What the weight belongs to is guarded
+//! by the locks of the shards.
 
 use crate::sync::{AtomicU64, Ordering};
 
@@ -24,12 +26,14 @@ pub(crate) const LIMIT_MAX: u64 = 1 << 56;
 #[repr(align(128))]
 pub(crate) struct Budget {
     used: AtomicU64,
+    pinned: AtomicU64,
     limit: u64,
 }
 
 impl Budget {
     pub(crate) fn new(limit: u64) -> Self {
-        Self { used: AtomicU64::new(0), limit: limit.min(LIMIT_MAX) }
+        let limit = limit.min(LIMIT_MAX);
+        Self { used: AtomicU64::new(0), pinned: AtomicU64::new(0), limit }
     }
 
     pub(crate) const fn limit(&self) -> u64 {
@@ -42,6 +46,19 @@ impl Budget {
 
     pub(crate) fn free(&self) -> u64 {
         self.limit - self.used()
+    }
+
+    /// What pinned entries weigh.
+    pub(crate) fn pinned(&self) -> u64 {
+        self.pinned.load(Ordering::Relaxed)
+    }
+
+    /// A pinned entry, or none, weighs something else from now on.
+    pub(crate) fn repin(&self, old: u64, new: u64) {
+        if old != new {
+            // Wraps where it is less than before, and so does the sum.
+            self.pinned.fetch_add(new.wrapping_sub(old), Ordering::Relaxed);
+        }
     }
 
     /// Takes back what was linked or held.

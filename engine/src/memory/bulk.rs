@@ -4,8 +4,9 @@ use std::borrow::Borrow;
 use std::hash::Hash;
 use std::thread;
 
-use super::departure::Cause;
+use super::departure::{Cause, Departures};
 use super::entry::Entry;
+use super::shard::Cell;
 use super::tier::Tier;
 
 /// How often clearing lets other threads on while lookups are in the way.
@@ -106,15 +107,18 @@ impl<K: Hash + Eq, V> Tier<K, V> {
     ///
     /// Looks at every entry of a shard in which something may have expired.
     pub fn purge_expired(&self) -> u64 {
-        let mut total = 0;
-        for cell in &self.cells {
-            let mut departures = self.departures();
-            let room = self.budget.free();
-            let (count, weight) =
-                cell.lock().purge_expired(|| self.now_ms(), room, &mut departures);
-            self.budget.give_back(weight);
-            total += count;
-        }
-        total
+        self.cells.iter().map(|cell| self.purge_cell(cell, &mut self.departures())).sum()
+    }
+
+    /// Removes what has expired in one shard, and says how many entries that were.
+    pub(super) fn purge_cell<'a>(
+        &'a self,
+        cell: &'a Cell<K, V>,
+        departures: &mut Departures<'a, K, V>,
+    ) -> u64 {
+        let room = self.budget.free();
+        let (count, weight) = cell.lock().purge_expired(|| self.now_ms(), room, departures);
+        self.budget.give_back(weight);
+        count
     }
 }

@@ -1,22 +1,10 @@
-//! Inserts, and the room that they need.
+//! Inserts.
 //!
 //! An insert holds a [`Claim`] on the budget. Under the lock of its own shard it takes what
 //! is free, or evicts there; when that shard has given its share, it lets go of the lock and
-//! evicts in others, one at a time, then comes back and looks again. Only with enough in hand,
-//! and under its own shard's lock, does it ask the caller's condition and link the entry. No
+//! evicts in others, one at a time, then comes back and looks again (`room.rs`). Only with enough in
+//! hand, and under its own shard's lock, does it ask the caller's condition and link the entry. No
 //! thread ever waits for one shard while it holds another.
-//!
-//! # Which shard gives
-//! The own one while it weighs at least seven eighths of a fair share: no second lock, and in
-//! a settled cache every shard turns over at its own pace. Below that, another one, drawn with
-//! a chance in proportion to its weight, so that entries everywhere have about the same time
-//! left: shards that lent room get it back, and one huge entry does not drain its own shard.
-//!
-//! # Why it ends
-//! An insert that finds nothing to evict anywhere meets others that hold room without having
-//! linked anything. It gives up its own room, and waits in a line (`crowd`) with no claim; so
-//! one of them gets on. Everything fits, because what is heavier than the whole tier was
-//! refused before.
 
 use std::fmt;
 use std::hash::Hash;
@@ -27,14 +15,12 @@ use super::departure::{Cause, Departures};
 use super::extra::Extra;
 use super::keep::Keep;
 use super::policy::Arrival;
-use super::shard::{Cell, Locked};
+use super::room::{Room, Want};
+use super::shard::Locked;
 use super::tier::Tier;
 use crate::clock::is_live;
 use crate::engine::Rejection;
 use crate::sync::Ordering;
-
-/// Most entries that are evicted from another shard before looking around again.
-const BATCH: usize = 8;
 
 /// A key and a value that were not inserted.
 pub struct Rejected<K, V> {
@@ -66,6 +52,11 @@ impl<K, V> fmt::Display for Rejected<K, V> {
             Rejection::NotWorthIt { better_percent, .. } => {
                 write!(out, "{better_percent} % of the values offered of late are worth more")
             }
+            Rejection::Pinned { weight, pinned, limit } => write!(
+                out,
+                "the value weighs {weight}, and {pinned} of the {limit} that the tier may hold is \
+                 pinned"
+            ),
             Rejection::NoRoom => out.write_str("no room is ready"),
             Rejection::FirstSeen => out.write_str("the key was offered for the first time"),
             Rejection::Disabled => out.write_str("the tier is switched off"),
@@ -74,18 +65,6 @@ impl<K, V> fmt::Display for Rejected<K, V> {
 }
 
 impl<K, V> std::error::Error for Rejected<K, V> {}
-
-/// What an insert needs.
-struct Want {
-    hash: u64,
-    weight: u64,
-    /// What is missing beyond the weight of the old value; as last seen.
-    need: u64,
-    /// What the policy said of the newcomer; asked once.
-    arrival: Option<Arrival>,
-    /// Its own shard has to give even below its share: the others are empty.
-    last_resort: bool,
-}
 
 impl<K: Hash + Eq, V> Tier<K, V> {
     /// Inserts `value` under `key` until `expires_at_ms` (`u64::MAX` for ever), and replaces
@@ -180,17 +159,17 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         let own = self.cell_at(hash);
         let (extra, now_ms) = self.extra_of((&key, &value), weight, keep);
         let stillborn = now_ms.is_some_and(|now_ms| !is_live(extra.expires_at_ms(), now_ms));
-        let weight = if stillborn { 0 } else { weight };
-        let mut want = Want { hash, weight, need: 0, arrival: None, last_resort: false };
+        let mut want = Want::new(hash, if stillborn { 0 } else { weight });
         // Dropped in reverse: locks, then the claim, then what left is told.
         let mut departures = self.departures();
         let mut claim = Claim::new(&self.budget);
         let mut crowd = None;
         loop {
-            {
+            let room = {
                 let mut shard = self.cells[own].lock();
                 let old = shard.find(hash, &key).map(|(place, _)| place);
-                if self.make_room(&mut shard, &mut want, old, &mut claim, &mut departures) {
+                let room = self.make_room(&mut shard, &mut want, old, &mut claim, &mut departures);
+                if matches!(room, Room::Enough) {
                     let current = old.and_then(|place| shard.get(place));
                     let state = current.map(|current| shard.terms(current).check(|| self.now_ms()));
                     let live = current.filter(|_| state.is_some_and(|state| state.is_ok()));
@@ -211,12 +190,14 @@ impl<K: Hash + Eq, V> Tier<K, V> {
                             departures.push_owned(key, value, Cause::Expired);
                         }
                         Some(place) => {
+                            if cause != Cause::Replaced {
+                                shard.unpin(place, claim.held() + self.budget.free());
+                            }
                             let old_weight = shard.weight_of(place);
                             claim.gain(old_weight);
-                            claim.link(weight);
+                            claim.link(want.weight);
                             shard.replace(hash, place, (key, value), extra, cause, &mut departures);
-                            let (policy, shelf) = shard.split(claim.held() + self.budget.free());
-                            policy.overwrite(place, old_weight, &shelf);
+                            shard.overwrite(place, old_weight, claim.held() + self.budget.free());
                         }
                         None => {
                             let pair = (key, value);
@@ -225,6 +206,18 @@ impl<K: Hash + Eq, V> Tier<K, V> {
                     }
                     return Ok(true);
                 }
+                room
+            };
+            if let Room::Never(why) = room {
+                if std::mem::replace(&mut want.purged, true) {
+                    // Relaxed: a counter for people.
+                    self.rejected.fetch_add(1, Ordering::Relaxed);
+                    return Err(Rejected { key, value, why });
+                }
+                for cell in &self.cells {
+                    self.purge_cell(cell, &mut departures);
+                }
+                continue;
             }
             if self.make_room_elsewhere(own, &want, &mut claim, &mut departures) {
                 continue;
@@ -253,117 +246,6 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         }
     }
 
-    /// Gets the claim what it needs from the budget and from this shard, the newcomer's own.
-    /// Whether that was enough.
-    fn make_room<'a>(
-        &'a self,
-        shard: &mut Locked<'a, K, V>,
-        want: &mut Want,
-        old: Option<u32>,
-        claim: &mut Claim<'_>,
-        departures: &mut Departures<'a, K, V>,
-    ) -> bool {
-        let old_weight = old.map_or(0, |place| shard.weight_of(place));
-        want.need = want.weight.saturating_sub(old_weight);
-        if old.is_none() && want.arrival.is_none() {
-            let (policy, shelf) = shard.split(claim.held() + self.budget.free());
-            want.arrival = Some(policy.arrive(want.hash, want.weight, &shelf));
-        }
-        let arrival = want.arrival.unwrap_or(Arrival::NEW);
-        let mut detached = false;
-        let enough = loop {
-            let no_id = shard.is_full();
-            if !no_id && claim.reserve(want.need) {
-                break true;
-            }
-            let others = shard.len() - usize::from(old.is_some());
-            let can_give = others > 0 && shard.weight > old_weight;
-            let gives = can_give && (want.last_resort || shard.weight >= self.share);
-            if !gives && !no_id {
-                break false;
-            }
-            let room = claim.held() + self.budget.free();
-            let Some(place) = choose(shard, arrival, old, room, &mut detached) else {
-                break false;
-            };
-            claim.gain(self.evict(shard, place, departures));
-        };
-        if let Some(place) = old.filter(|_| detached) {
-            // The policy would have evicted the very entry that is to be replaced, which stays.
-            let (policy, shelf) = shard.split(claim.held() + self.budget.free());
-            policy.spare(place, &shelf);
-        }
-        enough
-    }
-
-    /// Evicts from one of the other shards. Whether there was one with anything in it.
-    fn make_room_elsewhere<'a>(
-        &'a self,
-        own: usize,
-        want: &Want,
-        claim: &mut Claim<'_>,
-        departures: &mut Departures<'a, K, V>,
-    ) -> bool {
-        let Some(at) = self.draw_other(own) else {
-            return false;
-        };
-        let mut locked = self.cells[at].lock();
-        for _ in 0..BATCH {
-            if claim.reserve(want.need) {
-                break;
-            }
-            let room = self.budget.free();
-            let Some(place) = choose(&mut locked, Arrival::NEW, None, room, &mut false) else {
-                break;
-            };
-            claim.gain(self.evict(&mut locked, place, departures));
-        }
-        true
-    }
-
-    /// Another shard, with a chance in proportion to its weight; `None` if all are empty.
-    fn draw_other(&self, own: usize) -> Option<usize> {
-        let others = || {
-            let weights = self.cells.iter().map(Cell::weight).enumerate();
-            weights.filter(|&(at, weight)| at != own && weight > 0)
-        };
-        let total: u64 = others().map(|(_, weight)| weight).sum();
-        // Relaxed: every number gives a fair draw; they only have to differ.
-        let number = self.draws.fetch_add(1, Ordering::Relaxed);
-        let random = (number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        // Below `total`, evenly: the numbers are spread by the golden ratio.
-        let mut left = (u128::from(random) * u128::from(total)) >> 64;
-        let mut drawn = None;
-        for (at, weight) in others() {
-            drawn = Some(at);
-            if left < u128::from(weight) {
-                break;
-            }
-            left -= u128::from(weight);
-        }
-        drawn
-    }
-
-    /// Unlinks an entry that the policy has given up, and says what it weighed.
-    fn evict<'a>(
-        &'a self,
-        shard: &mut Locked<'a, K, V>,
-        place: u32,
-        departures: &mut Departures<'a, K, V>,
-    ) -> u64 {
-        let Some(entry) = shard.get(place) else {
-            return 0;
-        };
-        let state = shard.terms(entry).check(|| self.now_ms());
-        let cause = state.map_or_else(Cause::from, |()| Cause::Capacity);
-        if state.is_ok()
-            && let Some(hook) = &self.hooks.before_evict
-        {
-            departures.defer_panic(|| hook(&entry.key, &entry.value, cause));
-        }
-        shard.unlink(place, cause, departures)
-    }
-
     fn link<'a>(
         &'a self,
         shard: &mut Locked<'a, K, V>,
@@ -383,27 +265,4 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         let (policy, shelf) = shard.split(room);
         policy.insert(place, want.arrival.unwrap_or(Arrival::NEW), &shelf);
     }
-}
-
-/// A victim of this shard other than `keep`. If the policy gives up `keep` itself, that is
-/// noted in `detached`: the policy no longer knows it then.
-fn choose<K: Hash + Eq, V>(
-    shard: &mut Locked<'_, K, V>,
-    arrival: Arrival,
-    keep: Option<u32>,
-    room: u64,
-    detached: &mut bool,
-) -> Option<u32> {
-    let (policy, shelf) = shard.split(room);
-    loop {
-        match policy.victim(arrival, &shelf) {
-            Some(place) if Some(place) == keep && !*detached => *detached = true,
-            Some(place) if Some(place) != keep && shelf.get(place).is_some() => return Some(place),
-            _ => break,
-        }
-    }
-    // A policy that is wrong about its entries must not break the budget.
-    let place = shelf.any_but(keep)?;
-    policy.remove(place, &shelf);
-    Some(place)
 }

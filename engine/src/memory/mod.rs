@@ -2,13 +2,14 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `tier`, `insert`, `bulk`, `builder` | [`Tier`]: lookups and removals, inserts and evictions, many at once, options |
+//! | `tier`, `insert`, `room`, `bulk`, `builder` | [`Tier`]: lookups and removals, inserts, evictions for them, many at once, options |
 //! | `shard`, `places` | what writers need, behind a lock: a policy, and by what names it knows entries |
 //! | `keep` | [`Keep`]: what an insert says of its entry |
 //! | `table`, `buckets`, `slab`, `entry` | entries that readers find without a lock |
 //! | `extra`, `marks` | what few entries have: a time to idle, a cost, tags |
 //! | `readers`, `limbo` | who reads, and what has left and waits for readers |
 //! | `replay`, `stripes` | hits on their way to a policy, and counted, without sharing a word |
+//! | `pins` | what is not evicted |
 //! | `budget` | the one weight budget that all shards borrow from |
 //! | `policy` | [`Policy`]: what leaves when room is needed |
 //! | [`simulate`] | policies without a tier, to compare them on traces |
@@ -17,6 +18,7 @@
 //!
 //! Not here: loading on a miss, values on disk, codecs. The `larder` crate composes those.
 
+mod bits;
 mod buckets;
 mod budget;
 mod builder;
@@ -29,10 +31,12 @@ mod insert;
 mod keep;
 mod limbo;
 mod marks;
+mod pins;
 mod places;
 mod policy;
 mod readers;
 mod replay;
+mod room;
 mod shard;
 pub mod simulate;
 mod slab;

@@ -22,9 +22,9 @@
 //!
 //! # Entries that may not leave
 //! No policy knows of pins. Whoever must keep a victim asks for more until one may leave, and
-//! then gives the others back with [`Policy::spare`]: to every policy, that is an entry that
-//! was evicted and came back at once. Until then they are no residents of the policy, so the
-//! search ends, at the latest when there is no victim any more.
+//! gives the others back with [`Policy::spare`], once they may leave again or the search is over:
+//! to every policy, that is an entry that was evicted and came back at once. Until then they are
+//! no residents of the policy, so the search ends, at the latest when there is no victim any more.
 //!
 //! What each policy chooses where implementations differ, and how all of them compare with
 //! those of others: `docs/policies.md`.

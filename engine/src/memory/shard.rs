@@ -2,24 +2,27 @@
 //!
 //! # Invariants
 //! 1. The policy knows exactly the entries of the table, by their places, whenever the lock is
-//!    free.
-//! 2. `weight` is the sum of their weights; `published` shows it and their number outside the
-//!    lock from when it was last free.
+//!    free; but for those that are parked, as they are pinned (`pins.rs`).
+//! 2. `weight` is the sum of their weights; `published` shows what of it is not pinned, and their
+//!    number, outside the lock from when it was last free.
 //! 3. No entry that can expire does so before `soonest_ms`.
 //! 4. Table and side belong together, and only the holder of the lock has the side.
 
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 use foldhash::quality::RandomState;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::buckets::Tag;
+use super::budget::Budget;
 use super::departure::{Cause, Departures};
 use super::entry::{Entry, Terms};
 use super::extra::Extra;
 use super::limbo::Limits;
+use super::pins::Pins;
 use super::places::Places;
 use super::policy::{Entries, Policy};
 use super::readers;
@@ -53,6 +56,7 @@ impl Counts {
 pub(super) struct Shard {
     side: Side,
     places: Places,
+    pub(super) pins: Pins,
     policy: Box<dyn Policy>,
     pub(super) weight: u64,
     soonest_ms: u64,
@@ -77,13 +81,14 @@ pub(super) struct Cell<K, V> {
     /// Whether entries differ in weight; else each weighs 1.
     is_weighed: bool,
     hasher: RandomState,
+    pub(super) budget: Arc<Budget>,
     shard: Apart<Mutex<Shard>>,
     published: Published,
 }
 
 #[derive(Debug, Default)]
 struct Published {
-    weight: AtomicU64,
+    loose: AtomicU64,
     entries: AtomicU64,
 }
 
@@ -93,6 +98,7 @@ impl<K, V> Cell<K, V> {
         limits: Limits,
         is_weighed: bool,
         hasher: RandomState,
+        budget: Arc<Budget>,
     ) -> Self {
         let (table, side) = Table::new(limits);
         let samples = !policy.on_hit().replay;
@@ -102,6 +108,7 @@ impl<K, V> Cell<K, V> {
         let shard = Shard {
             side,
             places: Places::default(),
+            pins: Pins::default(),
             policy,
             weight: 0,
             soonest_ms: NEVER,
@@ -114,6 +121,7 @@ impl<K, V> Cell<K, V> {
             samples,
             is_weighed,
             hasher,
+            budget,
             shard: Apart(Mutex::new(shard)),
             published: Published::default(),
         }
@@ -133,15 +141,15 @@ impl<K, V> Cell<K, V> {
         (hash & self.replayed.load(Ordering::Relaxed) == 0).then_some(replay)
     }
 
-    /// What the shard weighed when its lock was last free.
-    pub(super) fn weight(&self) -> u64 {
-        // Relaxed: a hint for choosing where to evict, and a gauge; it guards nothing.
-        self.published.weight.load(Ordering::Relaxed)
+    /// What those entries weighed that are not pinned, when the lock was last free.
+    pub(super) fn loose(&self) -> u64 {
+        // Relaxed: a hint for choosing where to evict; it guards nothing.
+        self.published.loose.load(Ordering::Relaxed)
     }
 
     /// How many entries it had then.
     pub(super) fn entries(&self) -> u64 {
-        // Relaxed: as above.
+        // Relaxed: a gauge for people.
         self.published.entries.load(Ordering::Relaxed)
     }
 
@@ -211,8 +219,12 @@ impl<K: Hash + Eq, V> Cell<K, V> {
             // The policy hears of all hits before it is asked anything.
             let (policy, shelf) = locked.split(0);
             replay.drain(|id| {
-                if self.table().get(shelf.side, id).is_some() {
-                    policy.hit(shelf.places.place(id), &shelf);
+                if self.table().get(shelf.side, id).is_none() {
+                    return;
+                }
+                let place = shelf.places.place(id);
+                if !shelf.pins.is_parked(place) {
+                    policy.hit(place, &shelf);
                 }
             });
         }
@@ -230,7 +242,7 @@ impl<K, V> Drop for Cell<K, V> {
 /// here.
 #[derive(Debug)]
 pub(super) struct Locked<'a, K, V> {
-    cell: &'a Cell<K, V>,
+    pub(super) cell: &'a Cell<K, V>,
     shard: MutexGuard<'a, Shard>,
 }
 
@@ -309,9 +321,9 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
 
     /// The policy and what it may ask, given what the shard could get beyond what it holds.
     pub(super) fn split(&mut self, room: u64) -> (&mut dyn Policy, Shelf<'_, K, V>) {
-        let Shard { side, places, policy, weight, .. } = &mut *self.shard;
-        let capacity = weight.saturating_add(room);
-        (&mut **policy, Shelf { cell: self.cell, side, places, capacity })
+        let Shard { side, places, pins, policy, weight, .. } = &mut *self.shard;
+        let capacity = (*weight - pins.parked_weight()).saturating_add(room);
+        (&mut **policy, Shelf { cell: self.cell, side, places, pins, capacity })
     }
 
     /// Links an entry that the policy will hear of next, and returns its place.
@@ -355,6 +367,7 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
         let linked = table.iter(side).map(|(linked, _)| if linked == id { old } else { linked });
         places.replace(place, id, linked);
         self.shard.weight = self.shard.weight - old_weight + weight;
+        self.reweigh_pin(place, old_weight, weight);
         self.shard.soonest_ms = self.shard.soonest_ms.min(expires_at_ms);
         self.depart(departed, cause, departures);
     }
@@ -372,6 +385,7 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
         let Some(departed) = self.cell.table().unlink(&mut self.shard.side, tag, id) else {
             return 0;
         };
+        self.forget_pin(place, weight);
         self.shard.places.give_back(place);
         self.shard.weight -= weight;
         self.depart(departed, cause, departures);
@@ -386,8 +400,10 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
         room: u64,
         departures: &mut Departures<'a, K, V>,
     ) -> u64 {
-        let (policy, shelf) = self.split(room);
-        policy.remove(place, &shelf);
+        if !self.pins.is_parked(place) {
+            let (policy, shelf) = self.split(room);
+            policy.remove(place, &shelf);
+        }
         self.unlink(place, cause, departures)
     }
 
@@ -399,6 +415,7 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
     ) -> (u64, u64) {
         let now_ms = if self.soonest_ms == NEVER { 0 } else { now_ms() };
         self.policy.clear();
+        self.forget_pins();
         self.shard.places.clear();
         self.shard.soonest_ms = NEVER;
         let mut count = 0;
@@ -464,9 +481,10 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
                 return Err(format!("place {place} and entry {id} do not know each other"));
             }
         }
-        if self.policy.len() != self.len() {
+        let parked = self.validate_pins()?;
+        if self.policy.len() + parked != self.len() {
             return Err(format!(
-                "the policy knows {} entries of {}",
+                "the policy knows {} entries of {}, of which {parked} are parked",
                 self.policy.len(),
                 self.len()
             ));
@@ -484,7 +502,7 @@ impl<K, V> Drop for Locked<'_, K, V> {
                 gauge.store(now, Ordering::Relaxed);
             }
         };
-        show(&self.cell.published.weight, self.shard.weight);
+        show(&self.cell.published.loose, self.loose());
         show(&self.cell.published.entries, self.len() as u64);
         if self.cell.samples {
             show(&self.cell.replayed, sample_of(&*self.shard.policy));
@@ -497,6 +515,7 @@ pub(super) struct Shelf<'a, K, V> {
     cell: &'a Cell<K, V>,
     side: &'a Side,
     places: &'a Places,
+    pins: &'a Pins,
     capacity: u64,
 }
 
@@ -505,10 +524,10 @@ impl<K, V> Shelf<'_, K, V> {
         self.cell.table().get(self.side, self.places.id(place)?)
     }
 
-    /// Any entry but one.
+    /// Any entry but one, and none that is pinned.
     pub(super) fn any_but(&self, keep: Option<u32>) -> Option<u32> {
-        let entries = self.cell.table().iter(self.side);
-        entries.map(|(id, _)| self.places.place(id)).find(|&place| Some(place) != keep)
+        let mut places = self.cell.table().iter(self.side).map(|(id, _)| self.places.place(id));
+        places.find(|&place| Some(place) != keep && !self.pins.is_pinned(place))
     }
 }
 

@@ -28,6 +28,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
 
+use super::bits::Bits;
 use super::buckets::{Buckets, Tag};
 use super::entry::{Entry, Packed, Terms, Unpacked};
 use super::extra::Extra;
@@ -70,29 +71,6 @@ impl Drop for Replaced {
         // SAFETY: made of a box in `publish`, dropped by the limbo when no reader is left that may
         // have loaded the pointer, or with the table.
         drop(unsafe { Box::from_raw(self.0.as_ptr()) });
-    }
-}
-
-/// A bit for each id.
-#[derive(Debug, Default)]
-struct Bits(Vec<u64>);
-
-impl Bits {
-    #[inline]
-    fn has(&self, id: u32) -> bool {
-        self.0.get(id as usize / 64).is_some_and(|bits| (bits >> (id % 64)) & 1 == 1)
-    }
-
-    fn flip(&mut self, id: u32) {
-        let at = id as usize / 64;
-        if self.0.len() <= at {
-            self.0.resize(at + 1, 0);
-        }
-        self.0[at] ^= 1 << (id % 64);
-    }
-
-    fn count(&self) -> usize {
-        self.0.iter().map(|bits| bits.count_ones() as usize).sum()
     }
 }
 

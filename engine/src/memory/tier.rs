@@ -76,7 +76,7 @@ use crate::sync::{AtomicU64, Ordering};
 /// [`clear`](Self::clear) drops what nobody looks at, and so does the end of the tier.
 pub struct Tier<K, V> {
     pub(super) cells: Box<[Cell<K, V>]>,
-    pub(super) budget: Budget,
+    pub(super) budget: Arc<Budget>,
     /// Held by an insert that found nothing to evict, so that of several only one goes on.
     pub(super) crowd: Mutex<()>,
     /// Draws the shard that gives; see `insert.rs`.
@@ -100,12 +100,13 @@ impl<K, V> Tier<K, V> {
         hooks: Hooks<K, V>,
     ) -> Self {
         let on_hit = policies.first().map_or(OnHit::NOTHING, |policy| policy.on_hit());
-        let budget = Budget::new(capacity.limit().unwrap_or(LIMIT_MAX));
+        let budget = Arc::new(Budget::new(capacity.limit().unwrap_or(LIMIT_MAX)));
         let share = share(budget.limit(), policies.len() as u64);
         let limits = limits(budget.limit(), policies.len() as u64, hooks.weigher.is_some());
         let hasher = RandomState::default();
         let is_weighed = hooks.weigher.is_some();
-        let cell = |policy| Cell::new(policy, limits, is_weighed, hasher.clone());
+        let cell =
+            |policy| Cell::new(policy, limits, is_weighed, hasher.clone(), Arc::clone(&budget));
         Self {
             cells: policies.into_iter().map(cell).collect(),
             budget,
@@ -443,7 +444,7 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         // In the order of the shards. Nothing else ever holds two locks, so nothing can wait
         // for us in a circle.
         let mut shards: Vec<_> = self.cells.iter().map(Cell::lock).collect();
-        let mut linked = 0;
+        let (mut linked, mut pinned) = (0, 0);
         for (at, shard) in shards.iter_mut().enumerate() {
             shard.validate().map_err(|why| format!("shard {at}: {why}"))?;
             let stray = |key| self.cell_at(self.hash(key)) != at;
@@ -451,6 +452,11 @@ impl<K: Hash + Eq, V> Tier<K, V> {
                 return Err(format!("shard {at}: an entry belongs to another shard"));
             }
             linked += shard.weight;
+            pinned += shard.pins.weight();
+        }
+        if pinned != self.budget.pinned() {
+            let counted = self.budget.pinned();
+            return Err(format!("{pinned} is pinned, and {counted} is counted"));
         }
         let used = self.budget.used();
         if linked > used || used > self.budget.limit() {
