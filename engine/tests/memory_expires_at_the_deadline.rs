@@ -29,18 +29,22 @@ fn tier(capacity: Capacity) -> (Tier<u32, u32>, Arc<ManualClock>, Heard) {
 fn at_the_deadline_itself_and_for_every_lookup() {
     let (tier, clock, heard) = tier(Capacity::Unbounded);
     tier.insert(1, 10, 1_500).unwrap();
-    clock.advance(499);
+    tier.insert(2, 20, 1_400).unwrap();
+    clock.advance(400);
+    assert_eq!(tier.entries(), [(1, 10)]);
+    assert_eq!(tier.len(), 1, "an iteration removes what has expired");
+    clock.advance(99);
     assert_eq!(tier.get(&1), Some(10));
     assert!(tier.contains(&1) && tier.entries() == [(1, 10)]);
     clock.advance(1);
-    assert!(!tier.contains(&1) && tier.entries().is_empty());
+    assert!(!tier.contains(&1) && tier.coldest(1).is_empty());
     assert_eq!(tier.peek_with(&1, |_| ()), None);
     assert_eq!(tier.len(), 1, "nothing that only looks removes it");
     assert_eq!(tier.get(&1), None);
     assert_eq!(tier.len(), 0, "a get does");
-    assert_eq!(*heard.lock().unwrap(), [(1, Cause::Expired)]);
+    assert_eq!(*heard.lock().unwrap(), [(2, Cause::Expired), (1, Cause::Expired)]);
     let stats = tier.stats();
-    assert_eq!((stats.hits, stats.misses, stats.expired), (1, 1, 1));
+    assert_eq!((stats.hits, stats.misses, stats.expired), (1, 1, 2));
 }
 
 #[test]

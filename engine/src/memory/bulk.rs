@@ -5,7 +5,6 @@ use std::hash::Hash;
 use std::thread;
 
 use super::departure::{Cause, Departures};
-use super::entry::Entry;
 use super::shard::Cell;
 use super::tier::Tier;
 
@@ -56,28 +55,6 @@ impl<K: Hash + Eq, V> Tier<K, V> {
             }
         }
         removed
-    }
-
-    /// All live entries, in no order. Does not count as use.
-    #[must_use]
-    pub fn entries(&self) -> Vec<(K, V)>
-    where
-        K: Clone,
-        V: Clone,
-    {
-        (0..self.cells.len()).flat_map(|at| self.entries_of(at)).collect()
-    }
-
-    /// The live entries of one shard.
-    pub(super) fn entries_of(&self, cell: usize) -> Vec<(K, V)>
-    where
-        K: Clone,
-        V: Clone,
-    {
-        let shard = self.cells[cell].lock();
-        let is_live = |entry: &Entry<K, V>| shard.terms(entry).is_live(|| self.now_ms());
-        let live = shard.iter().filter(|(_, entry)| is_live(entry));
-        live.map(|(_, entry)| (entry.key.clone(), entry.value.clone())).collect()
     }
 
     /// Removes everything that was inserted before the call, and says how many entries that

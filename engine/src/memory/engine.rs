@@ -225,10 +225,7 @@ impl Engine for Memory {
         if let Err(closed) = self.open() {
             return Box::new(std::iter::once(Err(closed)));
         }
-        // One shard at a time: entries never move between shards, and no more keys are copied
-        // than one shard has.
-        let entries = (0..self.tier.cells.len()).flat_map(|at| self.tier.entries_of(at));
-        Box::new(entries.map(|(key, value)| Ok((key.into_vec(), value))))
+        Box::new(self.tier.iter().map(|(key, value)| Ok((key.into_vec(), value))))
     }
 
     fn sync(&self) -> Result<()> {

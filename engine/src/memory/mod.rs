@@ -9,6 +9,7 @@
 //! | `extra`, `marks` | what few entries have: a time to idle, a cost, tags |
 //! | `readers`, `limbo` | who reads, and what has left and waits for readers |
 //! | `replay`, `stripes` | hits on their way to a policy, and counted, without sharing a word |
+//! | `conditional`, `order`, `iter` | inserts that depend on what is there; entries in the order of leaving, and in none |
 //! | `pins` | what is not evicted |
 //! | `budget` | the one weight budget that all shards borrow from |
 //! | `policy` | [`Policy`]: what leaves when room is needed |
@@ -23,14 +24,17 @@ mod buckets;
 mod budget;
 mod builder;
 mod bulk;
+mod conditional;
 mod departure;
 mod engine;
 mod entry;
 mod extra;
 mod insert;
+mod iter;
 mod keep;
 mod limbo;
 mod marks;
+mod order;
 mod pins;
 mod places;
 mod policy;
@@ -48,6 +52,7 @@ pub use builder::{Capacity, TierBuilder};
 pub use departure::Cause;
 pub use engine::{ENTRY_OVERHEAD, Memory, MemoryBuilder};
 pub use insert::Rejected;
+pub use iter::Iter;
 pub use keep::Keep;
 pub use policy::{
     Adaptive, ArcPolicy, Arrival, Clock, Entries, Fifo, Gdsf, Lfu, Lirs, Lru, Mru, OnHit, Policy,

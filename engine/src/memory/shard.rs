@@ -524,6 +524,14 @@ impl<K, V> Shelf<'_, K, V> {
         self.cell.table().get(self.side, self.places.id(place)?)
     }
 
+    pub(super) const fn table(&self) -> &Table<K, V> {
+        self.cell.table()
+    }
+
+    pub(super) fn is_pinned(&self, place: u32) -> bool {
+        self.pins.is_pinned(place)
+    }
+
     /// Any entry but one, and none that is pinned.
     pub(super) fn any_but(&self, keep: Option<u32>) -> Option<u32> {
         let mut places = self.cell.table().iter(self.side).map(|(id, _)| self.places.place(id));

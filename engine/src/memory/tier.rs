@@ -47,22 +47,22 @@ use crate::sync::{AtomicU64, Ordering};
 ///
 /// # Expiry
 /// An entry is live while `now < expires_at_ms`, in ms since 1970; `u64::MAX` for never. From
-/// then on it is not found, and it leaves when a `get`, a write of its key, an eviction or
-/// [`purge_expired`](Self::purge_expired) notices it. Until then it counts in
-/// [`len`](Self::len) and [`weight`](Self::weight).
+/// then on it is not found, and it leaves when a `get`, a write of its key, an eviction, an
+/// [`iter`](Self::iter) or [`purge_expired`](Self::purge_expired) notices it. Until then it counts
+/// in [`len`](Self::len) and [`weight`](Self::weight).
 ///
 /// # Consistency
 /// - Operations on one key are linearizable: each takes effect at one moment between call and
 ///   return, and whoever returns later sees it.
-/// - Operations on all keys (`clear`, `entries`, `len`, `stats`, `purge_expired`) go from shard
+/// - Operations on all keys (`clear`, `iter`, `len`, `stats`, `purge_expired`) go from shard
 ///   to shard. What is there from beginning to end is seen; what comes or goes meanwhile may
 ///   be seen or not.
 /// - Lookups take no lock and wait for nobody. A closure that is passed to one may take its time,
 ///   and may call the tier.
 /// - A closure that is passed to a conditional write, or to [`hold_with`](Self::hold_with), runs
 ///   under the lock of one shard. It must be quick and must not call the tier: that would
-///   deadlock. The same goes for `Clone` of values in `take` and `entries`, and for `Hash`, `Eq`
-///   and `Borrow` of keys.
+///   deadlock. The same goes for `Clone` of values in `take`, of keys in `iter`, of both in
+///   `coldest`, `hottest` and `drain`, and for `Hash`, `Eq` and `Borrow` of keys.
 /// - A panic in a closure, or in the code of keys and values, reaches the caller, and leaves
 ///   the tier as if the operation had been made in full or not at all.
 ///

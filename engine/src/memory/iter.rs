@@ -1,0 +1,105 @@
+//! All entries, one after the other, while anybody may change them.
+//!
+//! An iterator holds the keys of one shard, copied at one moment, and looks each of them up when
+//! its turn comes. So it holds no lock between two calls of `next`, no value that is gone, and no
+//! more than one shard has in keys; and what it yields is live when it is yielded.
+
+use std::fmt;
+use std::hash::Hash;
+use std::iter::FusedIterator;
+use std::vec;
+
+use super::departure::Cause;
+use super::tier::Tier;
+
+/// The live entries of a [`Tier`]. Made by [`Tier::iter`].
+pub struct Iter<'a, K, V> {
+    tier: &'a Tier<K, V>,
+    /// The next shard.
+    at: usize,
+    keys: vec::IntoIter<K>,
+}
+
+impl<K: Hash + Eq + Clone, V: Clone> Tier<K, V> {
+    /// Clones of all live entries, in no order. Does not count as use.
+    ///
+    /// An entry that is there from the beginning to the end comes exactly once, with the value that
+    /// it has when it comes; one that comes or goes meanwhile may come or not. The iterator is
+    /// never invalidated, and holds no lock between its steps. Beginning with a shard copies its
+    /// keys under its lock: `Clone` of keys must be quick and must not call the tier. What is dead
+    /// then leaves.
+    ///
+    /// ```
+    /// # use larder_engine::memory::{Capacity, Tier};
+    /// let tier = Tier::builder(Capacity::Unbounded).build()?;
+    /// (0..10).for_each(|key| tier.insert(key, key * key, u64::MAX).unwrap());
+    /// for (key, value) in tier.iter().filter(|(_, value)| value % 2 == 0) {
+    ///     tier.insert(key, value / 2, u64::MAX).unwrap();
+    /// }
+    /// assert_eq!(tier.iter().map(|(_, value)| value).sum::<i32>(), 165 + 60);
+    /// # Ok::<(), larder_engine::Error>(())
+    /// ```
+    pub fn iter(&self) -> Iter<'_, K, V> {
+        Iter { tier: self, at: 0, keys: Vec::new().into_iter() }
+    }
+
+    /// All live entries, in no order: what [`iter`](Self::iter) yields.
+    #[must_use]
+    pub fn entries(&self) -> Vec<(K, V)> {
+        self.iter().collect()
+    }
+
+    /// The keys of the live entries of one shard. What is dead leaves.
+    fn keys_of_cell(&self, at: usize) -> Vec<K> {
+        let mut departures = self.departures();
+        let mut shard = self.cells[at].lock();
+        let (mut keys, mut dead) = (Vec::new(), Vec::new());
+        for (place, entry) in shard.iter() {
+            if shard.terms(entry).is_live(|| self.now_ms()) {
+                keys.push(entry.key.clone());
+            } else {
+                dead.push(place);
+            }
+        }
+        for place in dead {
+            self.drop_entry(&mut shard, place, Cause::Expired, &mut departures);
+        }
+        keys
+    }
+}
+
+impl<K: Hash + Eq + Clone, V: Clone> Iterator for Iter<'_, K, V> {
+    type Item = (K, V);
+
+    fn next(&mut self) -> Option<(K, V)> {
+        loop {
+            for key in self.keys.by_ref() {
+                if let Some(value) = self.tier.peek(&key) {
+                    return Some((key, value));
+                }
+            }
+            if self.at == self.tier.cells.len() {
+                return None;
+            }
+            self.keys = self.tier.keys_of_cell(self.at).into_iter();
+            self.at += 1;
+        }
+    }
+}
+
+impl<K: Hash + Eq + Clone, V: Clone> FusedIterator for Iter<'_, K, V> {}
+
+impl<'a, K: Hash + Eq + Clone, V: Clone> IntoIterator for &'a Tier<K, V> {
+    type Item = (K, V);
+    type IntoIter = Iter<'a, K, V>;
+
+    fn into_iter(self) -> Iter<'a, K, V> {
+        self.iter()
+    }
+}
+
+impl<K, V> fmt::Debug for Iter<'_, K, V> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Iter").field("shard", &self.at).finish_non_exhaustive()
+    }
+}
