@@ -9,6 +9,7 @@ use std::time::Duration;
 use larder_engine::memory::{Capacity, Cause, PolicyKind, Tier};
 use larder_engine::{Clock, Disk, Engine, Error as EngineError, SystemClock};
 
+use crate::advice::Advising;
 use crate::cache::Cache;
 use crate::codec::{Auto, Codec};
 use crate::core::{Core, Mode, Options, Weigher};
@@ -58,6 +59,7 @@ pub struct Builder<K, V, C = Auto> {
     strict: bool,
     patience: Patience,
     observer: Option<Observer>,
+    advise: Option<(f64, Vec<PolicyKind>)>,
     clock: Arc<dyn Clock>,
     codec: C,
     types: PhantomData<fn(K) -> V>,
@@ -85,6 +87,7 @@ impl<K, V, C> Builder<K, V, C> {
             strict: false,
             patience: Patience::default(),
             observer: None,
+            advise: None,
             clock: Arc::new(SystemClock),
             codec,
             types: PhantomData,
@@ -215,6 +218,21 @@ impl<K, V, C> Builder<K, V, C> {
         self
     }
 
+    /// Samples a share of `rate` of the keys, so that [`Cache::advice`] can tell how many gets
+    /// memory would miss if it were larger or smaller, with its own policy, LRU, or one of
+    /// `policies`.
+    ///
+    /// A get of another key pays a hash; one of the sample a step of each simulated cache (five
+    /// capacities of each policy), which together hold some hundred bytes for each key of the sample. So
+    /// 0.01 is a good rate for some 10,000 entries, and 0.001 for 100,000: what is told is the more exact the
+    /// more keys are
+    /// in the sample; where a simulated cache would hold fewer than 16 entries, nothing is.
+    #[must_use]
+    pub fn advise(mut self, rate: f64, policies: &[PolicyKind]) -> Self {
+        self.advise = Some((rate, policies.to_vec()));
+        self
+    }
+
     /// Where time comes from, for deadlines and pauses, in both tiers.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -239,6 +257,7 @@ impl<K, V, C> Builder<K, V, C> {
             strict: self.strict,
             patience: self.patience,
             observer: self.observer,
+            advise: self.advise,
             clock: self.clock,
             codec,
             types: PhantomData,
@@ -328,6 +347,10 @@ where
 
     pub(crate) fn build_core(self) -> Result<Core<V, C>> {
         self.validate()?;
+        let advise = self.advise.as_ref();
+        let advising = advise
+            .map(|(rate, policies)| Advising::new(*rate, policies, self.policy, self.memory))
+            .transpose()?;
         let prefix = self.prefix();
         let engine = self.open()?;
         let events = Arc::new(Events::new(self.observer));
@@ -351,6 +374,7 @@ where
             weigher: self.weigher,
             clock: self.clock,
             owns_lower,
+            advising,
         };
         Ok(Core::new(memory, lower, pending, unflushed, events, options))
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use larder_engine::{Health, Outcome, Put};
 use larder_format::layout::KEY_LEN_MAX;
 
+use crate::advice::Advice;
 use crate::builder::Builder;
 use crate::codec::{Auto, Codec};
 use crate::core::Core;
@@ -363,6 +364,43 @@ where
     #[must_use]
     pub fn stats(&self) -> CacheStats {
         self.core.stats()
+    }
+
+    /// How many gets memory would miss with more room or less, or under another policy: estimates
+    /// from a sample of the keys, with bounds that hold with about 99 %. `None` unless the cache was
+    /// built to [advise](Builder::advise).
+    ///
+    /// Counts gets since the cache was built, or since the last
+    /// [`start_advice_over`](Self::start_advice_over). What a missing value weighs is taken to be
+    /// what entries weigh on average.
+    ///
+    /// Sources: SHARDS (FAST 2015) and miniature simulations (ATC 2017), see
+    /// [`Advisor`](larder_engine::memory::simulate::Advisor).
+    ///
+    /// ```
+    /// # use larder::{Cache, PolicyKind};
+    /// let cache = Cache::<u64, u64>::builder().memory_items(1_000);
+    /// let cache = cache.policy(PolicyKind::Lru).advise(0.5, &[PolicyKind::S3Fifo]).build()?;
+    /// // A loop over half as much again as memory holds.
+    /// for request in 0..30_000 {
+    ///     cache.get_or_insert_with(&(request % 1_500), || request)?;
+    /// }
+    /// let advice = cache.advice().expect("built to give it");
+    /// assert!(advice.at(PolicyKind::Lru, 1_000).unwrap().miss_ratio > 0.9);
+    /// assert!(advice.at(PolicyKind::Lru, 2_000).unwrap().miss_ratio < 0.2);
+    /// assert_eq!(advice.best().unwrap().policy, PolicyKind::S3Fifo);
+    /// println!("{advice}");
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    #[must_use]
+    pub fn advice(&self) -> Option<Advice> {
+        self.core.advice()
+    }
+
+    /// Lets [`advice`](Self::advice) count from now on: after the cache has warmed up, say, or the
+    /// load has changed. The simulated caches keep what they hold.
+    pub fn start_advice_over(&self) {
+        self.core.start_advice_over();
     }
 
     /// Whether the store can be relied on now; [`Health::Healthy`] without one.

@@ -25,6 +25,7 @@ use std::time::Duration;
 use larder_engine::memory::{ENTRY_OVERHEAD, Tier};
 use larder_engine::{Clock, Health, Value};
 
+use crate::advice::{Advice, Advising};
 use crate::codec::{Codec, CodecError};
 use crate::entry::{Entry, OWN_VERSION};
 use crate::error::{Error, Result};
@@ -67,6 +68,7 @@ pub(crate) struct Options<V, C> {
     pub(crate) clock: Arc<dyn Clock>,
     /// Whether closing the cache closes the store.
     pub(crate) owns_lower: bool,
+    pub(crate) advising: Option<Advising>,
 }
 
 pub(crate) struct Core<V: Cached, C: Codec<V>> {
@@ -149,11 +151,44 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         self.open()?;
         let mut look = Some(look);
         let mut look = |value: &V| look.take().map(|look| look(value));
-        if let Some(found) = self.memory.get_with(key, |entry| look(&entry.value)) {
+        let advising = self.options.advising.as_ref();
+        let hit = |entry: &Arc<Entry<V>>| {
+            if let Some(advising) = advising {
+                advising.note(key, || entry.weight);
+            }
+            look(&entry.value)
+        };
+        if let Some(found) = self.memory.get_with(key, hit) {
             return Ok(found);
+        }
+        if let Some(advising) = advising {
+            advising.note(key, || self.mean_weight());
         }
         let found = self.below_memory(key, Use::Yes)?;
         Ok(found.and_then(|entry| look(&entry.value)))
+    }
+
+    /// What an entry in memory weighs on average; what a missing one would weigh is not known.
+    pub(crate) fn mean_weight(&self) -> u64 {
+        self.memory.weight().checked_div(self.memory.len()).unwrap_or(ENTRY_OVERHEAD)
+    }
+
+    /// What other ways to set up memory would do.
+    pub(crate) fn advice(&self) -> Option<Advice> {
+        let advising = self.options.advising.as_ref()?;
+        Some(advising.advice(self.gets(), self.mean_weight()))
+    }
+
+    pub(crate) fn start_advice_over(&self) {
+        if let Some(advising) = &self.options.advising {
+            advising.start_over(self.gets());
+        }
+    }
+
+    /// Gets so far.
+    fn gets(&self) -> u64 {
+        let stats = self.memory.stats();
+        stats.hits + stats.misses
     }
 
     /// The value of `key`, without counting.

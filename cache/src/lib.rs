@@ -76,6 +76,7 @@
 
 pub mod key;
 
+mod advice;
 mod builder;
 mod cache;
 mod change;
@@ -99,6 +100,7 @@ mod sync;
 mod traced;
 mod two_level;
 
+pub use advice::{Advice, Trial};
 pub use builder::Builder;
 pub use cache::Cache;
 pub use codec::{Auto, Codec, CodecError, Postcard, Raw};
@@ -118,6 +120,7 @@ pub use larder_engine::Metrics;
 #[cfg(feature = "tracing")]
 pub use larder_engine::Tracing;
 pub use larder_engine::memory::PolicyKind;
+pub use larder_engine::memory::simulate::Estimate;
 pub use larder_engine::{
     Clock, CodecId, Cost, Disk, DiskBuilder, Durability, Engine, Health, ManualClock, Meta,
     Outcome, Put, Recovery, Rejection, Reserved, Stats, SystemClock, Ttl, Value, ValueReader,

@@ -61,7 +61,7 @@ impl CacheStats {
     }
 }
 
-/// A number that only grows.
+/// A number that grows.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -75,6 +75,11 @@ impl Counter {
     pub(crate) fn get(&self) -> u64 {
         // Relaxed: as above.
         self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn reset(&self) {
+        // Relaxed: as above.
+        self.0.store(0, Ordering::Relaxed);
     }
 }
 
