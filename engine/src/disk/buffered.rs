@@ -17,16 +17,13 @@
 //!
 //! Not here: when this mode is used (`access.rs`).
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use larder_format::BootIdentity;
 use larder_format::layout::{PAGE, SHARED_AT, STORE_FILE_LEN};
 
-use super::file::Directory;
 use super::heap::HeapFile;
 use super::map::Map;
 use super::storage::{File, Guard, Storage};
@@ -36,25 +33,25 @@ use crate::sync::{AtomicBool, Ordering, Words as _};
 /// Bytes that are read or written at a time.
 const STEP: usize = 256 << 10;
 
-/// A directory of which no file is mapped.
+/// A storage of which no file is mapped.
 #[derive(Debug)]
-pub(super) struct Buffered(pub(super) Directory);
+pub(super) struct Buffered<S>(pub(super) S);
 
-impl Storage for Buffered {
+impl<S: Storage> Storage for Buffered<S> {
     fn root(&self) -> &Path {
         self.0.root()
     }
 
     fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn File>> {
-        Ok(Copied::over(name, self.0.create_file(name, len)?))
+        Ok(Copied::over(name, self.0.create(name, len)?))
     }
 
     fn resize(&self, name: &str, len: u64) -> io::Result<Arc<dyn File>> {
-        Ok(Copied::over(name, self.0.resize_file(name, len)?))
+        Ok(Copied::over(name, self.0.resize(name, len)?))
     }
 
     fn open(&self, name: &str) -> Result<Option<Arc<dyn File>>> {
-        Ok(self.0.open_to_write(name)?.map(|file| Copied::over(name, file)))
+        Ok(self.0.open(name)?.map(|file| Copied::over(name, file)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -121,7 +118,7 @@ impl Shared {
 /// A file, and its copy once it was asked for as a map.
 #[derive(Debug)]
 struct Copied {
-    file: fs::File,
+    file: Arc<dyn File>,
     shared: Shared,
     copy: OnceLock<Copy>,
     /// A write behind the copy's back failed.
@@ -136,7 +133,7 @@ struct Copy {
 }
 
 impl Copied {
-    fn over(name: &str, file: fs::File) -> Arc<dyn File> {
+    fn over(name: &str, file: Arc<dyn File>) -> Arc<dyn File> {
         let (copy, failed) = (OnceLock::new(), AtomicBool::new(false));
         Arc::new(Self { file, shared: Shared::of(name), copy, failed })
     }
@@ -158,7 +155,7 @@ impl Copied {
             // changes them any more.
             let words = words.words(at, (end - at) / 8).iter();
             bytes.extend(words.flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()));
-            self.file.write_all_at(&bytes, at as u64)?;
+            self.file.write_at(&bytes, at as u64)?;
         }
         Ok(())
     }
@@ -166,15 +163,15 @@ impl Copied {
 
 impl File for Copied {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        self.file.len()
     }
 
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_exact_at(into, offset)
+        self.file.read_at(into, offset)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)?;
+        self.file.write_at(bytes, offset)?;
         match self.copy.get() {
             Some(copy) => copy.bytes.write_at(bytes, offset),
             None => Ok(()),
@@ -187,7 +184,7 @@ impl File for Copied {
             return Err(io::Error::other("an earlier write to the file failed"));
         }
         self.write_words()?;
-        self.file.sync_data()
+        self.file.sync()
     }
 
     fn is_buffered(&self) -> bool {
@@ -195,26 +192,29 @@ impl File for Copied {
     }
 
     fn write_behind(&self, bytes: &[u8], offset: u64) {
-        if self.file.write_all_at(bytes, offset).is_err() {
+        if self.file.write_at(bytes, offset).is_err() {
             self.failed.store(true, Ordering::Relaxed);
         }
     }
 
     fn map(&self, len: usize) -> io::Result<Map> {
-        let bytes = load(&self.file, len)?;
+        let bytes = load(len, |into, at| self.file.read_at(into, at))?;
         let (map, words) = (bytes.map(len)?, bytes.map(len)?);
         let is_first = self.copy.set(Copy { bytes, words }).is_ok();
         if is_first { Ok(map) } else { Err(io::Error::other("a file is copied once")) }
     }
 }
 
-/// A copy of the first `len` bytes of a file.
-pub(super) fn load(file: &fs::File, len: usize) -> io::Result<HeapFile> {
+/// A copy of the first `len` bytes of what `read` reads.
+pub(super) fn load(
+    len: usize,
+    mut read: impl FnMut(&mut [u8], u64) -> io::Result<()>,
+) -> io::Result<HeapFile> {
     let copy = HeapFile::try_new(len)?;
     let mut bytes = vec![0; STEP.min(len)];
     for at in (0..len).step_by(STEP) {
         let step = STEP.min(len - at);
-        file.read_exact_at(&mut bytes[..step], at as u64)?;
+        read(&mut bytes[..step], at as u64)?;
         copy.write_at(&bytes[..step], at as u64)?;
     }
     Ok(copy)

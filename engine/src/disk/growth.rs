@@ -30,7 +30,7 @@ use super::seal::{self, Seal};
 use super::storage::{File, Storage, give_birth};
 use super::usage::Usage;
 use crate::error::{Error, Result};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, Words as _};
 
 /// The name of a generation's file.
 pub(crate) fn file_name(generation: u32) -> String {
@@ -69,6 +69,18 @@ impl IndexFile {
         map.make_ready();
         let (slots, retired) = (Generation::new(map, header.geometry), OnceLock::new());
         Ok(Self { header, slots, file, seal: None, retired })
+    }
+
+    /// Clears whatever is not zero behind the header. In a new file nothing should be; the number
+    /// of entries rests on that.
+    pub(crate) fn wipe(&self) {
+        let words = (self.header.file_len() - INDEX_EPOCH) / 8;
+        for word in self.slots.words().words(INDEX_EPOCH, words) {
+            // Relaxed: nobody else has the index yet.
+            if word.load(Ordering::Relaxed) != 0 {
+                word.store(0, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Opens the file of a generation; `None` when it is absent or cannot be used, in which

@@ -40,6 +40,9 @@ use crate::error::{Error, Result};
 use crate::stats::Recovery;
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
+/// How many epochs the shared words may be ahead of the session's slots, to be believed.
+const SKIPPED_MAX: u64 = 1 << 10;
+
 /// Segments found in the directory.
 #[derive(Debug, Default)]
 struct Found {
@@ -80,6 +83,12 @@ impl Store {
             damage.note(STORE.to_owned(), SHARED_AT, what);
             // Relaxed: nobody else has the store yet. The id is drawn above all there are.
             file.next_external().store(0, Ordering::Relaxed);
+        }
+        if recovery == Recovery::Rebuilt && file.trust(&*storage) != Recovery::Rebuilt {
+            // Footers are written again from here on, under an index that another opening would
+            // trust, should this one die.
+            let distrusted = |last| Session { clean: false, suspect: true, ..last };
+            file.change_session(&*storage, distrusted)?;
         }
         if storage.is_buffered() || recovery == Recovery::Rebuilt {
             // The words that are on the disk may be older than records that are: a slot may have
@@ -222,8 +231,10 @@ impl Store {
         // The last session's slot may be torn, and the words be its.
         // Relaxed: nobody else has the store yet.
         let shared = self.file.next_seq().load(Ordering::Relaxed) >> Session::COUNTER_BITS;
-        let torn = Some(shared).filter(|epoch| *epoch == self.file.last_epoch() + 1);
-        let epoch = self.file.last_epoch().max(seen).max(torn.unwrap_or(0)) + 1;
+        // Openings that failed count as well.
+        let last = self.file.last_epoch();
+        let torn = Some(shared).filter(|epoch| (last + 1..=last + SKIPPED_MAX).contains(epoch));
+        let epoch = last.max(seen).max(torn.unwrap_or(0)) + 1;
         let boot = self.storage.identity();
         // What is found after a clean end, or a start of the machine, is on the disk.
         let found = self.file.session().is_none_or(|last| last.clean || last.boot != boot);
@@ -248,10 +259,11 @@ impl Store {
         // First, so that the index is never older than the session: a process that dies in
         // between leaves one that is ahead by one.
         self.index.set_epoch(session.epoch);
-        self.file.begin_session(&*self.storage, session)?;
-        // Sequence 0 is no sequence.
+        // Sequence 0 is no sequence. First as well, so that it is in the file wherever the session
+        // is: should the session's slot ever be lost, the clean end before it vouches for other
+        // words than these.
         self.file.next_seq().store(session.first_seq() + 1, Ordering::Relaxed);
-        Ok(())
+        self.file.begin_session(&*self.storage, session)
     }
 
     /// Goes on with the segments that an earlier process left open, as far as there are lanes
@@ -446,5 +458,8 @@ fn fresh_index(
         .filter_map(|name| u32::from_str_radix(name.strip_prefix("index.")?, 16).ok());
     let generation = numbers.max().unwrap_or(0).wrapping_add(1).max(1);
     let geometry = Geometry { page_bits: bits, base_bits: bits };
-    IndexFile::create(storage, IndexHeader { uuid: superblock.uuid, generation, geometry })
+    let index =
+        IndexFile::create(storage, IndexHeader { uuid: superblock.uuid, generation, geometry })?;
+    index.wipe();
+    Ok(index)
 }

@@ -11,6 +11,7 @@
 //!    round, so that what is mapped does not change while it is read.
 
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -120,7 +121,7 @@ impl File for Unchanged {
 
     fn map(&self, len: usize) -> io::Result<Map> {
         if self.is_buffered {
-            return load(&self.file, len)?.map(len);
+            return load(len, |into, at| self.file.read_exact_at(into, at))?.map(len);
         }
         Map::of_private(&self.file, len)
     }

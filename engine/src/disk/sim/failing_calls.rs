@@ -9,6 +9,7 @@ use std::io;
 use super::fault::{Call, Fault, Lie};
 use super::ledger::End;
 use super::machine::{EXTERNAL_MIN, Machine, Op, describe, options};
+use super::world::Mode;
 use crate::error::Error;
 
 const KEYS: usize = 8;
@@ -63,8 +64,13 @@ fn is_typed(error: &Error) -> bool {
 }
 
 /// Runs the script with a fault. Returns whether the fault was met.
-fn run_script(budget: u64, fault: Fault, lie: Option<Lie>, seed: u64) -> Result<bool, String> {
-    let mut machine = Machine::new(seed, KEYS, &options(budget, 1));
+fn run_script(
+    (mode, budget): (Mode, u64),
+    fault: Fault,
+    lie: Option<Lie>,
+    seed: u64,
+) -> Result<bool, String> {
+    let mut machine = Machine::in_mode(mode, seed, KEYS, &options(budget, 1));
     machine.sim.with(|world| {
         world.lie = lie;
         world.set_fault(Some(fault));
@@ -108,8 +114,14 @@ fn run_script(budget: u64, fault: Fault, lie: Option<Lie>, seed: u64) -> Result<
 fn run(lie: Option<Lie>) -> Result<u64, String> {
     let mut runs = 0;
     // With a small budget the script evicts, too. Without optimisation that is enough.
-    let budgets: &[u64] = if cfg!(debug_assertions) { &[640 << 10] } else { &[640 << 10, 8 << 20] };
-    for &budget in budgets {
+    let all = [
+        (Mode::Mapped, 640 << 10),
+        (Mode::Buffered, 640 << 10),
+        (Mode::Mapped, 8 << 20),
+        (Mode::Buffered, 8 << 20),
+    ];
+    let setups = if cfg!(debug_assertions) { &all[..2] } else { &all[..] };
+    for &(mode, budget) in setups {
         for call in Call::ALL {
             for (error, sticky) in [
                 (io::ErrorKind::Other, false),
@@ -119,8 +131,8 @@ fn run(lie: Option<Lie>) -> Result<u64, String> {
                 for number in 1.. {
                     let fault = Fault { call, number, error, sticky };
                     runs += 1;
-                    let met = run_script(budget, fault, lie, number)
-                        .map_err(|what| format!("budget {budget}, {fault:?}: {what}"))?;
+                    let met = run_script((mode, budget), fault, lie, number)
+                        .map_err(|what| format!("{mode:?}, budget {budget}, {fault:?}: {what}"))?;
                     if !met {
                         break;
                     }

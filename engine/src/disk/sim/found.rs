@@ -2,10 +2,14 @@
 
 use std::io;
 
+use larder_format::layout::SESSION_AT;
+
 use super::Sim;
-use super::cut::Survives;
+use super::cut::{Cut, Survives};
 use super::fault::{Call, Fault};
+use super::ledger::End;
 use super::machine::{EXTERNAL_MIN, Machine, Op, options};
+use super::world::{Mode, World};
 use crate::disk::builder::Options;
 use crate::disk::retain::Retain;
 use crate::disk::storage::Storage;
@@ -23,7 +27,7 @@ const fn put(key: u32, len: usize, durable: bool) -> Op {
 /// A machine where nothing reaches the disk by itself.
 fn machine(seed: u64, budget: u64) -> Machine {
     let machine = Machine::new(seed, 4, &options(budget, 1));
-    machine.sim.with(super::world::World::calm);
+    machine.sim.with(World::calm);
     machine
 }
 
@@ -189,7 +193,7 @@ fn a_batch_that_was_found_cut_off_stays_so() {
 fn what_is_compacted_was_replaced_by_what_is_durable() {
     let options = Options { retain: Retain::All, ..options(AMPLE, 1) };
     let mut machine = Machine::new(1, 4, &options);
-    machine.sim.with(super::world::World::calm);
+    machine.sim.with(World::calm);
     run(&mut machine, &[put(0, 100, true)]);
     // Nothing lives in the first segment by then.
     run(&mut machine, &[put(3, 8_000, true); 9]);
@@ -232,4 +236,47 @@ fn a_copy_that_a_dead_process_made_stays() {
         }
     }
     assert!(deaths > 20, "{deaths} deaths");
+}
+
+/// What one mode begins to write again is not believed by the other.
+#[test]
+fn an_opening_that_dies_leaves_nothing_behind_that_the_other_mode_trusts() {
+    let batch = Op::Batch { key: 0, len: 100, three: true, durable: false };
+    let mut machine = machine(1, AMPLE);
+    run(&mut machine, &[put(0, 10, false), batch, put(3, 20, false), batch, put(3, 30, false)]);
+    machine.sim.with(|world| {
+        (world.mode, world.cut_odds, world.deaths) = (Mode::Buffered, 1, true);
+    });
+    run(&mut machine, &[Op::Die]);
+    let mut deaths = 0;
+    for mut dead in machine.take_cuts().into_iter().filter(|cut| cut.is_death) {
+        dead.left.mode = Mode::Mapped;
+        machine.check_cut(dead).unwrap();
+        deaths += 1;
+    }
+    assert!(deaths > 3, "{deaths} deaths");
+}
+
+/// The mark of a clean end before is not believed, though nothing but the copies of the words told
+/// that there was another session.
+#[test]
+fn a_session_whose_slot_is_lost_was_there_all_the_same() {
+    for mode in [Mode::Mapped, Mode::Buffered] {
+        let mut machine = Machine::in_mode(mode, 1, 4, &options(AMPLE, 1));
+        run(&mut machine, &[put(0, 10, true), Op::Reopen, put(0, 20, true)]);
+        let world = machine.sim.with(World::death);
+        let ledger = machine.ledger.clone().into();
+        let cut = Cut { ledger, after_call: 0, is_death: true, left: world };
+        let mut left = Machine::after(cut, machine.options());
+        let epoch = machine.disk().store.file.last_epoch();
+        let store = left.sim.open("store").unwrap().unwrap();
+        let slot = SESSION_AT.into_iter().find(|at| {
+            let mut bytes = [0; 8];
+            store.read_at(&mut bytes, *at as u64 + 8).unwrap();
+            u64::from_le_bytes(bytes) == epoch
+        });
+        store.write_at(&[0; 64], slot.unwrap() as u64).unwrap();
+        left.open().unwrap();
+        left.check_reopened(End::Process, None).unwrap();
+    }
 }

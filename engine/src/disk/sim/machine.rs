@@ -12,9 +12,11 @@ use super::Sim;
 use super::cut::Cut;
 use super::ledger::{End, Joints, Ledger, key_of};
 use super::random::Random;
+use super::world::{Mode, World};
 use crate::batch::{BatchOutcome, WriteBatch};
 use crate::clock::ManualClock;
 use crate::disk::Disk;
+use crate::disk::buffered::Buffered;
 use crate::disk::builder::Options;
 use crate::disk::lanes::thread_number;
 use crate::disk::retain::Retain;
@@ -146,7 +148,13 @@ pub(super) fn options(budget: u64, writers: usize) -> Options {
 impl Machine {
     /// A machine with an empty store that is the same for the same seed.
     pub(super) fn new(seed: u64, keys: usize, options: &Options) -> Self {
+        Self::in_mode(Mode::Mapped, seed, keys, options)
+    }
+
+    /// As [`new`](Self::new), in a mode.
+    pub(super) fn in_mode(mode: Mode, seed: u64, keys: usize, options: &Options) -> Self {
         let sim = Sim::new(seed);
+        sim.with(|world| world.mode = mode);
         let mut random = Random::new(!seed);
         let mut bytes = || {
             let mut bytes = [0; 16];
@@ -201,7 +209,12 @@ impl Machine {
 
     /// Opens the store.
     pub(super) fn open(&mut self) -> Result<(), Error> {
-        self.disk = Some(Arc::new(self.options.open_in(Arc::new(self.sim.clone()))?));
+        let storage: Arc<dyn Storage> = if self.sim.with(World::draw_buffered) {
+            Arc::new(Buffered(self.sim.clone()))
+        } else {
+            Arc::new(self.sim.clone())
+        };
+        self.disk = Some(Arc::new(self.options.open_in(storage)?));
         Ok(())
     }
 
@@ -410,7 +423,7 @@ impl Machine {
 
     /// Makes a cut here, or lets the process die here, as the run will have it.
     pub(super) fn keep_cut(&self) {
-        self.sim.with(super::world::World::keep_cut);
+        self.sim.with(World::keep_cut);
     }
 
     /// Opens what a cut left and compares it with the ledger as it was then.
@@ -454,12 +467,17 @@ impl Machine {
         if let Some(finding) = report.findings.first() {
             return Err(format!("verify finds {finding:?}"));
         }
-        let walked = disk.iter().filter(Result::is_ok).count();
+        let mut keys: Vec<_> = disk.iter().filter_map(Result::ok).map(|(key, _)| key).collect();
+        let walked = keys.len();
         if walked != present || disk.len() != present as u64 {
             let len = disk.len();
             let found = disk.stats().recovery;
+            keys.sort();
+            let twice: Vec<_> =
+                keys.chunk_by(|a, b| a == b).filter(|same| same.len() > 1).collect();
             return Err(format!(
-                "{present} keys are there, len() is {len}, iter() has {walked}, {found:?}"
+                "{present} keys are there, len() is {len}, iter() has {walked}, {found:?}; twice: \
+                 {twice:?}"
             ));
         }
         Ok(())

@@ -11,6 +11,7 @@ use super::ledger::End;
 use super::machine::{Machine, describe, options};
 use super::random::Random;
 use super::random_cuts::{draw, number_from};
+use super::world::Mode;
 
 const KEYS: usize = 16;
 const DEPTH: usize = 3;
@@ -19,8 +20,9 @@ const DEPTH: usize = 3;
 fn run_sequence(seed: u64, lie: Option<Lie>) -> Result<u64, String> {
     let mut random = Random::new(seed);
     let writers = if random.once_in(4) { 3 } else { 1 };
-    let mut machine = Machine::new(seed, KEYS, &options(8 << 20, writers));
-    let context = |what| format!("seed {seed}: {what}");
+    let mode = [Mode::Mapped, Mode::Mapped, Mode::Buffered, Mode::Either][random.below(4)];
+    let mut machine = Machine::in_mode(mode, seed, KEYS, &options(8 << 20, writers));
+    let context = |what| format!("seed {seed}, {mode:?}: {what}");
     for _ in 0..5 + random.below(40) {
         let op = draw(&mut random, KEYS);
         machine.run(op).map_err(|error| context(describe(&error)))?;

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::fault::Lie;
 use super::machine::{EXTERNAL_MIN, Machine, Op, describe, options};
 use super::random::Random;
+use super::world::Mode;
 use crate::disk::builder::Options;
 use crate::disk::retain::Retain;
 
@@ -95,7 +96,8 @@ fn run_sequence(seed: u64, kind: Kind, tally: &mut Tally) -> Result<(), String> 
     let keeps_all = budget == AMPLE && random.once_in(3);
     let retain = if keeps_all { Retain::All } else { Retain::Recent };
     let options = Options { retain, ..options(budget, writers) };
-    let mut machine = Machine::new(seed, KEYS, &options);
+    let mode = [Mode::Mapped, Mode::Mapped, Mode::Buffered, Mode::Either][random.below(4)];
+    let mut machine = Machine::in_mode(mode, seed, KEYS, &options);
     machine.sim.with(|world| {
         world.lie = kind.lie;
         world.cut_odds = 4;
@@ -103,7 +105,8 @@ fn run_sequence(seed: u64, kind: Kind, tally: &mut Tally) -> Result<(), String> 
     });
     for number in 0..count {
         let op = kind.choose(draw(&mut random, KEYS));
-        let context = |what| format!("seed {seed}: operation {number} of {count}, {op:?}: {what}");
+        let context =
+            |what| format!("seed {seed}, {mode:?}: operation {number} of {count}, {op:?}: {what}");
         machine.run(op).map_err(|error| context(describe(&error)))?;
         for cut in machine.take_cuts() {
             tally.cuts += 1;

@@ -10,6 +10,7 @@ use super::Sim;
 use super::fault::Lie;
 use super::ledger::{End, Ledger};
 use super::machine::{EXTERNAL_MIN, Machine, Op, describe, options};
+use super::world::Mode;
 
 const KEYS: usize = 5;
 /// Cuts at each place: what the disk holds least, most, and two at random.
@@ -60,8 +61,13 @@ const KINDS: [&[Op]; 14] = [
 ];
 
 /// Runs a sequence and checks every cut in it. Returns how many there were.
-fn run_sequence(number: usize, kinds: &[usize], lie: Option<Lie>) -> Result<u64, String> {
-    let mut machine = Machine::new(number as u64, KEYS, &options(8 << 20, 1));
+fn run_sequence(
+    number: usize,
+    kinds: &[usize],
+    mode: Mode,
+    lie: Option<Lie>,
+) -> Result<u64, String> {
+    let mut machine = Machine::in_mode(mode, number as u64, KEYS, &options(8 << 20, 1));
     machine.sim.with(|world| world.lie = lie);
     for op in BEFORE {
         machine.run(op).map_err(|error| describe(&error))?;
@@ -72,7 +78,7 @@ fn run_sequence(number: usize, kinds: &[usize], lie: Option<Lie>) -> Result<u64,
     });
     let mut cuts = 0;
     for op in kinds.iter().flat_map(|kind| KINDS[*kind]) {
-        let context = |what| format!("sequence {number}, {kinds:?}, at {op:?}: {what}");
+        let context = |what| format!("sequence {number}, {mode:?}, {kinds:?}, at {op:?}: {what}");
         machine.run(*op).map_err(|error| context(describe(&error)))?;
         machine.keep_cut();
         for cut in machine.take_cuts() {
@@ -85,7 +91,7 @@ fn run_sequence(number: usize, kinds: &[usize], lie: Option<Lie>) -> Result<u64,
 }
 
 /// Runs all sequences, leaving out all but one in `stride` of the longest ones.
-fn run(stride: usize, lie: Option<Lie>) -> Result<(u64, u64), String> {
+fn run(stride: usize, mode: Mode, lie: Option<Lie>) -> Result<(u64, u64), String> {
     let count = KINDS.len();
     let (mut sequences, mut cuts) = (0, 0);
     for number in 0..count + count.pow(2) + count.pow(3) {
@@ -101,7 +107,7 @@ fn run(stride: usize, lie: Option<Lie>) -> Result<(u64, u64), String> {
             }
             _ => continue,
         };
-        cuts += run_sequence(number, &kinds, lie)?;
+        cuts += run_sequence(number, &kinds, mode, lie)?;
         sequences += 1;
     }
     Ok((sequences, cuts))
@@ -110,16 +116,18 @@ fn run(stride: usize, lie: Option<Lie>) -> Result<(u64, u64), String> {
 #[test]
 fn every_cut_of_every_short_sequence_can_be_lived_with() {
     let all = std::env::var("LARDER_SHORT").is_ok_and(|value| value == "all");
-    let started = Instant::now();
-    let (sequences, cuts) = run(if all { 1 } else { 100 }, None).unwrap();
-    let rate = cuts * 1_000 / u64::try_from(started.elapsed().as_millis().max(1)).unwrap();
-    println!("{sequences} sequences, {cuts} states, {rate} states/s");
+    for (mode, stride) in [(Mode::Mapped, 1), (Mode::Buffered, 5)] {
+        let started = Instant::now();
+        let (sequences, cuts) = run(if all { stride } else { 100 }, mode, None).unwrap();
+        let rate = cuts * 1_000 / u64::try_from(started.elapsed().as_millis().max(1)).unwrap();
+        println!("{mode:?}: {sequences} sequences, {cuts} states, {rate} states/s");
+    }
 }
 
 #[test]
 fn catches_a_storage_that_lies() {
     for lie in [Lie::Sync, Lie::HalfSync, Lie::SyncBeforeRename, Lie::SyncDir, Lie::SameBoot] {
-        let caught = run(100, Some(lie));
+        let caught = run(100, Mode::Mapped, Some(lie));
         println!("{lie:?}: {}", caught.expect_err("nothing is noticed"));
     }
 }

@@ -38,6 +38,17 @@ pub(super) enum Entry {
     Dir(String),
 }
 
+/// How a run's stores get at their files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Mode {
+    #[default]
+    Mapped,
+    /// With copies (`buffered.rs`).
+    Buffered,
+    /// Each opening in one or the other.
+    Either,
+}
+
 /// How a run's disk behaves: drawn once from the seed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Habits {
@@ -68,6 +79,7 @@ pub(super) struct World {
     pub(super) counts: [u64; Call::COUNT],
     pub(super) fault: Option<(Fault, u64)>,
     pub(super) lie: Option<Lie>,
+    pub(super) mode: Mode,
     /// Bytes that all files may take.
     pub(super) quota: u64,
     pub(super) stale: BTreeMap<usize, Vec<u8>>,
@@ -109,6 +121,7 @@ impl World {
             counts: [0; Call::COUNT],
             fault: None,
             lie: None,
+            mode: Mode::Mapped,
             quota: u64::MAX,
             stale: BTreeMap::new(),
             segments_removed: 0,
@@ -124,6 +137,15 @@ impl World {
     /// Nothing reaches the disk by itself from now on.
     pub(super) const fn calm(&mut self) {
         self.habits.write_back = 0;
+    }
+
+    /// Whether the next opening is in the buffered mode.
+    pub(super) fn draw_buffered(&mut self) -> bool {
+        match self.mode {
+            Mode::Mapped => false,
+            Mode::Buffered => true,
+            Mode::Either => self.random.once_in(2),
+        }
     }
 
     pub(super) const fn boot(&self) -> u8 {
