@@ -49,6 +49,13 @@ pub(crate) struct Permit {
     probe: bool,
 }
 
+impl Permit {
+    /// Whether it is the one that finds out whether a pause is over.
+    pub(crate) const fn is_probe(&self) -> bool {
+        self.probe
+    }
+}
+
 impl Breaker {
     pub(crate) fn new(patience: Patience) -> Self {
         Self { patience, failures: AtomicU32::new(0), pause: Mutex::default() }
@@ -91,6 +98,14 @@ impl Breaker {
             self.failures.store(0, Ordering::Relaxed);
         }
         changed
+    }
+
+    /// The operation succeeded, which says little about others of its kind: failures in a row stay
+    /// so. If it was the probe, the next one to ask is another.
+    pub(crate) fn unproven(&self, permit: Permit, now_ms: u64) {
+        if permit.probe {
+            self.pause.lock().retry_at_ms = now_ms;
+        }
     }
 
     /// The operation failed.
@@ -160,6 +175,25 @@ mod tests {
         assert!(breaker.ok(probe));
         assert_eq!(breaker.health(), Health::Healthy);
         assert!(breaker.ask(|| now).is_some());
+    }
+
+    #[test]
+    fn what_proves_nothing_ends_no_pause_and_takes_no_probe() {
+        let breaker = breaker();
+        for _ in 0..2 {
+            let permit = breaker.ask(|| 0).unwrap();
+            breaker.failed(permit, 0);
+            if let Some(permit) = breaker.ask(|| 0) {
+                breaker.unproven(permit, 0);
+            }
+        }
+        assert!(breaker.ask(|| 99).is_none());
+        let probe = breaker.ask(|| 100).unwrap();
+        breaker.unproven(probe, 100);
+        assert_eq!(breaker.health(), Health::Offline);
+        let probe = breaker.ask(|| 100).unwrap();
+        breaker.failed(probe, 100);
+        assert!(breaker.ask(|| 299).is_none(), "the pause has doubled");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use larder_engine::{Clock, Engine, Health, Outcome, Put, Rejection, Value};
 
 use crate::error::{Error, Result};
 use crate::event::{Event, Events};
-use crate::health::{Breaker, Patience, overall};
+use crate::health::{Breaker, Patience, Permit, overall};
 use crate::stale::Stale;
 use crate::stats::Counter;
 use crate::sync::Mutex;
@@ -155,7 +155,7 @@ impl Lower {
             return Err(self.not_tried());
         }
         let hidden = self.stale.hides(key);
-        match self.attempt(&self.writes, "remove a value", |engine| engine.remove(key)) {
+        match self.attempt_removal(key) {
             Ok(removed) => {
                 self.stale.unmask(key);
                 // What was hidden was not there for anyone.
@@ -229,7 +229,7 @@ impl Lower {
         })?;
         let mut count = 0;
         for key in keys {
-            let removed = self.attempt(&self.writes, "remove a value", |e| e.remove(&key))?;
+            let removed = self.attempt_removal(&key)?;
             count += u64::from(removed);
         }
         Ok(count)
@@ -274,18 +274,42 @@ impl Lower {
         call: impl FnOnce(&dyn Engine) -> larder_engine::Result<T>,
     ) -> Result<T, Failure> {
         // Who asked for errors gets the store's own, each time.
+        let (answer, permit) = self.attempt_unproven(breaker, op, call)?;
+        if breaker.ok(permit) {
+            self.tell_health();
+        }
+        Ok(answer)
+    }
+
+    /// Tries to remove a value. That it works does not say that a put would: it may need no room,
+    /// and each change of the cache removes what is masked because a put failed.
+    fn attempt_removal(&self, key: &[u8]) -> Result<bool, Failure> {
+        let (removed, permit) =
+            self.attempt_unproven(&self.writes, "remove a value", |engine| engine.remove(key))?;
+        if removed && permit.is_probe() {
+            if self.writes.ok(permit) {
+                self.tell_health();
+            }
+        } else {
+            self.writes.unproven(permit, self.clock.now_ms());
+        }
+        Ok(removed)
+    }
+
+    /// As [`attempt`](Self::attempt), leaving it to the caller what a success says.
+    fn attempt_unproven<T>(
+        &self,
+        breaker: &Breaker,
+        op: &'static str,
+        call: impl FnOnce(&dyn Engine) -> larder_engine::Result<T>,
+    ) -> Result<(T, Permit), Failure> {
         let permit = match breaker.ask(|| self.clock.now_ms()) {
             Some(permit) => permit,
             None if self.strict => Breaker::insist(),
             None => return Err(self.not_tried()),
         };
         match call(&*self.engine) {
-            Ok(answer) => {
-                if breaker.ok(permit) {
-                    self.tell_health();
-                }
-                Ok(answer)
-            }
+            Ok(answer) => Ok((answer, permit)),
             Err(source) => {
                 breaker.failed(permit, self.clock.now_ms());
                 let error = self.note(op, source);

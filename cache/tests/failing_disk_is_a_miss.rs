@@ -107,6 +107,33 @@ fn it_goes_offline_pauses_longer_each_time_and_comes_back_after_one_probe() {
     assert!(bench.cache.stats().disk_skipped > 0);
 }
 
+/// What is masked is removed by the next change, which goes through: that says nothing about puts.
+#[test]
+fn puts_that_fail_are_given_up_though_removals_go_through() {
+    for mode in [Mode::WriteThrough, Mode::WriteOnEvict] {
+        let bench = bench(|builder| builder.mode(mode));
+        // In the store, so that each put replaces something there, and each removal removes it.
+        (0..60).for_each(|key| bench.put(key, key));
+        bench.cache.flush().unwrap();
+        bench.engine.fail_puts.store(true, SeqCst);
+        let tries = || bench.engine.puts.load(SeqCst);
+        let before = tries();
+        (0..200).for_each(|key| bench.put(key, key + 1));
+        assert!(tries() - before <= 10, "{mode:?}: {} tries", tries() - before);
+        bench.clock.advance(100);
+        let before = tries();
+        (0..200).for_each(|key| bench.put(key, key + 2));
+        assert!(tries() - before <= 10, "{mode:?}: {} tries after a pause", tries() - before);
+        // Once it works again, a put finds that out.
+        bench.engine.fail_puts.store(false, SeqCst);
+        bench.clock.advance(400);
+        (0..60).for_each(|key| bench.put(key, key + 3));
+        bench.cache.flush().unwrap();
+        assert_eq!(bench.cache.health(), Health::Healthy, "{mode:?}");
+        (0..60).for_each(|key| assert_eq!(bench.get(key), Some(key + 3), "{mode:?}"));
+    }
+}
+
 #[test]
 fn a_full_disk_still_reads() {
     let bench = bench(|builder| builder);

@@ -17,6 +17,8 @@ pub struct Flaky {
     version: AtomicU64,
     pub fail_reads: AtomicBool,
     fail_writes: AtomicU8,
+    /// Fails puts only: a removal may need no room.
+    pub fail_puts: AtomicBool,
     /// Values of more bytes are refused.
     pub limit: AtomicU64,
     pub gets: AtomicU64,
@@ -80,6 +82,7 @@ impl Flaky {
             version: AtomicU64::new(0),
             fail_reads: AtomicBool::new(false),
             fail_writes: AtomicU8::new(0),
+            fail_puts: AtomicBool::new(false),
             limit: AtomicU64::new(u64::MAX),
             gets: AtomicU64::new(0),
             puts: AtomicU64::new(0),
@@ -187,6 +190,9 @@ impl Engine for Flaky {
             return Ok(Outcome::Rejected(Rejection::TooLarge { weight, limit }));
         }
         self.puts.fetch_add(1, SeqCst);
+        if self.fail_puts.load(SeqCst) {
+            return Err(broken());
+        }
         let written = self.write(key, || Outcome::Admitted { version: self.set(key, value, put) });
         self.after_put.pass();
         written
