@@ -152,7 +152,13 @@ impl Store {
             self.let_go(|retired| self.can_begin_within(most, retired));
         }
         if !stuck && self.wants_spare() {
-            done.made_spare = self.create_spare(now_ms)?;
+            done.made_spare = match self.create_spare(now_ms) {
+                // A writer that makes no room itself waits for it, and has nobody else.
+                Err(Error::StorageFull { .. }) if self.upkeep.wishes.wants_spare() => {
+                    self.make_on_full(|| self.create_spare(now_ms))?
+                }
+                made => made?,
+            };
             done.more = true;
             return Ok(done);
         }

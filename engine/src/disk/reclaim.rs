@@ -77,7 +77,9 @@ impl Store {
             self.let_go(|retired| self.can_begin_within(most, retired));
             let short = self.is_short();
             let segment = match self.begin_segment(lane.number, now_ms) {
-                Err(Error::StorageFull { .. }) => self.begin_on_full(lane.number, now_ms)?,
+                Err(Error::StorageFull { .. }) => {
+                    self.make_on_full(|| self.begin_segment(lane.number, now_ms))?
+                }
                 begun => begun?,
             };
             segment.tally.set_reserved(short);
@@ -87,20 +89,21 @@ impl Store {
         Ok(())
     }
 
-    /// Begins a segment on a disk that is fuller than the budget knows: what can go, goes. Its space
-    /// is there once nobody looks at it any more. The caller must not be pinned.
-    fn begin_on_full(&self, lane: u32, now_ms: u64) -> Result<Arc<Segment>> {
+    /// Makes something again for which the disk had no space, though the budget has: what can go,
+    /// goes. Its space is there once nobody looks at it any more. The caller must not be pinned,
+    /// and holds neither the spare's lock nor the reclaim lock.
+    pub(super) fn make_on_full<T>(&self, make: impl Fn() -> Result<T>) -> Result<T> {
         if self.usage.retired() > 0 {
             self.let_go(|retired| retired == 0);
-            match self.begin_segment(lane, now_ms) {
+            match make() {
                 Err(Error::StorageFull { .. }) => {}
-                begun => return begun,
+                made => return made,
             }
         }
         if self.reclaim_oldest(None)? {
             self.let_go(|retired| retired == 0);
         }
-        self.begin_segment(lane, now_ms)
+        make()
     }
 
     pub(super) fn is_roomy(&self, lane: &Held<'_>, needed: usize, now_ms: u64) -> bool {

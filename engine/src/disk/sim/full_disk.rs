@@ -7,7 +7,8 @@ use super::fault::Lie;
 use super::machine::{EXTERNAL_MIN, Machine, Op, describe, options};
 use super::random::Random;
 use super::random_cuts::number_from;
-use crate::engine::Engine;
+use crate::disk::builder::Options;
+use crate::engine::{Engine, Put, WhenShort};
 use crate::error::Error;
 
 const KEYS: usize = 60;
@@ -73,6 +74,34 @@ fn a_full_disk_is_lived_with() {
     let refused = run(rounds, None).unwrap();
     assert!(refused > 0, "the disk was never full");
     println!("{rounds} rounds, {refused} writes refused");
+}
+
+/// A writer that makes no room itself gets it from the maintenance, as others do by themselves.
+#[test]
+fn room_is_made_on_a_full_disk_for_who_does_not_make_it() {
+    let options = Options { when_short: WhenShort::Block, ..options(BUDGET, 1) };
+    let mut machine = Machine::new(7, KEYS, &options);
+    let maintain = |machine: &Machine| while machine.disk().maintain().unwrap().more {};
+    for key in 0..40 {
+        maintain(&machine);
+        machine.run(Op::Put { key, len: 7_000, durable: false }).unwrap();
+    }
+    maintain(&machine);
+    // From here on nothing more fits the disk, though the budget is not used up.
+    machine.sim.with(|world| world.quota = world.used());
+    let before = machine.disk().stats();
+    assert!(before.used_bytes < BUDGET / 2);
+    let put = |number: u32| {
+        machine.disk().put(&number.to_le_bytes(), &[7; 7_000], &Put::default()).unwrap()
+    };
+    for number in 0..60 {
+        if !put(number).is_admitted() {
+            maintain(&machine);
+            assert!(put(number).is_admitted(), "put {number}: no room was made");
+        }
+    }
+    let after = machine.disk().stats();
+    assert!(after.blocked > 0 && after.evictions > before.evictions, "{after:?}");
 }
 
 #[test]
