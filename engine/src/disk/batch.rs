@@ -209,7 +209,12 @@ impl Store {
             for (step, slot) in steps.iter().zip(&slots) {
                 self.withdraw(step, *slot, guard);
             }
-            // Nothing else may come to stand where the slots pointed to (invariant 3).
+            // Nothing else may come to stand where the slots pointed to (invariant 3), and nobody may
+            // find the batch there later, as all of it was written.
+            if let Some(writer) = lane.writer.as_mut() {
+                writer.unstage();
+                let _ = writer.scrub();
+            }
             self.seal(lane);
             return Err(error);
         }

@@ -21,7 +21,8 @@ use parking_lot::{Mutex, RwLock};
 use super::builder::Options;
 use super::compress::Packer;
 use super::counters::{Count, Counters};
-use super::external::{self, Externals};
+use super::cut_off::Last;
+use super::external::Externals;
 use super::growth::{self, Index, IndexFile};
 use super::lanes::Lanes;
 use super::observer::{Event, Work};
@@ -144,6 +145,12 @@ impl Store {
             None
         };
         let rebuild = index.is_none();
+        if rebuild && !created {
+            // Relaxed, as above. Slots come back that were given up, or whose segment was being
+            // reclaimed; of what was written since then nothing says that it hides them. From
+            // here on every record is taken for one that may (`dying.rs`).
+            file.dropped().store(1, Ordering::Relaxed);
+        }
         let (new, old) = match index {
             Some(pair) => pair,
             None => (fresh_index(&*storage, &superblock, &found, trusted)?, None),
@@ -210,7 +217,11 @@ impl Store {
         let same_boot = store.file.is_same_boot(&*store.storage);
         store.list_cut_short()?;
         store.begin_session(highest_seq, now_ms)?;
-        store.adopt_open_segments()?;
+        let last = store.adopt_open_segments()?;
+        if store.recovery == Recovery::ProcessDied && !store.upkeep.read_only {
+            // Before files of large values are swept, which it may name.
+            store.settle_cut_off(last)?;
+        }
         store.sweep_external(recovery != Recovery::Clean, same_boot)?;
         store.finish_clear()?;
         store.sweep_indexes()?;
@@ -267,8 +278,8 @@ impl Store {
     }
 
     /// Goes on with the segments that an earlier process left open, as far as there are lanes
-    /// for them, and seals the others.
-    fn adopt_open_segments(&self) -> Result<()> {
+    /// for them, and seals the others. Returns the last records of all of them.
+    fn adopt_open_segments(&self) -> Result<Vec<Last>> {
         let blank: Vec<_> = {
             let live = self.live.lock();
             live.values().filter(|segment| segment.is_blank()).cloned().collect()
@@ -285,48 +296,26 @@ impl Store {
             let open = |s: &&Arc<Segment>| s.state() == SegmentState::Open && !s.is_blank();
             live.values().filter(open).cloned().collect()
         };
+        let mut last = Vec::new();
         // The youngest has the most room left.
         for (lane, segment) in open.into_iter().rev().enumerate() {
-            let Some(writer) = Writer::new(Arc::clone(&segment)) else {
+            let Some(mut writer) = Writer::new(Arc::clone(&segment)) else {
                 // Its file was cut short: what is left can be read, and is reclaimed in turn.
                 segment.set_state(SegmentState::Sealed);
                 continue;
             };
             // A batch that was cut off: its pending slots point to what comes next there.
             let next_lane = if segment.has_cut_off_batch() { usize::MAX } else { lane };
+            if !self.upkeep.read_only {
+                let path = || self.storage.path(&super::segment::file_name(segment.id()));
+                writer.scrub().map_err(|error| Error::io("write to", &path(), error))?;
+            }
+            last.extend(segment.last_entry().map(|entry| (Arc::clone(&segment), entry)));
             if let Some(writer) = self.lanes.resume(next_lane, writer) {
                 let _ = writer.seal(self.file.next_segment().load(Ordering::Relaxed));
             }
         }
-        Ok(())
-    }
-
-    /// Counts the external files and, after a crash, dooms those that no live record names.
-    /// Those that a process of the same boot wrote may still have to be synced.
-    fn sweep_external(&self, orphans: bool, same_boot: bool) -> Result<()> {
-        let guard = &crossbeam_epoch::pin();
-        let mut highest = 0;
-        let mut ids = Vec::new();
-        for name in list(&*self.storage, "big")? {
-            let Some(id) = parse_id(&name, ".val") else { continue };
-            highest = highest.max(id);
-            ids.push(id);
-            let Some(file) = self.storage.open(&external::file_name(id))? else { continue };
-            self.usage.add(blocks(file.len().unwrap_or(0)));
-            if orphans && !self.names_external(&*file, id, guard)? {
-                self.doomed.lock().push(id);
-            }
-        }
-        if orphans && same_boot {
-            self.externals.inherit(ids);
-        }
-        // Above all that were ever given out, as sequence numbers are: a record may have
-        // survived whose file did not, and must not find another's.
-        let epoch = self.file.session().map_or(0, |session| session.first_seq());
-        let next = self.file.next_external().load(Ordering::Relaxed);
-        let next = next.max(highest.saturating_add(1)).max(epoch);
-        self.file.next_external().store(next, Ordering::Relaxed);
-        Ok(())
+        Ok(last)
     }
 
     /// Removes index files that are not in use.

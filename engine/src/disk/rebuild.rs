@@ -413,21 +413,6 @@ impl Store {
             seq_delta: None,
         }
     }
-
-    /// Whether the live record of an external file's key names the file.
-    pub(super) fn names_external(&self, file: &dyn File, id: u64, guard: &Guard) -> Result<bool> {
-        let io = |error| Error::io("read", &self.storage.path(&external::file_name(id)), error);
-        let uuid = &self.file.superblock().uuid;
-        let Some(footer) = external::read_footer(file, uuid, id).map_err(io)? else {
-            return Ok(false);
-        };
-        let mut key = vec![0; footer.key_len as usize];
-        file.read_at(&mut key, footer.key_at()).map_err(io)?;
-        let found = self.lookup(self.hasher.hash(&key), &key, guard);
-        Ok(found.is_some_and(|found| {
-            ExternalRef::decode(found.found.value()).is_ok_and(|named| named.id == id)
-        }))
-    }
 }
 
 /// Writes a file over itself, so that the system takes it for changed.

@@ -7,7 +7,7 @@
 use std::io;
 use std::sync::Arc;
 
-use larder_format::layout::{CHUNK, ENTRY_LEN, TRAILER_LEN, UNIT};
+use larder_format::layout::{CHUNK, ENTRY_LEN, RECORD_HEADER_LEN, TRAILER_LEN, UNIT};
 use larder_format::record::{Extent, payload_crc, plain_extent};
 use larder_format::scan::encode_chunk_table;
 use larder_format::segment::entry_at;
@@ -260,6 +260,22 @@ impl Writer {
             self.appender.write(extent.chunks_at, &table)?;
         }
         Ok(())
+    }
+
+    /// Wipes the header of a record that was written and never committed, so that nobody finds it
+    /// who looks beyond what is committed.
+    pub(crate) fn scrub(&mut self) -> io::Result<()> {
+        let at = self.appender.committed().tail();
+        let mut bytes = [0; RECORD_HEADER_LEN];
+        if self.room() < bytes.len() {
+            return Ok(());
+        }
+        self.segment.region().read_uncommitted(&mut bytes, at)?;
+        if bytes == [0; RECORD_HEADER_LEN] {
+            Ok(())
+        } else {
+            self.appender.write(at, &[0; RECORD_HEADER_LEN])
+        }
     }
 
     /// Whether a footer of this many entries fits above a tail.

@@ -46,8 +46,6 @@ struct Fact {
     left: Present,
     when: Span,
     under_way: Option<Present>,
-    /// A put that was under way when an earlier life ended, and did not show so far.
-    late: Option<Put>,
     /// What it last had, if that was gone though nothing that has returned took it away.
     evicted: Option<Put>,
     /// Highest version that the key was ever seen or said to have.
@@ -144,10 +142,8 @@ impl Ledger {
         };
         let version = fact.version.max(found.map_or(0, |found| found.version));
         let left = left.map(|put| Put { version: found.map(|found| found.version), ..put });
-        let late = fact.under_way.flatten().or(fact.late);
-        let late = late.filter(|late| found.is_none_or(|found| found.number != late.number));
         let evicted = if found.is_some() { None } else { allowed[0].or(fact.evicted) };
-        self.known.insert(key, Fact { left, late, evicted, version, ..Fact::NEVER });
+        self.known.insert(key, Fact { left, evicted, version, ..Fact::NEVER });
         Ok(allowed[0].is_some() && found.is_none())
     }
 
@@ -160,10 +156,9 @@ impl Ledger {
     /// Everything that may be there now.
     fn allowed(&self, job: &Job, fact: &Fact) -> Vec<Present> {
         let mut left = fact.left;
-        let mut late = fact.late;
         let mut evicted = fact.evicted.filter(|_| job.store != stores::DISK);
         if self.clears.iter().any(|clear| clear.called > fact.when.returned) {
-            (left, late, evicted) = (None, None, None);
+            (left, evicted) = (None, None);
         }
         let mut allowed = vec![left];
         let overlaps = self.clears.iter().any(|clear| clear.returned > fact.when.called);
@@ -171,7 +166,6 @@ impl Ledger {
             allowed.push(None);
         }
         allowed.extend(fact.under_way);
-        allowed.extend(late.map(Some));
         allowed.extend(evicted.map(Some));
         for present in &mut allowed {
             present.take_if(|put| put.deadline_ms <= job.now_ms());
@@ -181,14 +175,8 @@ impl Ledger {
 }
 
 impl Fact {
-    const NEVER: Self = Self {
-        left: None,
-        when: Span::BEFORE,
-        under_way: None,
-        late: None,
-        evicted: None,
-        version: 0,
-    };
+    const NEVER: Self =
+        Self { left: None, when: Span::BEFORE, under_way: None, evicted: None, version: 0 };
 }
 
 impl Span {

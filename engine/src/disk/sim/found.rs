@@ -3,16 +3,20 @@
 use std::io;
 
 use larder_format::layout::SESSION_AT;
+use larder_format::{SegmentState, Slot};
 
 use super::Sim;
 use super::cut::{Cut, Survives};
 use super::fault::{Call, Fault};
-use super::ledger::End;
+use super::ledger::{End, key_of};
 use super::machine::{EXTERNAL_MIN, Machine, Op, options};
 use super::world::{Mode, World};
 use crate::disk::builder::Options;
+use crate::disk::dying::{Dying, Keep, Step};
 use crate::disk::retain::Retain;
 use crate::disk::storage::Storage;
+use crate::engine::Engine;
+use crate::sync::Ordering;
 
 /// A budget that is soon used up, and one that never is.
 const SMALL: u64 = 640 << 10;
@@ -279,4 +283,79 @@ fn a_session_whose_slot_is_lost_was_there_all_the_same() {
         left.open().unwrap();
         left.check_reopened(End::Process, None).unwrap();
     }
+}
+
+/// Its slot went when it was evicted, and the process died before its segment was gone: its file was
+/// swept, and an index that was built anew led to it all the same.
+#[test]
+fn the_file_of_an_evicted_value_stays_for_as_long_as_its_record() {
+    let mut machine = machine(1, AMPLE);
+    run(&mut machine, &[put(0, LARGE, true), put(1, 10, true)]);
+    evict(&machine, 0);
+    // Before the machine goes down, too, orphans go.
+    run(&mut machine, &[Op::Die, put(2, 20, true), Op::Sync]);
+    assert_eq!(machine.sim.list("big").unwrap().len(), 1);
+    let left = cut_and_look(&machine);
+    assert!(left.disk().verify().unwrap().is_clean(), "{:?}", left.disk().verify());
+    // Those that nothing names go still: the record is one that a removal hides.
+    let mut machine = left;
+    run(&mut machine, &[Op::Remove { key: 0 }, Op::Die, put(3, 20, true), Op::Sync]);
+    assert_eq!(machine.sim.list("big").unwrap().len(), 0);
+}
+
+/// Empties the slot of a key, as eviction does first.
+fn evict(machine: &Machine, key: u32) {
+    let (store, guard, key) = (&machine.disk().store, &crossbeam_epoch::pin(), key_of(key));
+    let hash = store.hasher.hash(&key);
+    let found = store.lookup(hash, &key, guard).unwrap();
+    store.replace_place(hash, found.slot, |_| Slot::EMPTY, guard).unwrap();
+    store.add_entries(-1);
+}
+
+/// Opens what a loss of power leaves, whatever it has.
+fn cut_and_look(machine: &Machine) -> Machine {
+    machine.sim.with(|world| world.keep_cut_of(Survives::Most));
+    let mut left = Machine::after(machine.take_cuts().remove(0), machine.options());
+    left.open().unwrap();
+    left
+}
+
+/// A segment was being reclaimed when the power went, and what says so did not reach the disk. What
+/// was written meanwhile lacks the mark that it hides something there. From a rebuild on everything
+/// is taken for one that may hide something; without that, the old value shows.
+#[test]
+fn after_a_rebuild_everything_may_hide_what_a_segment_holds_that_was_being_reclaimed() {
+    for is_noted in [true, false] {
+        let mut machine = machine(1, AMPLE);
+        run(&mut machine, &[put(0, 100, true), put(1, 10, true)]);
+        seal(&machine);
+        let store = &machine.disk().store;
+        let old = store.sealed_by_age().pop().unwrap();
+        old.set_state(SegmentState::Retiring);
+        evict(&machine, 0);
+        run(&mut machine, &[put(0, 200, true), Op::Sync]);
+        old.set_state(SegmentState::Sealed);
+        seal(&machine);
+        let left = cut_and_look(&machine);
+        let store = &left.disk().store;
+        assert_eq!(store.file.dropped().load(Ordering::Relaxed), 1);
+        if !is_noted {
+            store.file.dropped().store(0, Ordering::Relaxed);
+        }
+        // The newer one goes first.
+        let newer = store.sealed_by_age().pop().unwrap();
+        assert!(newer.id() > old.id());
+        let mut dying = Dying::new(store, newer, Keep::Nothing);
+        let mut lane = store.lanes.acquire_maintenance();
+        while store.step(&mut dying, Some(&mut lane)).unwrap() != Step::Gone {}
+        drop(lane);
+        let last = cut_and_look(&left);
+        let found = last.disk().get(&key_of(0)).unwrap().map(|value| value.len());
+        assert_eq!(found, (!is_noted).then_some(100));
+    }
+}
+
+fn seal(machine: &Machine) {
+    let store = &machine.disk().store;
+    store.lanes.acquire_all().iter_mut().for_each(|lane| store.seal(lane));
 }
