@@ -106,6 +106,7 @@ impl Store {
         match outcome {
             Ok((BatchOutcome::Committed { version }, segment)) => {
                 if let (true, Some(segment)) = (durable, segment) {
+                    self.upkeep.note_waited_for();
                     self.sync_segment(&segment)?;
                 }
                 self.counters.add(Count::Inserts, steps.len() as u64);
@@ -258,7 +259,7 @@ impl Store {
             expires_at_ms: NEVER,
             written_at_ms: now_ms,
         };
-        let room = writer.room();
+        let filled = writer.filled();
         let mut slots = Vec::with_capacity(steps.len());
         let mut stage = || {
             writer.stage(&end)?;
@@ -291,7 +292,7 @@ impl Store {
         };
         match stage() {
             Ok(_) => {
-                self.counters.add(Count::WrittenBytes, (room - writer.room()) as u64);
+                self.counters.add(Count::WrittenBytes, (writer.filled() - filled) as u64);
                 Ok(slots)
             }
             Err(error) => {

@@ -27,7 +27,7 @@ use super::map::Map;
 use super::segment::{Record, Segment, file_name};
 use super::shortage::Patience;
 use super::store::Store;
-use super::writer::{NewRecord, room_for};
+use super::writer::{NewRecord, Writer, room_for};
 use crate::clock::NEVER;
 use crate::error::{Error, Result};
 use crate::sync::Ordering;
@@ -174,6 +174,14 @@ impl Store {
                 pinned = None;
                 self.check_lane(lane, kind)?;
             }
+            if change.durable {
+                self.upkeep.note_waited_for();
+                lane.writer.iter_mut().for_each(Writer::break_up);
+                // If not all of it could be allocated again.
+                if !self.is_roomy(lane, room, change.now_ms) {
+                    continue;
+                }
+            }
             let guard = &pinned.take().unwrap_or_else(crossbeam_epoch::pin);
             let (survey, slots) = self.survey(change.hash, change.key, guard)?;
             let current = survey.current.as_ref();
@@ -301,9 +309,9 @@ impl Store {
         record: &NewRecord<'_>,
     ) -> Result<(usize, u64, u64)> {
         let Some(writer) = lane.writer.as_mut() else { return Err(Error::Closed) };
-        let room = writer.room();
+        let filled = writer.filled();
         let appended = writer.append(record);
-        let (taken, segment) = (room - writer.room(), writer.segment());
+        let (taken, segment) = (writer.filled() - filled, writer.segment());
         let offset = appended.map_err(|error| {
             Error::io("append to", &self.storage.path(&file_name(segment.id())), error)
         })?;
@@ -452,11 +460,18 @@ impl Store {
         segment.record(slot.offset()).ok().map(|record| record.header.kind)
     }
 
-    /// Grows the index if it is loaded. What took place has taken place, whether that works or
-    /// not: the next one tries again, and only when there is no place at all does it fail.
+    /// Grows the index if it is loaded, or asks the maintenance to if it soon will be. What took
+    /// place has taken place, whether that works or not: the next one tries again, and only when
+    /// there is no place at all does it fail.
     pub(super) fn grow_if_loaded(&self, guard: &Guard) {
-        let slots = self.index.slot_count(guard);
-        if self.entries() * 4 > slots * 3 && !self.index.is_growing(guard) {
+        let (slots, entries) = (self.index.slot_count(guard), self.entries());
+        if !Self::grows_ahead(entries, slots) || self.index.is_growing(guard) {
+            return;
+        }
+        self.upkeep.wish_growth(slots);
+        // Whoever makes the next generation already does so for all: nobody waits for it as long
+        // as there is a place.
+        if entries * 4 > slots * 3 && !self.index.is_locked() {
             let _ = self.grow();
         }
     }

@@ -10,6 +10,7 @@ use super::observer::Event;
 use super::segment::{Segment, file_name};
 use super::store::Store;
 use super::timing::Timed;
+use super::writer::Writer;
 use crate::error::{Error, Result};
 use crate::sync::Ordering;
 
@@ -102,7 +103,9 @@ impl Store {
         // are held until the clean mark is written, which nothing may come after.
         let _gate = self.gate.write();
         let _progress = self.upkeep.progress.lock();
-        let lanes = self.lanes.acquire_all();
+        let mut lanes = self.lanes.acquire_all();
+        lanes.iter_mut().for_each(|lane| lane.writer.each(Writer::slim));
+        self.slim_spare();
         self.seal_full();
         self.sync_all()?;
         if self.storage.is_buffered() {

@@ -371,7 +371,7 @@ impl Store {
     /// segment that it writes to.
     fn make_room_in_lane(&self, keep: Keep, lane: &mut Held<'_>, needed: usize) -> Result<bool> {
         let roomy = |lane: &Held<'_>| lane.writer.as_ref().is_some_and(|w| w.room() >= needed);
-        if roomy(lane) {
+        if roomy(lane) || self.fill_out(lane) && roomy(lane) {
             return Ok(true);
         }
         let fits = self.can_begin(0)
@@ -382,6 +382,7 @@ impl Store {
         self.seal(lane);
         *lane.writer =
             super::writer::Writer::new(self.begin_segment(lane.number, self.clock.now_ms())?);
+        self.fill_out(lane);
         Ok(roomy(lane))
     }
 

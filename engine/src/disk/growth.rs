@@ -340,6 +340,11 @@ impl Index {
         let _ = old.retired.set(Arc::clone(&self.usage));
     }
 
+    /// Whether somebody makes the next generation, or moves a page, at the moment.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.mover.is_locked()
+    }
+
     /// Bytes that the next generation would take; `None` if there cannot be one, or it is
     /// there already. Waits for one that somebody is making.
     pub(crate) fn next_len(&self) -> Option<u64> {

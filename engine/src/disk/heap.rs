@@ -14,7 +14,8 @@ use larder_format::BootIdentity;
 #[cfg(test)]
 use parking_lot::Mutex;
 
-use super::map::{Backing, Map};
+use super::backing::Backing;
+use super::map::Map;
 use super::storage::File;
 #[cfg(test)]
 use super::storage::{Guard, Storage};

@@ -424,7 +424,7 @@ impl<W: Words> Generation<W> {
     ) -> Result<Published, Blocked> {
         match (&survey.current, survey.free) {
             (Some(current), _) => self.replace(current.at, current.slot, slot),
-            (None, Some(free)) => self.insert(hash, slot, seq, free, judge),
+            (None, Some(free)) => self.insert(&self.candidates(hash), hash, slot, seq, free, judge),
             (None, None) => Err(Blocked::Full),
         }
     }
@@ -445,8 +445,9 @@ impl<W: Words> Generation<W> {
 
     /// Inserts the slot of a key that has none, in a free place (invariant 4).
     #[inline]
-    pub(crate) fn insert<T>(
+    pub(super) fn insert<T>(
         &self,
+        candidates: &[Bucket<'_>; 2],
         hash: u64,
         slot: Slot,
         seq: u64,
@@ -460,7 +461,7 @@ impl<W: Words> Generation<W> {
         // SeqCst: two writers that insert one key in two places both insert, fence and look;
         // at least one sees the other's slot.
         fence_behind_swap(Site::InsertFence.is(Ordering::SeqCst));
-        if !self.is_alone(hash, at, seq, judge) {
+        if !self.is_alone(candidates, hash, at, seq, judge) {
             // It may be gone already: the other one took us for dead, or the page moves.
             self.swap(at, tentative, Slot::EMPTY);
             return Err(Blocked::Changed);
@@ -473,17 +474,22 @@ impl<W: Words> Generation<W> {
 
     /// Whether no other slot speaks of the key for which a tentative one stands at `own`. Of
     /// two tentative slots the one with the lower sequence stays.
+    #[inline]
     fn is_alone<T>(
         &self,
+        candidates: &[Bucket<'_>; 2],
         hash: u64,
         own: usize,
         seq: u64,
         mut judge: impl FnMut(Slot) -> Verdict<T>,
     ) -> bool {
-        for bucket in self.candidates(hash) {
+        for bucket in candidates {
             for i in bucket.with_tag(hash) {
+                if bucket.at + i * 8 == own {
+                    continue;
+                }
                 let (at, slot) = bucket.slot(i);
-                if at == own || slot.state() == SlotState::Empty {
+                if slot.state() == SlotState::Empty {
                     continue;
                 }
                 let Verdict::Same { seq: theirs, .. } = judge(slot) else { continue };

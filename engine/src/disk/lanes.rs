@@ -48,6 +48,12 @@ struct Opened {
     class: Option<Class>,
 }
 
+impl Opened {
+    fn each(&mut self, act: impl FnMut(&mut Writer)) {
+        [&mut self.common, &mut self.soon].into_iter().flatten().for_each(act);
+    }
+}
+
 /// One of the segments that a lane has open, and the way to the other one.
 #[derive(Debug)]
 pub(crate) struct Selected<'a> {
@@ -68,6 +74,11 @@ impl Selected<'_> {
             }
             (Some(_), Some(_)) => class <= opened.class,
         };
+    }
+
+    /// Does something with both.
+    pub(crate) fn each(&mut self, act: impl FnMut(&mut Writer)) {
+        self.opened.each(act);
     }
 
     /// Takes both.
@@ -227,6 +238,14 @@ impl Lanes {
             }
         }
         taken
+    }
+
+    /// Does something with the open segments of lanes that nobody holds.
+    pub(crate) fn each_idle(&self, mut act: impl FnMut(&mut Writer)) {
+        for lane in &self.lanes {
+            let Some(mut opened) = lane.open.try_lock() else { continue };
+            opened.each(&mut act);
+        }
     }
 
     /// Opens a lane with a segment that an earlier process left open.

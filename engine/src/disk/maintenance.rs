@@ -22,6 +22,7 @@ use super::deadline::Look;
 use super::dying::Step;
 use super::observer::Work;
 use super::retain::Retain;
+use super::slim::Lull;
 use super::store::Store;
 use super::timing::Timed;
 use super::upkeep::Bell;
@@ -64,6 +65,7 @@ pub(super) struct Progress {
     last_free_ms: Option<u64>,
     count: Option<Count>,
     look: Option<Look>,
+    lull: Lull,
 }
 
 impl Progress {
@@ -84,6 +86,8 @@ const FREE_EVERY_MS: u64 = 1_000;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often it looks for segments in which everything has expired, at most.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+/// How long nobody has to have written before blocks are given back, at least.
+const LULL: Duration = Duration::from_secs(1);
 /// How long the thread rests after a failure.
 const REST: Duration = Duration::from_millis(500);
 
@@ -186,6 +190,9 @@ impl Store {
             self.free_doomed()?;
             done.freed = doomed as u64;
         }
+        if self.upkeep.has_rolled() {
+            self.upkeep.note_lull(self.slim_in_lull(&mut progress.lull));
+        }
         Ok(done)
     }
 
@@ -230,7 +237,8 @@ impl Store {
         let expiry = self
             .next_deadline()
             .map(|deadline| Duration::from_millis(left(deadline)).max(EXPIRE_EVERY));
-        [sync, free, graves, expiry].into_iter().flatten().min()
+        let lull = self.upkeep.awaits_lull().then_some(LULL);
+        [sync, free, graves, expiry, lull].into_iter().flatten().min()
     }
 }
 

@@ -8,12 +8,12 @@
 //! 2. Bytes above it are written only through the one [`Appender`] of the region, or by a
 //!    process that died.
 //! 3. The words of header pages and index pages are only ever reached as atomics.
-//! 4. Files are allocated in full and never change length while they are mapped.
+//! 4. Files are allocated in full and never change length while they are mapped. What blocks of a
+//!    segment were given back (`slim.rs`) is not written to before they are allocated again.
 //!
 //! 1, 2 and 4 hold for every larder; the directory is private (checked when it is opened), so
 //! that only something running as the same user on purpose can break them. What it can break
-//! is the meaning of bytes that are checked anyway; a file cut short behind our back raises
-//! SIGBUS.
+//! is the meaning of bytes that are checked anyway; a file cut short behind our back raises SIGBUS.
 //!
 //! Not here: the orderings of the committed word and of the right to append (`committed.rs`).
 
@@ -25,34 +25,10 @@ use std::sync::Arc;
 use larder_format::Committed;
 use larder_format::layout::{ENTRY_LEN, PAGE, SEGMENT_COMMITTED, SEGMENT_DATA, TRAILER_LEN, UNIT};
 
+use super::backing::Backing;
 use super::committed::{AppendRight, CommittedWord};
 use super::storage::File;
 use crate::sync::{AtomicBool, AtomicU64, Ordering, Words};
-
-/// What keeps mapped memory in place.
-pub(crate) trait Backing: Send + Sync {
-    /// Makes the pages of a range writable now, so that no write has to wait for one. A wish
-    /// only.
-    fn populate(&self, _range: Range<usize>) {}
-
-    /// Asks for large pages, which need fewer entries to be found. A wish only.
-    fn prefer_large_pages(&self) {}
-}
-
-impl Backing for memmap2::MmapRaw {
-    fn populate(&self, range: Range<usize>) {
-        // Changes no byte, so that it may go on beside anything. A kernel that does not know
-        // it leaves the pages to the writers.
-        #[cfg(target_os = "linux")]
-        let _ = self.advise_range(memmap2::Advice::PopulateWrite, range.start, range.len());
-    }
-
-    fn prefer_large_pages(&self) {
-        // Kernels without them, or for this file system, go on with small ones.
-        #[cfg(target_os = "linux")]
-        let _ = self.advise(memmap2::Advice::HugePage);
-    }
-}
 
 /// Raw mapped memory, readable and writable.
 pub(crate) struct Map {
@@ -172,9 +148,12 @@ impl fmt::Debug for Map {
     }
 }
 
-/// Bytes up to which a write is copied into the mapping; above, it goes through the file,
-/// which saves the page faults.
-const COPY_MAX: usize = 8 << 10;
+/// Bytes up to which a write is copied into the mapping; above, it goes through the file, which
+/// saves the page faults and was measured to cost less from about here on.
+const COPY_MAX: usize = 12 << 10;
+
+/// Fewer bytes than this are not worth giving back.
+const SLIM_MIN: usize = 256 << 10;
 
 /// Bytes that an appender makes writable at a time: at first, and at most.
 const STEP: (usize, usize) = (16 << 10, 256 << 10);
@@ -191,13 +170,19 @@ pub(crate) struct Region {
     is_populated: AtomicBool,
     /// Whether the map is a copy, so that every write has to go through the file.
     is_copy: bool,
+    /// Whether blocks of it were given back.
+    is_lean: AtomicBool,
+    /// Whether its pages may be large ones.
+    is_large: AtomicBool,
 }
 
 impl Region {
     /// A region over a segment file whose header says `nominal` bytes.
     pub(crate) fn new(map: Map, file: Arc<dyn File>, nominal: usize) -> Self {
-        let (is_populated, is_copy) = (AtomicBool::new(false), file.is_buffered());
-        Self { map, file, nominal, appending: AppendRight::new(), is_populated, is_copy }
+        let (is_copy, no) = (file.is_buffered(), || AtomicBool::new(false));
+        let (is_populated, is_lean, is_large) = (no(), no(), no());
+        let appending = AppendRight::new();
+        Self { map, file, nominal, appending, is_populated, is_copy, is_lean, is_large }
     }
 
     fn committed_word(&self) -> CommittedWord<'_> {
@@ -221,8 +206,13 @@ impl Region {
         self.map.len() == self.nominal
     }
 
-    /// Makes all pages writable now, so that no write has to wait for one.
-    pub(crate) fn populate(&self) {
+    /// Makes all pages writable now, so that no write has to wait for one. Large ones are found
+    /// sooner, but a sync writes them as a whole.
+    pub(crate) fn make_ready(&self, large: bool) {
+        if large {
+            self.map.backing.prefer_large_pages();
+        }
+        self.is_large.store(large, Ordering::Relaxed);
         self.map.backing.populate(0..self.map.len());
         // Relaxed: a hint that spares asking again.
         self.is_populated.store(true, Ordering::Relaxed);
@@ -307,7 +297,22 @@ impl Region {
         let committed = self.committed();
         let tail = committed.tail().next_multiple_of(PAGE);
         let footer = self.nominal / PAGE * PAGE;
-        Some(Appender { committed, region: Arc::clone(self), ready: tail..footer, step: STEP.0 })
+        let region = Arc::clone(self);
+        let allocated = [self.nominal, 0];
+        let mut appender =
+            Appender { committed, region, ready: tail..footer, step: STEP.0, allocated };
+        // Relaxed: the right to append orders it.
+        if self.is_lean.load(Ordering::Relaxed) {
+            // Which blocks are missing is not known.
+            appender.allocated = [committed.tail(), appender.free_end()];
+        }
+        Some(appender)
+    }
+
+    /// Notes that blocks of it may have been given back by an earlier process.
+    pub(crate) fn distrust_blocks(&self) {
+        // Relaxed: for the opening.
+        self.is_lean.store(self.file.is_sparse(), Ordering::Relaxed);
     }
 }
 
@@ -320,6 +325,9 @@ pub(crate) struct Appender {
     ready: Range<usize>,
     /// Bytes that are made writable at a time.
     step: usize,
+    /// Where the blocks between records and entries begin and end that were given back: what is
+    /// below the one and from the other on is allocated.
+    allocated: [usize; 2],
 }
 
 impl Appender {
@@ -334,6 +342,7 @@ impl Appender {
         if bytes.len() > COPY_MAX || self.region.is_copy {
             return self.region.file.write_at(bytes, at as u64);
         }
+        assert!(self.is_allocated(at + bytes.len(), self.region.nominal), "no blocks to write to");
         self.get_ready(at + bytes.len());
         // SAFETY: above the committed word, where only the appender of this process writes
         // and nobody reads; `&mut self` and `appending` make it the only one.
@@ -350,7 +359,7 @@ impl Appender {
         if end > self.region.map.len || end < at || len > COPY_MAX || self.region.is_copy {
             return None;
         }
-        if end - at < len + ENTRY_LEN {
+        if end - at < len + ENTRY_LEN || !self.is_allocated(at + len, end - ENTRY_LEN) {
             return None;
         }
         let entry_at = end - ENTRY_LEN;
@@ -376,16 +385,68 @@ impl Appender {
         if len > COPY_MAX || self.region.is_copy {
             return None;
         }
-        assert!(
-            at >= self.committed.tail() && at <= self.free_end() && len <= self.free_end() - at,
-            "a place over what is committed"
-        );
+        let is_free = at >= self.committed.tail() && at + len <= self.free_end();
+        assert!(is_free, "a place over what is committed");
+        assert!(self.is_allocated(at + len, self.region.nominal), "a place without blocks");
         self.get_ready(at + len);
         let start = self.region.map.base.as_ptr().wrapping_add(at);
         // SAFETY: in the map, as the end of what is free is; above the committed word and below
         // the committed entries, where only the appender of this process writes and nobody
         // reads. `&mut self` and `appending` make it the only one for as long as the slice lives.
         Some(unsafe { std::slice::from_raw_parts_mut(start, len) })
+    }
+
+    /// Whether there are blocks for records up to `end` and for entries from `entry_at` on.
+    #[inline]
+    pub(crate) const fn is_allocated(&self, end: usize, entry_at: usize) -> bool {
+        end <= self.allocated[0] && entry_at >= self.allocated[1]
+    }
+
+    /// Gives back the blocks that are not needed yet, but for some, and says so. Does nothing if
+    /// that would be few, or was done.
+    pub(crate) fn slim(&mut self, keep: usize) {
+        let from = (self.committed.tail() + keep).next_multiple_of(PAGE);
+        let to = self.free_end().saturating_sub(keep / 8) / PAGE * PAGE;
+        if self.is_lean() || self.region.is_copy || to < from + keep.max(SLIM_MIN) {
+            return;
+        }
+        if self.region.file.punch(from as u64..to as u64).is_ok() {
+            self.allocated = [from, to];
+            // Their pages are gone as well. Relaxed: hints, which the right to append orders.
+            self.region.is_populated.store(false, Ordering::Relaxed);
+            self.region.is_lean.store(true, Ordering::Relaxed);
+            let tail = self.committed.tail().next_multiple_of(PAGE);
+            (self.ready, self.step) = (tail..self.free_end() / PAGE * PAGE, STEP.0);
+        }
+    }
+
+    /// Sees to it that what is written from now on lies in small pages, of which a sync writes less.
+    pub(crate) fn break_up(&mut self) -> std::io::Result<()> {
+        // Relaxed, here and below: a hint, which the right to append orders.
+        if self.region.is_large.load(Ordering::Relaxed) {
+            self.region.is_large.store(false, Ordering::Relaxed);
+            self.region.map.backing.prefer_small_pages();
+            // The large ones that are not written to yet go with their blocks.
+            self.slim(0);
+            self.fill_out()?;
+        }
+        Ok(())
+    }
+
+    /// Whether blocks of it were given back.
+    pub(crate) const fn is_lean(&self) -> bool {
+        self.allocated[1] > 0
+    }
+
+    /// Allocates what was given back.
+    pub(crate) fn fill_out(&mut self) -> std::io::Result<()> {
+        if self.is_lean() {
+            self.region.file.allocate()?;
+            self.allocated = [self.region.nominal, 0];
+            // Relaxed: the right to append orders it.
+            self.region.is_lean.store(false, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Where the committed footer entries begin.
@@ -406,7 +467,8 @@ impl Appender {
 
     #[cold]
     fn populate_up_to(&mut self, end: usize) {
-        let to = (end + self.step).next_multiple_of(PAGE).min(self.ready.end);
+        let most = self.ready.end.min(self.allocated[0]);
+        let to = (end + self.step).next_multiple_of(PAGE).min(most);
         if to > self.ready.start {
             self.region.map.backing.populate(self.ready.start..to);
             self.ready.start = to;
@@ -416,7 +478,8 @@ impl Appender {
 
     #[cold]
     fn populate_down_to(&mut self, at: usize) {
-        let start = (at / PAGE * PAGE).saturating_sub(self.step / 4).max(self.ready.start);
+        let least = self.ready.start.max(self.allocated[1]);
+        let start = (at / PAGE * PAGE).saturating_sub(self.step / 4).max(least);
         self.region.map.backing.populate(start..self.ready.end);
         self.ready.end = start;
     }
@@ -435,6 +498,7 @@ impl Appender {
             (at >= self.committed.tail() && at + bytes.len() <= self.free_end()) || at == trailer,
             "write over committed entries"
         );
+        assert!(at >= self.allocated[1], "no blocks for an entry");
         if at < self.ready.end && !self.is_populated() {
             self.populate_down_to(at);
         }

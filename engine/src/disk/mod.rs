@@ -21,6 +21,7 @@
 
 mod access;
 mod admission;
+mod backing;
 mod backup;
 mod batch;
 mod bucket;
@@ -62,6 +63,7 @@ mod observer;
 mod open;
 mod ops;
 mod orphans;
+mod plain;
 mod queue;
 mod quick;
 mod read;
@@ -78,6 +80,7 @@ mod session;
 mod shortage;
 #[cfg(test)]
 mod sim;
+mod slim;
 mod space;
 mod spare;
 mod storage;

@@ -107,27 +107,16 @@ impl Store {
         // there to be seen.
         let (seq, in_flight) = lane.enter(self.file.next_seq());
         let Some(writer) = lane.writer.as_mut() else { return Ok(None) };
-        let Some(payload_crc) = writer.sum_plain(seq, &extent) else { return Ok(None) };
-        let flags = match place {
-            Place::Own(_, slot, segment) => {
-                if segment.plain(slot.offset(), key).is_none() {
-                    return Ok(None);
-                }
-                Flags::REPLACED
-            }
-            Place::Free(_) => Flags::NONE,
-        };
         let (key_len, value_len) = (u16::try_from(key.len()), u32::try_from(value.len()));
         let (Ok(key_len), Ok(value_len)) = (key_len, value_len) else { return Ok(None) };
-        let header = RecordHeader {
-            flags,
-            codec,
-            payload_crc,
-            ..RecordHeader::new(Kind::Value, seq, key_len, value_len)
+        let header =
+            RecordHeader { codec, ..RecordHeader::new(Kind::Value, seq, key_len, value_len) };
+        let flags = || match place {
+            Place::Own(_, slot, old) => old.plain(slot.offset(), key).map(|_| Flags::REPLACED),
+            Place::Free(_) => Some(Flags::NONE),
         };
-        let Some((offset, taken)) = writer.append_plain(header, hash, &extent, now_ms) else {
-            return Ok(None);
-        };
+        let appended = writer.append_plain(header, hash, &extent, now_ms, flags);
+        let Some((offset, taken)) = appended else { return Ok(None) };
         let segment = writer.segment();
         segment.tally.note_lasting();
         let slot = Slot::new(hash, segment.id(), offset, SlotState::Value);
@@ -135,7 +124,7 @@ impl Store {
             Place::Own(at, old, _) => slots.replace(at, old, slot),
             Place::Free(free) => {
                 let judge = |slot| self.judge(slot, key, &guard);
-                slots.insert(hash, slot, seq, free, judge)
+                slots.insert(&candidates, hash, slot, seq, free, judge)
             }
         };
         drop(in_flight);

@@ -386,8 +386,10 @@ impl Store {
     ) {
         segment.region().distrust();
         let plain: Vec<_> = entries.iter().map(|(entry, _)| *entry).collect();
-        match Writer::new(Arc::clone(segment)) {
-            Some(mut writer) if writer.can_adopt(tail, plain.len()) => {
+        let mut writer = Writer::new(Arc::clone(segment));
+        let can_adopt = writer.as_mut().is_some_and(|writer| writer.can_adopt(tail, plain.len()));
+        match writer {
+            Some(mut writer) if can_adopt => {
                 writer.adopt(tail, &plain);
                 // Relaxed: nobody else has the store yet.
                 writer.seal(self.file.next_segment().load(Ordering::Relaxed));

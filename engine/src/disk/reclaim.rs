@@ -67,6 +67,9 @@ impl Store {
         let _stall = self.upkeep.timings.stall();
         // What is moved into a new segment may fill it, if several old ones have to go.
         while !self.is_roomy(lane, needed, now_ms) {
+            if self.fill_out(lane) {
+                continue;
+            }
             if lane.patience != Patience::Help {
                 self.roll_to_spare(lane, kind, now_ms)?;
                 continue;

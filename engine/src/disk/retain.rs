@@ -145,11 +145,17 @@ impl Store {
         self.index.next_len().is_some_and(fits)
     }
 
+    /// Whether so many entries are enough for the maintenance to make the next generation of an
+    /// index of so many slots.
+    pub(super) const fn grows_ahead(entries: u64, slots: u64) -> bool {
+        entries * 8 > slots * 5
+    }
+
     /// Starts the index's next generation before writers have to. Whether it did. Its pages are
     /// moved by the writers: a thread that is put to sleep over one would hold all of them up.
     pub(super) fn grow_ahead(&self) -> Result<bool> {
         let slots = self.index.slot_count(&crossbeam_epoch::pin());
-        if self.entries() * 8 <= slots * 5 || !self.may_grow() {
+        if !Self::grows_ahead(self.entries(), slots) || !self.may_grow() {
             return Ok(false);
         }
         match self.start_growth() {

@@ -14,7 +14,7 @@ use larder_format::layout::{
     CHUNK, ENTRY_LEN, SEGMENT_COMMITTED, SEGMENT_DATA, SEGMENT_HEADER_LEN, SEGMENT_STATE,
     SEGMENT_SYNCED, TRAILER_LEN,
 };
-use larder_format::record::{Extent, chunk_crc, payload_crc, plain_extent};
+use larder_format::record::{Extent, chunk_crc, payload_crc};
 use larder_format::{
     Committed, FooterEntry, FormatError, Kind, RecordHeader, Salt, SegmentHeader, SegmentState,
     Trailer,
@@ -35,7 +35,7 @@ pub(crate) fn file_name(id: u64) -> String {
 
 /// Records of this length or more are summed once in the life of the mapping. Smaller ones are
 /// summed on every read: that costs less than to find them.
-const BLOCK: usize = 4096;
+pub(super) const BLOCK: usize = 4096;
 
 /// A mapped segment.
 #[derive(Debug)]
@@ -135,7 +135,9 @@ impl Segment {
                 (made_up, Some(error))
             }
         };
-        Ok((Self::over(storage, header, file, usage)?, damage))
+        let segment = Self::over(storage, header, file, usage)?;
+        segment.region.distrust_blocks();
+        Ok((segment, damage))
     }
 
     fn over(
@@ -229,19 +231,6 @@ impl Segment {
         let bytes = self.region.committed_from(offset);
         let header = RecordHeader::decode(bytes, self.salt, offset as u64)?;
         Ok(Record { segment: self, offset, bytes, header })
-    }
-
-    /// The record at `offset` if it is a plain and small one of a key: its header checked, the key
-    /// compared, its payload not checked. `None` of any other, and of one that fails a check.
-    #[inline]
-    pub(crate) fn plain(&self, offset: usize, key: &[u8]) -> Option<Plain<'_>> {
-        let bytes = self.region.committed_from(offset);
-        let header = RecordHeader::decode_plain(bytes.first_chunk()?, self.salt, offset as u64)?;
-        let extent = plain_extent(header.key_len, header.value_len);
-        let payload = bytes.get(extent.key_at..extent.chunks_at)?;
-        let value_at = extent.value_at - extent.key_at;
-        let same = usize::from(header.key_len) == key.len() && payload.starts_with(key);
-        (same && extent.end < BLOCK).then_some(Plain { header, payload, value_at })
     }
 
     /// Lists what a scan of a file found that was cut short, and has no footer any more.
@@ -565,24 +554,6 @@ impl<'a> Record<'a> {
             && chunks.all(|((number, chunk), crc)| {
                 chunk_crc(header.seq, number, chunk) == u32::from_le_bytes(*crc)
             })
-    }
-}
-
-/// A value in a mapped segment whose record is plain and small, its header checked.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Plain<'a> {
-    pub(crate) header: RecordHeader,
-    /// Key, zeros and value.
-    payload: &'a [u8],
-    value_at: usize,
-}
-
-impl<'a> Plain<'a> {
-    /// The value, if it and the key agree with their checksum.
-    #[inline]
-    pub(crate) fn value(&self) -> Option<&'a [u8]> {
-        let is_intact = payload_crc(self.header.seq, self.payload, &[]) == self.header.payload_crc;
-        if is_intact { self.payload.get(self.value_at..) } else { None }
     }
 }
 

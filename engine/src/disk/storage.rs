@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -91,6 +92,22 @@ pub(crate) trait File: Send + Sync + fmt::Debug {
     /// Writes what was written through the map already, where that is a copy. A failure is
     /// told by the next [`sync`](Self::sync).
     fn write_behind(&self, _bytes: &[u8], _offset: u64) {}
+
+    /// Gives back the blocks of a range, which reads as zeros from then on. Nothing may be written
+    /// there before the file is [allocated](Self::allocate) again.
+    fn punch(&self, _range: Range<u64>) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Allocates all blocks that were given back.
+    fn allocate(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Whether blocks of it may be missing.
+    fn is_sparse(&self) -> bool {
+        false
+    }
 
     /// Maps the first `len` bytes for reading and writing; the file must be that long.
     fn map(&self, len: usize) -> io::Result<Map>;

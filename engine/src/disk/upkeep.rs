@@ -58,6 +58,12 @@ pub(super) struct Upkeep {
     is_fast: AtomicBool,
     /// Whether anybody began a segment: a store that is only read needs no spare.
     has_rolled: AtomicBool,
+    /// Whether anybody ever waited for the disk to have a record.
+    is_waited_for: AtomicBool,
+    /// Slots of the index that is soon to grow; 0 for none.
+    soon_to_grow: AtomicU64,
+    /// Whether the maintenance waits for a time in which nobody writes (`slim.rs`).
+    awaits_lull: AtomicBool,
     /// Segments that are full, and still to be sealed.
     full: Mutex<Vec<Writer>>,
     /// Held to seal them.
@@ -98,6 +104,9 @@ impl Upkeep {
             spare_ms: AtomicU64::new(0),
             is_fast: AtomicBool::new(false),
             has_rolled: AtomicBool::new(false),
+            is_waited_for: AtomicBool::new(false),
+            soon_to_grow: AtomicU64::new(0),
+            awaits_lull: AtomicBool::new(false),
             full: Mutex::new(Vec::new()),
             sealing: Mutex::new(()),
             graves: Mutex::new(Vec::new()),
@@ -126,6 +135,36 @@ impl Upkeep {
     pub(super) fn note_spare_used(&self, now_ms: u64) {
         let waited = now_ms.saturating_sub(self.spare_ms.load(Ordering::Relaxed));
         self.is_fast.store(waited < FAST_MS, Ordering::Relaxed);
+    }
+
+    /// Notes that somebody waits for the disk to have a record.
+    pub(super) fn note_waited_for(&self) {
+        // Relaxed, here and below: a hint.
+        if !self.is_waited_for() {
+            self.is_waited_for.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.is_waited_for.load(Ordering::Relaxed)
+    }
+
+    /// Wakes the maintenance, once, to make the next generation of an index of so many slots.
+    pub(super) fn wish_growth(&self, slots: u64) {
+        // Relaxed: a hint; the bell's lock orders it.
+        if self.soon_to_grow.load(Ordering::Relaxed) != slots {
+            self.soon_to_grow.store(slots, Ordering::Relaxed);
+            self.bell.ring();
+        }
+    }
+
+    pub(super) fn note_lull(&self, awaited: bool) {
+        // Relaxed, here and below: for one thread at a time, which holds what orders it.
+        self.awaits_lull.store(awaited, Ordering::Relaxed);
+    }
+
+    pub(super) fn awaits_lull(&self) -> bool {
+        self.awaits_lull.load(Ordering::Relaxed)
     }
 
     pub(super) fn has_rolled(&self) -> bool {

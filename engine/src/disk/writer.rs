@@ -48,6 +48,9 @@ pub(crate) const fn room_for(key_len: usize, value_len: usize) -> usize {
         + ENTRY_LEN
 }
 
+/// Bytes that a segment keeps for the next records when it gives back blocks.
+const SLIM_KEEP: usize = 256 << 10;
+
 /// Most bytes of value that are put together with their header before they are written; larger
 /// ones are written from where they are.
 const TOGETHER_MAX: usize = 256 << 10;
@@ -79,7 +82,48 @@ impl Writer {
     #[inline]
     pub(crate) fn room(&self) -> usize {
         let footer = self.staged.entries as usize * ENTRY_LEN + TRAILER_LEN;
+        if self.appender.is_lean() {
+            return self.lean_room();
+        }
         self.segment.len() - self.staged.tail() - footer
+    }
+
+    /// As [`room`](Self::room), while blocks are missing between records and entries.
+    #[cold]
+    fn lean_room(&self) -> usize {
+        let tail = self.staged.tail();
+        let below = |room: &usize| {
+            // As many entries as the smallest records need that could stand there.
+            let entries = self.staged.entries as usize + room / RECORD_HEADER_LEN;
+            self.appender.is_allocated(tail + room, entry_at(self.segment.len(), entries))
+        };
+        let mut room = self.segment.len() - tail;
+        while room > 0 && !below(&room) {
+            room /= 2;
+        }
+        room
+    }
+
+    /// Bytes that records and their entries take.
+    #[inline]
+    pub(crate) fn filled(&self) -> usize {
+        self.staged.tail() + self.staged.entries as usize * ENTRY_LEN
+    }
+
+    /// Gives back what blocks are not needed for long.
+    pub(crate) fn slim(&mut self) {
+        self.appender.slim(SLIM_KEEP);
+    }
+
+    /// Sees to it that a sync writes little more than what is written from now on.
+    pub(crate) fn break_up(&mut self) {
+        // What could not be allocated again is missed when it is needed (`fill_out`).
+        let _ = self.appender.break_up();
+    }
+
+    /// Allocates what was given back. Whether that was something, and all of it is there again.
+    pub(crate) fn fill_out(&mut self) -> bool {
+        self.appender.is_lean() && self.appender.fill_out().is_ok()
     }
 
     /// Appends and commits a record; returns where it starts. The caller has made sure that
@@ -116,16 +160,10 @@ impl Writer {
         Some(extent)
     }
 
-    /// The checksum of key and value in their [place](Self::place_plain).
-    #[inline]
-    pub(crate) fn sum_plain(&mut self, seq: u64, extent: &Extent) -> Option<u32> {
-        let (record, _) = self.appender.places(extent.end)?;
-        Some(payload_crc(seq, record.get(extent.key_at..extent.chunks_at)?, &[]))
-    }
-
     /// Appends and commits a plain record whose key and value are in their
     /// [place](Self::place_plain); returns where it starts, and how many bytes it takes with its
-    /// entry. `None`, and nothing was done, if it has to be [appended](Self::append) as any other.
+    /// entry. `flags` is asked once they are summed. `None`, and nothing was done, if it has none
+    /// or the record has to be [appended](Self::append) as any other.
     #[inline]
     pub(crate) fn append_plain(
         &mut self,
@@ -133,6 +171,7 @@ impl Writer {
         hash: u64,
         extent: &Extent,
         now_ms: u64,
+        flags: impl FnOnce() -> Option<Flags>,
     ) -> Option<(usize, usize)> {
         let &SegmentHeader { base_seq, created_ms, .. } = self.segment.header();
         let written = now_ms.saturating_sub(created_ms);
@@ -143,6 +182,9 @@ impl Writer {
         let offset = self.appender.committed().tail();
         let salt = self.segment.salt();
         let (record, entry) = self.appender.places(extent.end)?;
+        let payload = record.get(extent.key_at..extent.chunks_at)?;
+        header.payload_crc = payload_crc(header.seq, payload, &[]);
+        header.flags = flags()?;
         *record.first_chunk_mut()? = header.encode_plain(salt, offset as u64);
         *entry = FooterEntry {
             key_hash: hash,
@@ -187,7 +229,7 @@ impl Writer {
         let offset = self.staged.tail();
         let extent = header.extent(offset);
         let entry_at = entry_at(self.segment.len(), self.staged.entries as usize);
-        if extent.end > entry_at {
+        if extent.end > entry_at || !self.appender.is_allocated(extent.end, entry_at) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let salt = self.segment.salt();
@@ -279,8 +321,9 @@ impl Writer {
     }
 
     /// Whether a footer of this many entries fits above a tail.
-    pub(crate) fn can_adopt(&self, tail: usize, entries: usize) -> bool {
-        tail + entries * ENTRY_LEN + TRAILER_LEN <= self.segment.len()
+    pub(crate) fn can_adopt(&mut self, tail: usize, entries: usize) -> bool {
+        self.appender.fill_out().is_ok()
+            && tail + entries * ENTRY_LEN + TRAILER_LEN <= self.segment.len()
     }
 
     /// Writes entries that recovery found, over whatever stood there, and commits them.
