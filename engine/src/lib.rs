@@ -56,6 +56,7 @@ mod disk {
 /// Under a model checker: what readers of the memory tier rest on.
 #[cfg(all(test, loom))]
 mod memory {
+    pub(crate) mod bits;
     pub(crate) mod buckets;
     pub(crate) mod budget;
     pub(crate) mod entry;
