@@ -4,8 +4,7 @@ use std::borrow::Borrow;
 use std::hash::Hash;
 use std::thread;
 
-use super::departure::{Cause, Departures};
-use super::shard::Cell;
+use super::departure::Cause;
 use super::tier::Tier;
 
 /// How often clearing lets other threads on while lookups are in the way.
@@ -82,20 +81,21 @@ impl<K: Hash + Eq, V> Tier<K, V> {
 
     /// Removes what has expired, and says how many entries that were.
     ///
-    /// Looks at every entry of a shard in which something may have expired.
+    /// Takes time in proportion to that, and to the entries whose deadlines were moved by uses;
+    /// inserts need not wait for long meanwhile.
     pub fn purge_expired(&self) -> u64 {
-        self.cells.iter().map(|cell| self.purge_cell(cell, &mut self.departures())).sum()
-    }
-
-    /// Removes what has expired in one shard, and says how many entries that were.
-    pub(super) fn purge_cell<'a>(
-        &'a self,
-        cell: &'a Cell<K, V>,
-        departures: &mut Departures<'a, K, V>,
-    ) -> u64 {
-        let room = self.budget.free();
-        let (count, weight) = cell.lock().purge_expired(|| self.now_ms(), room, departures);
-        self.budget.give_back(weight);
-        count
+        let purge = |cell| {
+            let mut total = 0;
+            loop {
+                let mut departures = self.departures();
+                let (count, is_done) = self.purge_some(cell, &mut departures);
+                total += count;
+                if is_done {
+                    return total;
+                }
+                // Tells of these before it goes on.
+            }
+        };
+        self.cells.iter().map(purge).sum()
     }
 }

@@ -46,7 +46,7 @@ impl Terms<'_> {
         }
     }
 
-    /// The deadline as it is now.
+    /// The deadline as it is now; 0, if it is known to have passed.
     pub(crate) fn expires_at_ms(self) -> u64 {
         match self {
             Self::Packed { expires_at_ms, .. } => expires_at_ms,

@@ -11,7 +11,7 @@
 //!
 //! # Invariants
 //! 1. The deadline never lies behind `until_ms`. Without a time to idle it is that, and never
-//!    changes.
+//!    changes; with one it is never `NEVER`.
 //! 2. It only grows, until it is `OVER`, which is for good.
 //!
 //! # Orderings
@@ -62,7 +62,10 @@ impl Extra {
 
     /// The same, which also expires when it has not been used for so long; not, for `NEVER`.
     pub(crate) fn with_idle(self, idle_ms: u64, now_ms: u64) -> Self {
-        let expires_at_ms = now_ms.saturating_add(idle_ms).min(self.until_ms);
+        if idle_ms == NEVER {
+            return self;
+        }
+        let expires_at_ms = moved(now_ms, idle_ms, self.until_ms);
         Self { expires_at_ms: AtomicU64::new(expires_at_ms), idle_ms, ..self }
     }
 
@@ -77,7 +80,7 @@ impl Extra {
         Self { marks, ..self }
     }
 
-    /// Its deadline as it is now.
+    /// Its deadline as it is now; 0, if it is known to have passed.
     pub(crate) fn expires_at_ms(&self) -> u64 {
         self.expires_at_ms.load(Ordering::Relaxed)
     }
@@ -116,7 +119,7 @@ impl Extra {
             let next_ms = if !is_live {
                 OVER
             } else if is_use && self.idle_ms != NEVER {
-                now_ms.saturating_add(self.idle_ms).min(self.until_ms)
+                moved(now_ms, self.idle_ms, self.until_ms)
             } else {
                 deadline_ms
             };
@@ -135,6 +138,11 @@ impl Extra {
             return if is_live { Ok(()) } else { Err(Dead::Expired) };
         }
     }
+}
+
+/// The deadline of an entry that is used now.
+fn moved(now_ms: u64, idle_ms: u64, until_ms: u64) -> u64 {
+    now_ms.saturating_add(idle_ms).min(until_ms).min(NEVER - 1)
 }
 
 #[cfg(all(test, not(loom)))]

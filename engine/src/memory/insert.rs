@@ -157,7 +157,7 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         }
         let hash = self.hash(&key);
         let own = self.cell_at(hash);
-        let (extra, now_ms) = self.extra_of((&key, &value), weight, keep);
+        let (extra, mut now_ms) = self.extra_of((&key, &value), weight, keep);
         let stillborn = now_ms.is_some_and(|now_ms| !is_live(extra.expires_at_ms(), now_ms));
         let mut want = Want::new(hash, if stillborn { 0 } else { weight });
         // Dropped in reverse: locks, then the claim, then what left is told.
@@ -167,6 +167,11 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         loop {
             let room = {
                 let mut shard = self.cells[own].lock();
+                // With the first deadline, so that the wheel begins with the time.
+                if now_ms.is_some() || shard.can_expire() {
+                    let now_ms = *now_ms.get_or_insert_with(|| self.now_ms());
+                    claim.gain(self.expire_some(&mut shard, now_ms, &mut departures));
+                }
                 let old = shard.find(hash, &key).map(|(place, _)| place);
                 let room = self.make_room(&mut shard, &mut want, old, &mut claim, &mut departures);
                 if matches!(room, Room::Enough) {
@@ -215,10 +220,12 @@ impl<K: Hash + Eq, V> Tier<K, V> {
                     return Err(Rejected { key, value, why });
                 }
                 for cell in &self.cells {
-                    self.purge_cell(cell, &mut departures);
+                    while !self.purge_some(cell, &mut departures).1 {}
                 }
                 continue;
             }
+            // It has waited for locks, or is going to.
+            now_ms = None;
             if self.make_room_elsewhere(own, &want, &mut claim, &mut departures) {
                 continue;
             }

@@ -89,10 +89,7 @@ impl<K, V> Tier<K, V> {
         }
         let now_ms = self.now_ms();
         let deadline_ms = expiry.map_or(NEVER, |expiry| expiry(key, value, now_ms));
-        let mut extra = Extra::new(weight, deadline_ms.min(keep.expires_at_ms));
-        if idle_ms != NEVER {
-            extra = extra.with_idle(idle_ms, now_ms);
-        }
-        (extra.with_cost(keep.cost), Some(now_ms))
+        let extra = Extra::new(weight, deadline_ms.min(keep.expires_at_ms));
+        (extra.with_idle(idle_ms, now_ms).with_cost(keep.cost), Some(now_ms))
     }
 }

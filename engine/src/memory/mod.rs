@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `tier`, `insert`, `room`, `bulk`, `builder` | [`Tier`]: lookups and removals, inserts, evictions for them, many at once, options |
 //! | `shard`, `places` | what writers need, behind a lock: a policy, and by what names it knows entries |
+//! | `expiry`, `wheel` | what has expired leaves first |
 //! | `keep` | [`Keep`]: what an insert says of its entry |
 //! | `table`, `buckets`, `slab`, `entry` | entries that readers find without a lock |
 //! | `extra`, `marks` | what few entries have: a time to idle, a cost, tags |
@@ -28,6 +29,7 @@ mod conditional;
 mod departure;
 mod engine;
 mod entry;
+mod expiry;
 mod extra;
 mod insert;
 mod iter;
@@ -47,6 +49,7 @@ mod slab;
 mod stripes;
 mod table;
 mod tier;
+mod wheel;
 
 pub use builder::{Capacity, TierBuilder};
 pub use departure::Cause;

@@ -247,8 +247,8 @@ fn ghosts_max(residents: usize) -> usize {
     2 * residents.max(16)
 }
 
-/// Makes a column of a policy long enough for `id`; grows by an eighth, not to the double.
-fn cover<T: Copy>(column: &mut Vec<T>, id: u32, fill: T) {
+/// Makes a column by id long enough for `id`; grows by an eighth, not to the double.
+pub(super) fn cover<T: Copy>(column: &mut Vec<T>, id: u32, fill: T) {
     let len = id as usize + 1;
     if column.capacity() < len {
         column.reserve_exact(len - column.len() + len / 8 + 16);

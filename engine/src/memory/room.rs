@@ -1,5 +1,9 @@
 //! The room that an insert needs: from which shard it comes, and whose.
 //!
+//! # Who leaves first
+//! What has expired in the shard: an insert moves its wheel on by a few steps (`expiry.rs`) before
+//! it asks the policy. Then what the policy says.
+//!
 //! # Which shard gives
 //! The own one while it weighs at least seven eighths of a fair share: no second lock, and in
 //! a settled cache every shard turns over at its own pace. Below that, another one, drawn with
@@ -126,6 +130,9 @@ impl<K: Hash + Eq, V> Tier<K, V> {
             return false;
         };
         let mut locked = self.cells[at].lock();
+        if locked.can_expire() {
+            claim.gain(self.expire_some(&mut locked, self.now_ms(), departures));
+        }
         for _ in 0..BATCH {
             if claim.reserve(want.need) {
                 break;

@@ -5,10 +5,11 @@
 //!    free; but for those that are parked, as they are pinned (`pins.rs`).
 //! 2. `weight` is the sum of their weights; `published` shows what of it is not pinned, and their
 //!    number, outside the lock from when it was last free.
-//! 3. No entry that can expire does so before `soonest_ms`.
+//! 3. The wheel knows exactly the places of entries with a deadline (`expiry.rs`).
 //! 4. Table and side belong together, and only the holder of the lock has the side.
 
 use std::borrow::Borrow;
+use std::cell::LazyCell;
 use std::hash::{BuildHasher, Hash};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -28,7 +29,8 @@ use super::policy::{Entries, Policy};
 use super::readers;
 use super::replay::Replay;
 use super::table::{Departed, Side, Table};
-use crate::clock::{NEVER, is_live};
+use super::wheel::Wheel;
+use crate::clock::NEVER;
 use crate::sync::{AtomicU64, Ordering};
 
 /// What happened in one shard.
@@ -54,12 +56,12 @@ impl Counts {
 /// What stands behind the lock.
 #[derive(Debug)]
 pub(super) struct Shard {
-    side: Side,
-    places: Places,
+    pub(super) side: Side,
+    pub(super) places: Places,
     pub(super) pins: Pins,
     policy: Box<dyn Policy>,
+    pub(super) wheel: Wheel,
     pub(super) weight: u64,
-    soonest_ms: u64,
     pub(super) counts: Counts,
 }
 
@@ -110,8 +112,8 @@ impl<K, V> Cell<K, V> {
             places: Places::default(),
             pins: Pins::default(),
             policy,
+            wheel: Wheel::default(),
             weight: 0,
-            soonest_ms: NEVER,
             counts: Counts::default(),
         };
         Self {
@@ -265,6 +267,10 @@ impl<'a, K, V> Locked<'a, K, V> {
         Table::<K, V>::len(&self.shard.side)
     }
 
+    pub(super) const fn table(&self) -> &'a Table<K, V> {
+        self.cell.table()
+    }
+
     /// Whether there is no id for another entry.
     pub(super) fn is_full(&self) -> bool {
         Table::<K, V>::is_full(&self.shard.side)
@@ -341,7 +347,7 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
         // The table may have grown.
         collect(self.cell.table(), side, false, departures.trash());
         self.shard.weight += weight;
-        self.shard.soonest_ms = self.shard.soonest_ms.min(expires_at_ms);
+        self.note_deadline(place, expires_at_ms);
         Some(place)
     }
 
@@ -368,7 +374,7 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
         places.replace(place, id, linked);
         self.shard.weight = self.shard.weight - old_weight + weight;
         self.reweigh_pin(place, old_weight, weight);
-        self.shard.soonest_ms = self.shard.soonest_ms.min(expires_at_ms);
+        self.note_deadline(place, expires_at_ms);
         self.depart(departed, cause, departures);
     }
 
@@ -387,6 +393,7 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
         };
         self.forget_pin(place, weight);
         self.shard.places.give_back(place);
+        self.shard.wheel.remove(place);
         self.shard.weight -= weight;
         self.depart(departed, cause, departures);
         weight
@@ -413,15 +420,15 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
         now_ms: impl FnOnce() -> u64,
         departures: &mut Departures<'a, K, V>,
     ) -> (u64, u64) {
-        let now_ms = if self.soonest_ms == NEVER { 0 } else { now_ms() };
+        let now_ms = LazyCell::new(now_ms);
         self.policy.clear();
         self.forget_pins();
         self.shard.places.clear();
-        self.shard.soonest_ms = NEVER;
+        self.shard.wheel.clear();
         let mut count = 0;
         let table = self.cell.table();
         for departed in table.unlink_all(&mut self.shard.side) {
-            let cause = match table.terms(table.look(&departed)).check(|| now_ms) {
+            let cause = match table.terms(table.look(&departed)).check(|| *now_ms) {
                 Ok(()) => Cause::Invalidated,
                 Err(dead) => dead.into(),
             };
@@ -431,50 +438,17 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
         (count, std::mem::take(&mut self.shard.weight))
     }
 
-    /// Removes what has expired, and says how many entries that were and what they weighed.
-    pub(super) fn purge_expired(
-        &mut self,
-        now_ms: impl FnOnce() -> u64,
-        room: u64,
-        departures: &mut Departures<'a, K, V>,
-    ) -> (u64, u64) {
-        if self.soonest_ms == NEVER {
-            return (0, 0);
-        }
-        let now_ms = now_ms();
-        if is_live(self.soonest_ms, now_ms) {
-            return (0, 0);
-        }
-        let (mut dead, mut soonest_ms) = (Vec::new(), NEVER);
-        for (place, entry) in self.iter() {
-            let terms = self.terms(entry);
-            if terms.is_live(|| now_ms) {
-                soonest_ms = soonest_ms.min(terms.expires_at_ms());
-            } else {
-                dead.push(place);
-            }
-        }
-        self.shard.soonest_ms = soonest_ms;
-        let (mut count, mut weight) = (0, 0);
-        for place in dead {
-            weight += self.remove(place, Cause::Expired, room, departures);
-            count += 1;
-        }
-        (count, weight)
-    }
-
     /// Checks invariants 1 to 3 and the table's own.
     pub(super) fn validate(&mut self) -> Result<(), String> {
         let table = self.cell.table();
         table.validate(&self.shard.side, |key| Tag::of(self.hash(key)))?;
-        let terms = || self.iter().map(|(_, entry)| self.terms(entry));
-        let weight: u64 = terms().map(Terms::weight).sum();
+        let weight: u64 = self.iter().map(|(_, entry)| self.terms(entry).weight()).sum();
         if weight != self.weight {
             return Err(format!("entries weighing {weight} are counted as {}", self.weight));
         }
-        if terms().any(|terms| terms.expires_at_ms() < self.soonest_ms) {
-            return Err(format!("an entry expires before {} ms", self.soonest_ms));
-        }
+        let deadlines =
+            self.iter().map(|(place, entry)| (place, self.terms(entry).expires_at_ms()));
+        self.wheel.validate(deadlines.filter(|&(_, expires_at_ms)| expires_at_ms != NEVER))?;
         for (id, _) in table.iter(&self.shard.side) {
             let place = self.shard.places.place(id);
             if self.shard.places.id(place) != Some(id) {

@@ -31,8 +31,9 @@ const STEP_BITS: u32 = 3;
 /// Chunks for all ids of 32 bits; a model needs few.
 const CHUNKS: usize = if cfg!(loom) { 1 } else { ((32 - FIRST_BITS + 1) << STEP_BITS) as usize };
 
-/// Number of ids: all but `u32::MAX`, which means "none" to the lists of policies.
-pub(crate) const IDS: u32 = u32::MAX;
+/// Number of ids: all but the last, which mean other things to lists of them: `u32::MAX` means
+/// "none", some more where a list begins (`wheel.rs`).
+pub(crate) const IDS: u32 = u32::MAX - 1_024;
 
 type Place<T> = UnsafeCell<MaybeUninit<T>>;
 

@@ -16,7 +16,7 @@ use super::departure::{Cause, Departures};
 use super::entry::Entry;
 use super::limbo::Limits;
 use super::policy::{OnHit, Policy};
-use super::readers;
+use super::readers::{self, Record};
 use super::shard::{Cell, Locked};
 use super::stripes::Lookups;
 use super::table::Found;
@@ -46,10 +46,15 @@ use crate::sync::{AtomicU64, Ordering};
 /// all entries would do.
 ///
 /// # Expiry
-/// An entry is live while `now < expires_at_ms`, in ms since 1970; `u64::MAX` for never. From
-/// then on it is not found, and it leaves when a `get`, a write of its key, an eviction, an
-/// [`iter`](Self::iter) or [`purge_expired`](Self::purge_expired) notices it. Until then it counts
-/// in [`len`](Self::len) and [`weight`](Self::weight).
+/// An entry is live while `now < expires_at_ms`, in ms since 1970; `u64::MAX` for never. With a
+/// [time to idle](TierBuilder::time_to_idle) every use moves that moment, up to the deadline that
+/// the insert gave. From then on it is not found: what one lookup has missed, no other finds.
+///
+/// It leaves when a `get`, a write of its key, an eviction or an [`iter`](Self::iter) notices it, and
+/// before that when others are inserted into its shard: each insert removes some of what has expired, before
+/// anything live has to make room. Where nothing is inserted,
+/// [`purge_expired`](Self::purge_expired) does it. Until then it counts in [`len`](Self::len) and
+/// [`weight`](Self::weight).
 ///
 /// # Consistency
 /// - Operations on one key are linearizable: each takes effect at one moment between call and
@@ -196,10 +201,10 @@ impl<K, V> Tier<K, V> {
         entry.packed.is_plain() || cell.table().terms(entry).is_live(|| self.now_ms())
     }
 
-    /// Whether it is, as a use of it.
-    #[inline]
+    /// Whether it is, as a use of it; for one that a glance does not tell.
+    #[inline(never)]
     fn is_live_for_use(&self, cell: &Cell<K, V>, entry: &Entry<K, V>) -> bool {
-        entry.packed.is_plain() || cell.table().terms(entry).check_use(|| self.now_ms()).is_ok()
+        cell.table().terms(entry).check_use(|| self.now_ms()).is_ok()
     }
 
     #[inline]
@@ -226,12 +231,9 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         Q: Hash + Eq + ?Sized,
         V: Clone,
     {
-        let found = self.use_entry(key)?;
-        if needs_drop::<V>() {
-            Some(found.settle().value.clone())
-        } else {
-            Some(found.value.clone())
-        }
+        self.use_entry(key, |found| {
+            if needs_drop::<V>() { found.settle().value.clone() } else { found.value.clone() }
+        })
     }
 
     /// What `look` makes of the value of `key`, without a clone. Counts as a use.
@@ -252,8 +254,7 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let found = self.use_entry(key)?.settle();
-        Some(look(&found.value))
+        self.use_entry(key, |found| look(&found.settle().value))
     }
 
     /// What `look` makes of the value of `key`. Not a use, and counted neither as a hit nor
@@ -295,9 +296,9 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         is_live.then(|| look(&entry.value))
     }
 
-    /// Finds a live entry, and counts it as used, or a miss.
+    /// What `make` makes of a live entry, which counts as used; else it is a miss.
     #[inline(always)]
-    fn use_entry<Q>(&self, key: &Q) -> Option<Found<K, V>>
+    fn use_entry<Q, R>(&self, key: &Q, make: impl FnOnce(Found<K, V>) -> R) -> Option<R>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
@@ -306,17 +307,21 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         let cell = &self.cells[self.cell_at(hash)];
         let pin = readers::enter();
         let record = pin.record();
-        let Some(mut found) = cell.table().find(pin, Tag::of(hash), key) else {
+        let Some(found) = cell.table().find(pin, Tag::of(hash), key) else {
             self.lookups.miss(record.index());
             return None;
         };
-        if !self.is_live_for_use(cell, &found) {
-            let Some(newer) = self.expire(cell, found, hash, key) else {
-                self.lookups.miss(record.index());
-                return None;
-            };
-            found = newer;
+        if !found.packed.is_plain() && !self.is_live_for_use(cell, &found) {
+            // Apart, so that what is live stays in registers.
+            return self.use_newer(found, hash, key, make);
         }
+        self.note_use(cell, record, &found, hash);
+        Some(make(found))
+    }
+
+    /// Counts a hit, and tells the policy if it wants to hear of it.
+    #[inline(always)]
+    fn note_use(&self, cell: &Cell<K, V>, record: &Record, found: &Found<K, V>, hash: u64) {
         self.lookups.hit(record.index());
         self.on_hit.count(&found.hits);
         if let Some(replay) = cell.replay_of(hash)
@@ -326,33 +331,42 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         {
             replay.push(record, found.id());
         }
-        Some(found)
     }
 
-    /// Removes a dead entry that was found under `key`, unless a writer is at work there; or finds
-    /// another one that has taken its place since.
+    /// The same for a key under which a dead entry was found: uses the live one that has taken its
+    /// place since. If there is none, removes the dead one, unless a writer is at work there.
     #[cold]
-    fn expire<Q>(
+    #[inline(never)]
+    fn use_newer<Q, R>(
         &self,
-        cell: &Cell<K, V>,
         mut found: Found<K, V>,
         hash: u64,
         key: &Q,
-    ) -> Option<Found<K, V>>
+        make: impl FnOnce(Found<K, V>) -> R,
+    ) -> Option<R>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
+        let cell = &self.cells[self.cell_at(hash)];
         while !is_still_there(cell, &found, hash, key) {
             drop(found);
-            found = cell.table().find(readers::enter(), Tag::of(hash), key)?;
-            if self.is_live_for_use(cell, &found) {
-                return Some(found);
+            let pin = readers::enter();
+            let record = pin.record();
+            let Some(newer) = cell.table().find(pin, Tag::of(hash), key) else {
+                self.lookups.miss(record.index());
+                return None;
+            };
+            if newer.packed.is_plain() || self.is_live_for_use(cell, &newer) {
+                self.note_use(cell, record, &newer, hash);
+                return Some(make(newer));
             }
+            found = newer;
         }
         drop(found);
+        self.lookups.miss(readers::enter().record().index());
         let mut departures = self.departures();
-        let mut shard = self.cells[self.cell_at(hash)].try_lock()?;
+        let mut shard = cell.try_lock()?;
         let (place, entry) = shard.find(hash, key)?;
         if let Err(dead) = shard.terms(entry).check(|| self.now_ms()) {
             self.drop_entry(&mut shard, place, dead.into(), &mut departures);
