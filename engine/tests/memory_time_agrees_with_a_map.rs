@@ -328,6 +328,53 @@ fn what_one_thread_has_missed_no_other_finds() {
     }
 }
 
+/// A clock that takes its time: what is asked for it may be out of date when it answers.
+#[derive(Debug, Default)]
+struct Slow(ManualClock);
+
+impl Clock for Slow {
+    fn now_ms(&self) -> u64 {
+        thread::yield_now();
+        self.0.now_ms()
+    }
+}
+
+#[test]
+fn a_key_that_is_replaced_in_time_is_never_missed() {
+    let clock = Arc::new(Slow::default());
+    let tier = Tier::<u64, u64>::builder(Capacity::items(8))
+        .clock(Arc::clone(&clock) as Arc<dyn Clock>)
+        .build()
+        .unwrap();
+    let insert = |step: u64| {
+        // Packed, or not; live for two ms.
+        let keep = Keep::until(clock.0.now_ms() + 2).cost(1 + step % 2);
+        tier.insert_as(1, step, &keep).unwrap();
+    };
+    insert(0);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut last = 0;
+                while !done.load(Ordering::Relaxed) {
+                    let seen = tier.get(&1).expect("it always has a value");
+                    assert!(seen >= last, "{last}, then {seen}");
+                    last = seen;
+                    assert!(tier.contains(&1), "it always has a value");
+                    assert!(tier.get_with(&1, |_| ()).is_some(), "it always has a value");
+                }
+            });
+        }
+        for step in 1..20_000 {
+            insert(step);
+            clock.0.advance(1);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(tier.validate(), Ok(()));
+}
+
 #[test]
 fn inserts_lookups_and_purges_at_once_lose_and_invent_nothing() {
     let clock = Arc::new(ManualClock::at(1_000));

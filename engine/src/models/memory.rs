@@ -12,6 +12,7 @@ use crate::memory::buckets::Tag;
 use crate::memory::budget::{Budget, Claim};
 use crate::memory::extra::Extra;
 use crate::memory::limbo::Limits;
+use crate::memory::marks::{Mark, TagCell};
 use crate::memory::readers::Record;
 use crate::memory::replay::Replay;
 use crate::memory::table::{Side, Table};
@@ -79,7 +80,16 @@ impl Shared {
         self.number_by(self.record, key)
     }
 
-    /// The same, for the thread that has this record.
+    /// The same of what is live.
+    fn live_number(&self, key: u64) -> u32 {
+        let found = self.table.find(self.record.enter(), TAG, &key);
+        found.map_or(0, |found| {
+            let number = found.value.read();
+            if self.table.terms(&found).is_live(|| 0) { number } else { 0 }
+        })
+    }
+
+    /// The same as `number`, for the thread that has this record.
     fn number_by(&self, record: &'static Record, key: u64) -> u32 {
         self.table.find(record.enter(), TAG, &key).map_or(0, |found| found.value.read())
     }
@@ -150,6 +160,27 @@ pub(super) const REPLACE_AND_LOOKUP: Model = Model::new(3, || {
     assert!(1 <= first && first <= second, "{first}, then {second}");
     writer.join().unwrap();
     assert_eq!(shared.number(A), 2);
+});
+
+/// A key gets a value with a mark while that is invalidated, and looked up: the old value is there
+/// until the new one is, and that stays, or is gone for good.
+const REPLACE_INVALIDATE_AND_LOOKUP: Model = Model::new(2, || {
+    let (shared, mut writer) = table();
+    let id = writer.insert(A, 1);
+    let cell = Arc::<TagCell>::default();
+    let extra = Extra::new(1, NEVER).with_marks(Some(Box::new([Mark::new(Arc::clone(&cell))])));
+    let writer = writer.spawn(move |writer| {
+        writer.replace_as(id, A, 2, extra);
+        // Not collected: this is about what is found.
+    });
+    let invalidator = thread::spawn(move || cell.invalidate());
+    let seen = [shared.live_number(A), shared.live_number(A)];
+    writer.join().unwrap();
+    invalidator.join().unwrap();
+    match (seen, shared.live_number(A)) {
+        ([1, 1] | [1, 2] | [2, 2], 2 | 0) | ([1 | 2 | 0, 0], 0) => {}
+        other => panic!("{other:?}"),
+    }
 });
 
 /// A key that had to pass a full bucket is removed, and another passes it: who has missed the
@@ -353,6 +384,11 @@ fn an_inserted_value_is_whole() {
 #[test]
 fn a_replaced_value_is_found_all_the_time() {
     REPLACE_AND_LOOKUP.check();
+}
+
+#[test]
+fn a_key_has_its_old_value_until_the_new_one_counts() {
+    REPLACE_INVALIDATE_AND_LOOKUP.check();
 }
 
 #[test]
