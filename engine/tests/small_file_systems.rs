@@ -202,3 +202,43 @@ fn a_budget_holds_on_a_file_system_that_is_hardly_larger() {
     assert!(disk.stats().evictions > 0);
     assert!(disk.verify().unwrap().is_clean());
 }
+
+/// What a store has given back while nobody wrote, somebody else takes: nothing is written to where
+/// there are no blocks, which would be the end of the process.
+#[test]
+fn blocks_that_were_given_back_are_missed_by_name() {
+    for attempt in [0, 40, 400] {
+        let Some(mounted) = Mounted::tmpfs("size=24m") else { return };
+        let builder = Disk::builder(mounted.at.join("store")).budget(64 << 20);
+        let builder = builder.segment_len(4 << 20).writers(1);
+        let disk = builder.maintenance(Maintenance::Manual).open().unwrap();
+        let put = |key: u32| disk.put(&key.to_le_bytes(), &[7; 1_000], &Put::default());
+        (0..500).for_each(|key| assert!(put(key).unwrap().is_admitted()));
+        while disk.maintain().unwrap().more {}
+        let lean = mounted.free().0;
+        for _ in 0..3 {
+            let _ = disk.maintain().unwrap();
+        }
+        assert!(mounted.free().0 > lean + (2 << 20), "nothing was given back");
+        // Some of it is used again first, or none.
+        (500..500 + attempt).for_each(|key| assert!(put(key).unwrap().is_admitted()));
+        let mut stranger = std::fs::File::create(mounted.at.join("stranger")).unwrap();
+        while std::io::Write::write_all(&mut stranger, &[1; 4096]).is_ok() {}
+        let mut refused = 0;
+        for key in 1_000..9_000 {
+            match put(key) {
+                Ok(outcome) if outcome.is_admitted() => {}
+                Ok(Outcome::Rejected(Rejection::Full { .. })) | Err(Error::StorageFull { .. }) => {
+                    refused += 1;
+                }
+                other => panic!("put {key}: {other:?}"),
+            }
+        }
+        assert!(refused > 0 || disk.stats().evictions > 0, "{:?}", disk.stats());
+        assert!(disk.verify().unwrap().is_clean());
+        drop(stranger);
+        std::fs::remove_file(mounted.at.join("stranger")).unwrap();
+        let admitted = (0..50).any(|key| put(key).is_ok_and(|outcome| outcome.is_admitted()));
+        assert!(admitted, "full for good");
+    }
+}
