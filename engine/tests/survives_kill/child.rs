@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use larder_engine::{Durability, Engine, Outcome, Put, Ttl};
+use larder_engine::{Durability, Outcome, Put, Ttl};
 
-use crate::stores;
-use crate::work::{Job, Note, Notes, Op, script};
+use crate::stores::{self, Subject};
+use crate::work::{Job, Key, Note, Notes, Number, Op, script, tag_bytes};
 
 /// What the parent waits for.
 pub(crate) const READY: &str = "ready to be killed";
@@ -18,7 +18,7 @@ pub(crate) const JOB: &str = "LARDER_KILL_JOB";
 
 /// Works until it is killed. Ends by itself, with an error, only if something went wrong.
 pub(crate) fn run(job: &Job) -> Result<(), Box<dyn std::error::Error>> {
-    let engine: Arc<dyn Engine> = Arc::from(stores::open(job, false)?.engine);
+    let engine: Arc<dyn Subject> = Arc::from(stores::open(job, false)?.engine);
     let mut notes = Vec::new();
     for thread in 0..job.threads {
         notes.push(Notes::create(&job.notes, thread)?);
@@ -47,7 +47,7 @@ pub(crate) fn run(job: &Job) -> Result<(), Box<dyn std::error::Error>> {
 
 fn work(
     job: &Job,
-    engine: &dyn Engine,
+    engine: &dyn Subject,
     ticks: &AtomicU64,
     thread: u64,
     mut notes: Notes,
@@ -64,19 +64,32 @@ fn work(
     }
 }
 
-/// The version that a put got, else 0.
-fn act(engine: &dyn Engine, op: Op) -> Result<u64, String> {
+/// The version that a put got, the sum after an addition, else 0.
+fn act(engine: &dyn Subject, op: Op) -> Result<u64, String> {
     let told = |error: larder_engine::Error| error.to_string();
     match op {
-        Op::Put { key, number, ttl_ms } => {
+        Op::Put { key, number, ttl_ms, tag } => {
             let ttl = ttl_ms.map_or(Ttl::Never, |ms| Ttl::After(Duration::from_millis(ms)));
-            let options = Put { ttl, durability: Durability::None, ..Put::default() };
+            let tag = tag.map(|tag| tag_bytes(key.thread, tag));
+            let tags: Vec<&[u8]> = tag.iter().map(Vec::as_slice).collect();
+            let options = Put { ttl, durability: Durability::None, tags: &tags, ..Put::default() };
             match engine.put(&key.bytes(), &number.value(key), &options).map_err(told)? {
                 Outcome::Admitted { version } => return Ok(version),
                 refused @ (Outcome::Rejected(_) | Outcome::Conflict { .. } | Outcome::Blocked) => {
                     return Err(format!("refused: {refused:?}"));
                 }
             }
+        }
+        Op::Batch { keys: [first, second, third], numbers: [one, other] } => {
+            let put = |key: Key, number: Number| (key.bytes(), Some(number.value(key)));
+            let changes = [put(first, one), (second.bytes(), None), put(third, other)];
+            engine.write(&changes).map_err(told)?;
+        }
+        Op::Invalidate { thread, tag } => {
+            engine.invalidate_tag(&tag_bytes(thread, tag)).map_err(told)?;
+        }
+        Op::Add { key, by } => {
+            return engine.add(&key.bytes(), by).map(i64::cast_unsigned).map_err(told);
         }
         Op::Remove(key) => drop(engine.remove(&key.bytes()).map_err(told)?),
         Op::Get(key) => drop(engine.get(&key.bytes()).map_err(told)?),

@@ -21,6 +21,8 @@ pub(crate) type Present = Option<Put>;
 pub(crate) struct Put {
     pub(crate) number: Number,
     pub(crate) deadline_ms: u64,
+    /// Under which of the thread's tags.
+    pub(crate) tag: Option<u8>,
     /// As the engine said; `None` if it died before it could.
     pub(crate) version: Option<u64>,
 }
@@ -38,6 +40,8 @@ pub(crate) struct Ledger {
     known: BTreeMap<Key, Fact>,
     clears: Vec<Span>,
     clear_under_way: bool,
+    /// What was under way that changes several keys, and what they had and would have.
+    joint: Vec<Vec<(Key, Present, Present)>>,
 }
 
 /// What the last operation that returned left under a key, and what was under way.
@@ -77,19 +81,39 @@ impl Ledger {
     fn returned(&mut self, job: &Job, op: Op, note: Note) -> Result<(), String> {
         let when = Span { called: note.called, returned: note.returned };
         match op {
-            Op::Put { key, number, ttl_ms } => {
+            Op::Put { key, number, ttl_ms, tag } => {
                 let before = self.known.get(&key).map_or(0, |fact| fact.version);
                 let version = note.version;
                 if version <= before {
                     return Err(format!("{key:?} got version {version}, had {before} before"));
                 }
-                let put =
-                    Put { number, deadline_ms: deadline_ms(job, ttl_ms), version: Some(version) };
+                let deadline_ms = deadline_ms(job, ttl_ms);
+                let put = Put { number, deadline_ms, tag, version: Some(version) };
                 self.known.insert(key, Fact { left: Some(put), when, version, ..Fact::NEVER });
             }
-            Op::Remove(key) => {
-                let version = self.known.get(&key).map_or(0, |fact| fact.version);
-                self.known.insert(key, Fact { left: None, when, version, ..Fact::NEVER });
+            Op::Remove(key) => self.left(key, None, when),
+            Op::Batch { keys: [first, second, third], numbers: [one, other] } => {
+                self.left(first, Some(Put::plain(one)), when);
+                self.left(second, None, when);
+                self.left(third, Some(Put::plain(other)), when);
+            }
+            Op::Invalidate { thread, tag } => {
+                let under = |put: &Put| put.tag == Some(tag);
+                for (_, fact) in self.known.iter_mut().filter(|(key, _)| key.thread == thread) {
+                    if fact.left.as_ref().is_some_and(under) {
+                        (fact.left, fact.when) = (None, when);
+                    }
+                    fact.evicted.take_if(|put| under(put));
+                }
+            }
+            Op::Add { key, by } => {
+                let (sum, expected) = (note.version.cast_signed(), self.sum(key) + by);
+                if sum != expected {
+                    return Err(format!(
+                        "{key:?} became {sum}, and not {expected}, by adding {by}"
+                    ));
+                }
+                self.left(key, Some(Put::plain(Number::of_sum(sum))), when);
             }
             Op::Clear => self.clears.push(when),
             Op::Get(_) | Op::Sync => {}
@@ -97,12 +121,46 @@ impl Ledger {
         Ok(())
     }
 
+    /// Notes what an operation that returned left under a key, without saying its version.
+    fn left(&mut self, key: Key, left: Present, when: Span) {
+        let version = self.known.get(&key).map_or(0, |fact| fact.version);
+        self.known.insert(key, Fact { left, when, version, ..Fact::NEVER });
+    }
+
+    fn sum(&self, key: Key) -> i64 {
+        let left = self.known.get(&key).and_then(|fact| fact.left);
+        left.map_or(0, |put| put.number.sum())
+    }
+
+    /// Notes what is under way that changes several keys.
+    fn under_way_together(&mut self, changes: Vec<(Key, Present)>) {
+        let mut joint = Vec::new();
+        for (key, after) in changes {
+            let fact = self.known.entry(key).or_insert(Fact::NEVER);
+            joint.push((key, fact.left, after));
+            fact.under_way = Some(after);
+        }
+        self.joint.push(joint);
+    }
+
     fn under_way(&mut self, job: &Job, op: Op) {
         let (key, happens) = match op {
-            Op::Put { key, number, ttl_ms } => {
+            Op::Put { key, number, ttl_ms, tag } => {
                 let deadline_ms = deadline_ms(job, ttl_ms);
-                (key, Some(Put { number, deadline_ms, version: None }))
+                (key, Some(Put { number, deadline_ms, tag, version: None }))
             }
+            Op::Batch { keys: [first, second, third], numbers: [one, other] } => {
+                let put = |number| Some(Put::plain(number));
+                let changes = vec![(first, put(one)), (second, None), (third, put(other))];
+                return self.under_way_together(changes);
+            }
+            Op::Invalidate { thread, tag } => {
+                let under = |fact: &Fact| fact.left.is_some_and(|put| put.tag == Some(tag));
+                let reached =
+                    self.known.iter().filter(|(key, fact)| key.thread == thread && under(fact));
+                return self.under_way_together(reached.map(|(key, _)| (*key, None)).collect());
+            }
+            Op::Add { key, by } => (key, Some(Put::plain(Number::of_sum(self.sum(key) + by)))),
             Op::Remove(key) => (key, None),
             Op::Clear => {
                 self.clear_under_way = true;
@@ -147,9 +205,39 @@ impl Ledger {
         Ok(allowed[0].is_some() && found.is_none())
     }
 
+    /// Compares what was found under all keys with what was under way that changes several of them:
+    /// it happened to all or to none. Where a key may be gone for another reason, that it is there
+    /// still tells.
+    pub(crate) fn check_joint(
+        &self,
+        job: &Job,
+        found: &BTreeMap<Key, Found>,
+    ) -> Result<(), String> {
+        let is_certain = job.roomy && self.clears.is_empty() && !self.clear_under_way;
+        for joint in &self.joint {
+            let mut told: [Option<Key>; 2] = [None; 2];
+            for (key, before, after) in joint {
+                let live = |put: &Present| put.filter(|put| put.deadline_ms > job.now_ms());
+                let [before, after] =
+                    [live(before), live(after)].map(|put| put.map(|put| put.number));
+                let found = found.get(key).map(|found| found.number);
+                if before != after && (found.is_some() || is_certain) {
+                    told[usize::from(found == after)] = Some(*key);
+                }
+            }
+            if let [Some(not), Some(did)] = told {
+                return Err(format!(
+                    "what was under way reached {did:?}, and not {not:?}: {joint:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// All keys were looked at: what there is now is what there has to be.
     pub(crate) fn settle(&mut self) {
         self.clears.clear();
+        self.joint.clear();
         self.clear_under_way = false;
     }
 
@@ -171,6 +259,13 @@ impl Ledger {
             present.take_if(|put| put.deadline_ms <= job.now_ms());
         }
         allowed
+    }
+}
+
+impl Put {
+    /// Without tag or deadline.
+    const fn plain(number: Number) -> Self {
+        Self { number, deadline_ms: u64::MAX, tag: None, version: None }
     }
 }
 

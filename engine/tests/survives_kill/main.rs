@@ -1,5 +1,5 @@
-//! Promise: what `put` and `remove` have acknowledged survives `kill -9`, and no dead, torn or
-//! foreign value comes back.
+//! Promise: what `put`, `remove`, a batch, an invalidation or an addition has acknowledged survives
+//! `kill -9`, a batch and an invalidation as a whole, and no dead, torn or foreign value comes back.
 //!
 //! Method: a child process works on a store and notes, outside of it, each operation that has
 //! returned. It is killed at a random moment; its directory is opened, verified and compared
@@ -22,11 +22,12 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use larder_engine::Value;
 use larder_engine::conformance::Random;
-use larder_engine::{Engine, Value};
 
 use ledger::{Found, Ledger};
 use standin::Flaw;
+use stores::Subject;
 use work::{Job, Key, Note, Number, count_notes, read_notes};
 
 /// A directory sees this many deaths before the next begins: a store that must not evict
@@ -283,7 +284,7 @@ fn kill_one(job: &Job, moment: Moment, random: &mut Random) -> Result<(), String
 }
 
 /// Compares a store with what may be in it; how many values were found, and are gone.
-fn compare(job: &Job, ledger: &mut Ledger, engine: &dyn Engine) -> Result<(usize, usize), String> {
+fn compare(job: &Job, ledger: &mut Ledger, engine: &dyn Subject) -> Result<(usize, usize), String> {
     let keys = ledger.keys();
     let names: BTreeMap<Vec<u8>, Key> = keys.iter().map(|key| (key.bytes(), *key)).collect();
     let told = |error: larder_engine::Error| format!("{error}: {error:?}");
@@ -304,6 +305,7 @@ fn compare(job: &Job, ledger: &mut Ledger, engine: &dyn Engine) -> Result<(usize
         }
         gone += usize::from(ledger.found(job, key, found)?);
     }
+    ledger.check_joint(job, &listed)?;
     let len = usize::try_from(engine.len()).unwrap_or(usize::MAX);
     if len < listed.len() || len > keys.len() {
         return Err(format!("{} entries are listed, len says {len}", listed.len()));

@@ -11,6 +11,8 @@ use larder_engine::clock::is_live;
 use larder_engine::{Clock, Engine, Error, ManualClock, Meta, Outcome, Put, Result, Stats, Value};
 use parking_lot::Mutex;
 
+use crate::stores::Subject;
+
 /// What is wrong with a stand-in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flaw {
@@ -34,6 +36,16 @@ pub(crate) enum Flaw {
     MixesValues,
     /// One key in a hundred is not found again.
     LosesSome,
+    /// A batch is one record after the other.
+    BatchesInParts,
+    /// An invalidation is not written down.
+    ForgetsInvalidations,
+    /// An invalidation is one removal after the other.
+    InvalidatesInParts,
+    /// A sum is written down every other time.
+    ForgetsAdditions,
+    /// An addition that was made is made once more.
+    AddsTwice,
 }
 
 impl Flaw {
@@ -49,6 +61,11 @@ impl Flaw {
         Self::VersionsRestart,
         Self::MixesValues,
         Self::LosesSome,
+        Self::BatchesInParts,
+        Self::ForgetsInvalidations,
+        Self::InvalidatesInParts,
+        Self::ForgetsAdditions,
+        Self::AddsTwice,
     ];
 
     pub(crate) fn named(name: &str) -> Option<Self> {
@@ -65,9 +82,17 @@ impl Flaw {
 const PUT: u64 = 1;
 const REMOVE: u64 = 2;
 const CLEAR: u64 = 3;
+/// The key has a tag from here on, which is the value.
+const TAG: u64 = 4;
+/// What has the tag that is the key goes.
+const INVALIDATE: u64 = 5;
+/// The value is records that count together.
+const BATCH: u64 = 6;
 /// Kind, version, deadline, length of key and of value, 8 bytes each.
 const HEADER_LEN: usize = 40;
 const BUFFER_LEN: usize = 16 << 10;
+/// Between parts that should be one.
+const PAUSE: std::time::Duration = std::time::Duration::from_micros(200);
 
 /// The store.
 #[derive(Debug)]
@@ -82,6 +107,8 @@ struct State {
     file: File,
     buffer: Vec<u8>,
     entries: BTreeMap<Vec<u8>, (Arc<[u8]>, Meta)>,
+    /// Of keys that have one.
+    tags: BTreeMap<Vec<u8>, Vec<u8>>,
     version: u64,
 }
 
@@ -100,7 +127,8 @@ impl StandIn {
             .map_err(failed("open"))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed("read"))?;
-        let mut state = State { file, buffer: Vec::new(), entries: BTreeMap::new(), version: 0 };
+        let (entries, tags) = (BTreeMap::new(), BTreeMap::new());
+        let mut state = State { file, buffer: Vec::new(), entries, tags, version: 0 };
         let used = state.replay(&bytes, flaw);
         if used < bytes.len() && flaw == Flaw::RefusesTornTail {
             return Err(failed("replay")(io::Error::other("the last record is cut short")));
@@ -116,12 +144,7 @@ impl StandIn {
 
     /// Writes a record: in one call, unless the flaw is about that.
     fn log(&self, state: &mut State, header: [u64; 3], key: &[u8], value: &[u8]) -> Result<()> {
-        let mut record = Vec::with_capacity(HEADER_LEN + key.len() + value.len());
-        for word in header.into_iter().chain([key.len() as u64, value.len() as u64]) {
-            record.extend_from_slice(&word.to_le_bytes());
-        }
-        record.extend_from_slice(key);
-        record.extend_from_slice(value);
+        let record = encode(header, key, value);
         let mut write = |bytes: &[u8]| {
             let told = state.file.write_all(bytes);
             told.map_err(|source| Error::Io { op: "append to", path: "log".into(), source })
@@ -142,6 +165,12 @@ impl StandIn {
             }
             _ => write(&record),
         }
+    }
+
+    /// Writes bytes at once.
+    fn write_bytes(&self, state: &mut State, bytes: &[u8]) -> Result<()> {
+        let told = state.file.write_all(bytes);
+        told.map_err(|source| Error::Io { op: "append to", path: "log".into(), source })
     }
 
     fn find(&self, key: &[u8]) -> Option<Value> {
@@ -186,19 +215,119 @@ impl State {
             }
             let lost = flaw == Flaw::LosesSome && version % 100 == 0;
             let old = flaw == Flaw::OldestWins && self.entries.contains_key(key);
+            if matches!(kind, PUT | REMOVE) {
+                self.tags.remove(key);
+            }
             match kind {
+                TAG => drop(self.tags.insert(key.to_vec(), value.to_vec())),
+                INVALIDATE => drop(self.invalidate(key)),
+                BATCH => drop(self.replay(&value, flaw)),
+                PUT if flaw == Flaw::AddsTwice && value.len() == 8 => {
+                    let again = self.entries.contains_key(key) && version % 50 == 0;
+                    let sum = number(&value) + i64::from(again);
+                    self.entries.insert(key.to_vec(), (sum.to_le_bytes().as_slice().into(), meta));
+                }
                 PUT if lost || old => {}
                 PUT if flaw == Flaw::MixesValues && version % 100 == 0 => {
                     self.entries.insert(key.to_vec(), (last, meta));
                 }
                 PUT => drop(self.entries.insert(key.to_vec(), (value.clone(), meta))),
                 REMOVE => drop(self.entries.remove(key)),
-                _ => self.entries.clear(),
+                _ => {
+                    self.entries.clear();
+                    self.tags.clear();
+                }
             }
             last = value;
             at = start + value_len;
         }
         at
+    }
+}
+
+impl State {
+    /// Takes out what has a tag; the keys.
+    fn invalidate(&mut self, tag: &[u8]) -> Vec<Vec<u8>> {
+        let reached = self.tags.extract_if(.., |_, has| has == tag);
+        let reached: Vec<_> = reached.map(|(key, _)| key).collect();
+        for key in &reached {
+            self.entries.remove(key);
+        }
+        reached
+    }
+}
+
+/// A record as it is written.
+fn encode(header: [u64; 3], key: &[u8], value: &[u8]) -> Vec<u8> {
+    let mut record = Vec::with_capacity(HEADER_LEN + key.len() + value.len());
+    for word in header.into_iter().chain([key.len() as u64, value.len() as u64]) {
+        record.extend_from_slice(&word.to_le_bytes());
+    }
+    record.extend_from_slice(key);
+    record.extend_from_slice(value);
+    record
+}
+
+fn number(value: &[u8]) -> i64 {
+    value.try_into().map_or(0, i64::from_le_bytes)
+}
+
+impl Subject for StandIn {
+    fn write(&self, changes: &[(Vec<u8>, Option<Vec<u8>>)]) -> Result<()> {
+        let mut state = self.state.lock();
+        let mut records = Vec::new();
+        for (key, value) in changes {
+            state.version += 1;
+            let version = state.version;
+            let kind = if value.is_some() { PUT } else { REMOVE };
+            let value = value.clone().unwrap_or_default();
+            records.push(encode([kind, version, u64::MAX], key, &value));
+            state.tags.remove(key);
+            let mut meta = Meta::default();
+            (meta.version, meta.expires_at_ms) = (version, u64::MAX);
+            match kind {
+                PUT => drop(state.entries.insert(key.clone(), (value.into(), meta))),
+                _ => drop(state.entries.remove(key)),
+            }
+        }
+        if self.flaw == Flaw::BatchesInParts {
+            for record in records {
+                self.write_bytes(&mut state, &record)?;
+                std::thread::sleep(PAUSE);
+            }
+            return Ok(());
+        }
+        let version = state.version;
+        self.log(&mut state, [BATCH, version, 0], &[], &records.concat())
+    }
+
+    fn invalidate_tag(&self, tag: &[u8]) -> Result<()> {
+        let mut state = self.state.lock();
+        let reached = state.invalidate(tag);
+        let version = state.version;
+        match self.flaw {
+            Flaw::ForgetsInvalidations => Ok(()),
+            Flaw::InvalidatesInParts => reached.iter().try_for_each(|key| {
+                std::thread::sleep(PAUSE);
+                self.log(&mut state, [REMOVE, version, 0], key, &[])
+            }),
+            _ => self.log(&mut state, [INVALIDATE, version, 0], tag, &[]),
+        }
+    }
+
+    fn add(&self, key: &[u8], by: i64) -> Result<i64> {
+        let mut state = self.state.lock();
+        let sum = by + state.entries.get(key).map_or(0, |(value, _)| number(value));
+        state.version += 1;
+        let version = state.version;
+        let mut meta = Meta::default();
+        (meta.version, meta.expires_at_ms) = (version, u64::MAX);
+        let bytes = sum.to_le_bytes();
+        if self.flaw != Flaw::ForgetsAdditions || sum % 2 == 0 {
+            self.log(&mut state, [PUT, version, u64::MAX], key, &bytes)?;
+        }
+        state.entries.insert(key.to_vec(), (bytes.as_slice().into(), meta));
+        Ok(sum)
     }
 }
 
@@ -222,7 +351,15 @@ impl Engine for StandIn {
         let deadline = options.ttl.deadline_ms(self.clock.now_ms(), None);
         let mut meta = Meta::default();
         (meta.version, meta.expires_at_ms) = (version, deadline);
-        self.log(&mut state, [PUT, version, deadline], key, value)?;
+        if let Some(tag) = options.tags.first() {
+            let put = encode([PUT, version, deadline], key, value);
+            let both = [put, encode([TAG, version, 0], key, tag)].concat();
+            self.log(&mut state, [BATCH, version, 0], &[], &both)?;
+            state.tags.insert(key.to_vec(), tag.to_vec());
+        } else {
+            self.log(&mut state, [PUT, version, deadline], key, value)?;
+            state.tags.remove(key);
+        }
         state.entries.insert(key.to_vec(), (value.into(), meta));
         Ok(Outcome::Admitted { version })
     }
@@ -235,6 +372,7 @@ impl Engine for StandIn {
             self.log(&mut state, [REMOVE, version, 0], key, &[])?;
         }
         state.entries.remove(key);
+        state.tags.remove(key);
         Ok(live)
     }
 
@@ -244,6 +382,7 @@ impl Engine for StandIn {
             let version = state.version;
             self.log(&mut state, [CLEAR, version, 0], &[], &[])?;
         }
+        state.tags.clear();
         Ok(std::mem::take(&mut state.entries).len() as u64)
     }
 

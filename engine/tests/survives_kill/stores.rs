@@ -7,7 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use larder_engine::{Access, Disk, Engine, ManualClock, Result};
+use larder_engine::{
+    Access, Atomic, BatchOutcome, Disk, Durability, Engine, Error, ManualClock, Put, Result,
+    WriteBatch,
+};
 
 use crate::standin::{Flaw, StandIn};
 use crate::work::Job;
@@ -19,6 +22,42 @@ pub(crate) const DISK: &str = "disk";
 pub(crate) const BUFFERED: &str = "buffered disk";
 /// The same, now in one mode and now in the other.
 pub(crate) const EITHER: &str = "disk in either mode";
+
+/// What is asked of a store beside what every engine can do.
+pub(crate) trait Subject: Engine {
+    /// Puts or removes several keys, all or none.
+    fn write(&self, changes: &[(Vec<u8>, Option<Vec<u8>>)]) -> Result<()>;
+
+    /// Invalidates all that was put under a tag.
+    fn invalidate_tag(&self, tag: &[u8]) -> Result<()>;
+
+    /// Adds to a number, from 0; the sum.
+    fn add(&self, key: &[u8], by: i64) -> Result<i64>;
+}
+
+impl Subject for Disk {
+    fn write(&self, changes: &[(Vec<u8>, Option<Vec<u8>>)]) -> Result<()> {
+        let mut batch = WriteBatch::new();
+        for (key, value) in changes {
+            match value {
+                Some(value) => batch.put(key, value, &Put::default()),
+                None => batch.remove(key),
+            };
+        }
+        match Self::write(self, &batch, Durability::None)? {
+            BatchOutcome::Committed { .. } => Ok(()),
+            _ => Err(Error::Closed),
+        }
+    }
+
+    fn invalidate_tag(&self, tag: &[u8]) -> Result<()> {
+        Self::invalidate_tag(self, tag)
+    }
+
+    fn add(&self, key: &[u8], by: i64) -> Result<i64> {
+        Ok(self.add_to(key, by, Some(0), &Put::default())?.unwrap_or(0))
+    }
+}
 
 /// How this opening of a store gets at its files.
 fn access(job: &Job) -> Access {
@@ -34,7 +73,7 @@ fn access(job: &Job) -> Access {
 
 /// An open store.
 pub(crate) struct Opened {
-    pub(crate) engine: Box<dyn Engine>,
+    pub(crate) engine: Box<dyn Subject>,
     /// What is wrong with its files, if anything.
     pub(crate) damage: Option<String>,
 }

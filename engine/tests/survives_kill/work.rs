@@ -67,7 +67,27 @@ impl Job {
 /// One operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Op {
-    Put { key: Key, number: Number, ttl_ms: Option<u64> },
+    Put {
+        key: Key,
+        number: Number,
+        ttl_ms: Option<u64>,
+        tag: Option<u8>,
+    },
+    /// Puts the first and the third, and removes the second, as one.
+    Batch {
+        keys: [Key; 3],
+        numbers: [Number; 2],
+    },
+    /// Invalidates a tag of a thread.
+    Invalidate {
+        thread: u64,
+        tag: u8,
+    },
+    /// Adds to a number.
+    Add {
+        key: Key,
+        by: i64,
+    },
     Remove(Key),
     Get(Key),
     Clear,
@@ -81,7 +101,23 @@ pub(crate) struct Key {
     pub(crate) n: u64,
 }
 
+/// Tags of each thread.
+const TAGS: u64 = 2;
+/// Keys from this one on hold numbers.
+const SUMS_FROM: u64 = 1 << 32;
+const SUMS: u64 = 3;
+
+/// The bytes of a tag.
+pub(crate) fn tag_bytes(thread: u64, tag: u8) -> Vec<u8> {
+    format!("thread {thread} tag {tag}").into_bytes()
+}
+
 impl Key {
+    /// Whether it holds a number.
+    pub(crate) const fn is_sum(self) -> bool {
+        self.n >= SUMS_FROM
+    }
+
     /// The key as stored; some are long.
     pub(crate) fn bytes(self) -> Vec<u8> {
         let Self { thread, n } = self;
@@ -106,6 +142,20 @@ impl Number {
         Self(life << 28 | thread << 24 | step)
     }
 
+    /// The number itself, of a key that holds one.
+    pub(crate) const fn of_sum(sum: i64) -> Self {
+        Self(sum.cast_unsigned())
+    }
+
+    pub(crate) const fn sum(self) -> i64 {
+        self.0.cast_signed()
+    }
+
+    /// The second one of a step.
+    const fn other(self) -> Self {
+        Self(self.0 | 1 << 20)
+    }
+
     /// The value's bytes: a function of key and number, which stand in front.
     pub(crate) fn value(self, key: Key) -> Vec<u8> {
         let mut value = expand(self.0 ^ key.id().rotate_left(17), self.len());
@@ -128,6 +178,9 @@ impl Number {
 
     /// Which value these bytes are; `None` if they are not, in full, one of this key.
     pub(crate) fn of(key: Key, value: &[u8]) -> Option<Self> {
+        if key.is_sum() {
+            return value.try_into().ok().map(|bytes| Self::of_sum(i64::from_le_bytes(bytes)));
+        }
         let number = Self(u64::from_le_bytes(value.get(8..NAME_LEN)?.try_into().ok()?));
         (number.value(key) == value).then_some(number)
     }
@@ -135,27 +188,46 @@ impl Number {
 
 /// What a thread does, in order; the same for child and parent.
 pub(crate) fn script(job: &Job, thread: u64) -> impl Iterator<Item = Op> {
-    let Job { seed, life, keys, .. } = *job;
+    let Job { seed, life, keys, roomy, .. } = *job;
+    // In few lives, or little would ever be there to be lost.
+    let clears = life % 3 == 1;
     let mut random = Random::new(seed ^ (life << 40) ^ (thread << 20));
     let mut bytes = 0;
     (0..STEPS_MAX).map_while(move |step| {
         let key = Key { thread, n: random.next_u64() % keys };
         let op = match random.below(10_000) {
-            0..7_500 => {
+            0..6_600 => {
                 let ttl = u64::try_from(random.below(3_000)).unwrap_or(0);
                 let ttl_ms = random.chance(10).then_some(ttl);
-                Op::Put { key, number: Number::new(life, thread, step), ttl_ms }
+                let tag = (random.next_u64() % (4 * TAGS)).to_le_bytes()[0];
+                let tag = Some(tag).filter(|tag| u64::from(*tag) < TAGS);
+                Op::Put { key, number: Number::new(life, thread, step), ttl_ms, tag }
             }
-            7_500..8_500 => Op::Remove(key),
+            6_600..7_000 => {
+                let number = Number::new(life, thread, step);
+                let of = |by| Key { n: (key.n + by) % keys, ..key };
+                Op::Batch { keys: [key, of(1), of(2)], numbers: [number, number.other()] }
+            }
+            7_000..7_030 => {
+                Op::Invalidate { thread, tag: (random.next_u64() % TAGS).to_le_bytes()[0] }
+            }
+            // Where nothing but an addition changes a sum, it is known.
+            7_030..7_500 if roomy && !clears => {
+                let key = Key { n: SUMS_FROM + random.next_u64() % SUMS, ..key };
+                Op::Add { key, by: 1 + i64::try_from(step % 100).unwrap_or(0) }
+            }
+            7_030..8_500 => Op::Remove(key),
             8_500..9_930 => Op::Get(key),
-            // In few lives, or little would ever be there to be lost.
-            9_930.. if thread == 0 && life % 3 == 1 => Op::Clear,
+            9_930.. if thread == 0 && clears => Op::Clear,
             9_990.. => Op::Sync,
             _ => Op::Get(key),
         };
-        if let Op::Put { number, .. } = op {
-            bytes += u64::try_from(number.len()).unwrap_or(0);
-        }
+        let numbers: &[Number] = match &op {
+            Op::Put { number, .. } => std::slice::from_ref(number),
+            Op::Batch { numbers, .. } => numbers,
+            _ => &[],
+        };
+        bytes += numbers.iter().map(|number| number.len() as u64).sum::<u64>();
         (bytes < BYTES_MAX).then_some(op)
     })
 }
@@ -166,7 +238,7 @@ pub(crate) struct Note {
     /// Ticks of one count for all threads of a life, before the call and after the return.
     pub(crate) called: u64,
     pub(crate) returned: u64,
-    /// The version that a put got.
+    /// The version that a put got, or the sum after an addition.
     pub(crate) version: u64,
 }
 
