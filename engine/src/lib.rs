@@ -47,6 +47,7 @@ mod disk {
     pub(crate) mod bucket;
     pub(crate) mod cell;
     pub(crate) mod committed;
+    pub(crate) mod group;
     pub(crate) mod in_flight;
     pub(crate) mod index;
     pub(crate) mod lookup;

@@ -10,6 +10,13 @@ pub(crate) use std::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence,
 };
 
+/// The standard library's lock and condition, where all who wait have to be woken at once.
+#[cfg(loom)]
+pub(crate) use loom::sync::{Condvar, Mutex};
+pub(crate) use std::sync::PoisonError;
+#[cfg(not(loom))]
+pub(crate) use std::sync::{Condvar, Mutex};
+
 #[cfg(loom)]
 pub(crate) use loom::hint::spin_loop;
 #[cfg(not(loom))]
@@ -59,7 +66,7 @@ impl Turn {
     }
 }
 
-/// An ordering that a protocol rests on.
+/// An ordering that a protocol rests on: of memory, or of steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Site {
     /// `index.rs`: loading a slot.
@@ -82,6 +89,12 @@ pub(crate) enum Site {
     AppendTake,
     /// `committed.rs`: giving back the right to append.
     AppendGive,
+    /// `group.rs`: what is committed is looked at before the sync.
+    GroupLook,
+    /// `group.rs`: who waits is told by what a sync covered.
+    GroupCover,
+    /// `group.rs`: a failure is remembered.
+    GroupFailure,
     /// `cell.rs`: following the pointer.
     CellLoad,
     /// `cell.rs`: replacing the pointer.
@@ -124,6 +137,20 @@ impl Site {
     #[inline]
     pub(crate) const fn is(self, ordering: Ordering) -> Ordering {
         ordering
+    }
+
+    /// Whether a model has left this step out, or done it too late.
+    #[cfg(not(loom))]
+    #[inline]
+    pub(crate) const fn is_skipped(self) -> bool {
+        let _ = self;
+        false
+    }
+
+    /// Whether a model has left this step out, or done it too late.
+    #[cfg(loom)]
+    pub(crate) fn is_skipped(self) -> bool {
+        WEAKENED.get().is_some_and(|(site, _)| site == self)
     }
 
     /// The ordering to use here: the one given, unless a model has weakened it.

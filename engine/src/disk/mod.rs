@@ -17,7 +17,7 @@
 //!
 //! Unsafe code stands in the starred files only. What threads agree on without a lock stands
 //! in files that a model checker can compile by themselves: `index.rs`, `moving.rs`,
-//! `in_flight.rs`, `committed.rs` and `cell.rs`.
+//! `in_flight.rs`, `committed.rs`, `group.rs` and `cell.rs`.
 
 mod access;
 mod admission;

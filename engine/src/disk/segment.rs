@@ -20,7 +20,7 @@ use larder_format::{
     Trailer,
 };
 
-use super::group::{Group, Lead};
+use super::group::{Group, Lead, Sight, Synced};
 use super::map::{Owner, Region, View};
 use super::storage::{File, Storage, give_birth};
 use super::tally::Tally;
@@ -46,14 +46,8 @@ pub(crate) struct Segment {
     /// One bit for each record of at least [`BLOCK`] bytes that was found intact, by the block of
     /// the file that it starts in: two of them never start in one.
     intact: Box<[AtomicU64]>,
-    /// The committed word as of the last sync.
-    synced: AtomicU64,
-    /// Whether a sync came after the trailer was written.
-    synced_sealed: AtomicBool,
-    /// Those who wait for a sync.
+    /// Those who wait for a sync, and what is known to be on the disk.
     group: Group,
-    /// A sync failed: what was written since the one before may never reach the disk.
-    suspect: AtomicBool,
     /// Bytes of external files that its records refer to.
     external_bytes: AtomicU64,
     retired: AtomicBool,
@@ -167,10 +161,7 @@ impl Segment {
             salt: Salt::new(&header.uuid, header.id),
             region: Arc::new(region),
             intact: (0..words).map(|_| AtomicU64::new(0)).collect(),
-            synced: AtomicU64::new(synced),
-            synced_sealed: AtomicBool::new(false),
-            group: Group::default(),
-            suspect: AtomicBool::new(false),
+            group: Group::new(synced),
             external_bytes: AtomicU64::new(0),
             retired: AtomicBool::new(false),
             listed: OnceLock::new(),
@@ -340,40 +331,24 @@ impl Segment {
         prepare: impl FnOnce(&mut Lead<'_>),
     ) -> Result<Option<u64>> {
         let path = || storage.path(&file_name(self.id()));
-        // Both halves of the word only grow, so that words compare like times.
-        let needed = self.region.committed().to_bits();
-        let known = || {
-            // Relaxed, here and below: who waited took the group's lock after who synced did.
-            if self.suspect.load(Ordering::Relaxed) {
-                return Some(Err(Error::SyncLost { path: path() }));
-            }
-            // Sealing writes no record, but a trailer that a clean end vouches for.
-            let is_all =
-                self.state() == SegmentState::Open || self.synced_sealed.load(Ordering::Relaxed);
-            (self.synced.load(Ordering::Relaxed) >= needed && is_all).then_some(Ok(None))
+        let look = || {
+            // In this order: sealing commits nothing more.
+            let is_sealed = self.state() != SegmentState::Open;
+            // Both halves of the word only grow, so that words compare like times.
+            Sight { committed: self.region.committed().to_bits(), is_sealed }
         };
-        let mut lead = match self.group.lead(known) {
-            Ok(lead) => lead,
-            Err(known) => return known,
-        };
-        prepare(&mut lead);
-        let sealed = self.state() != SegmentState::Open;
-        let committed = self.region.committed();
-        let before = Committed::from_bits(self.synced.load(Ordering::Relaxed));
-        let records = committed.entries.saturating_sub(before.entries);
-        let committed = committed.to_bits();
-        if let Err(error) = self.region.file().sync() {
-            // The kernel may now take the lost pages for clean; no later sync can be believed.
-            self.suspect.store(true, Ordering::Relaxed);
-            return Err(Error::io("sync", &path(), error));
-        }
-        self.synced.store(committed, Ordering::Relaxed);
-        self.synced_sealed.store(sealed, Ordering::Relaxed);
         // Release: written after the sync, so that whenever the word itself reaches the disk,
         // what it claims is there.
-        self.region.word(SEGMENT_SYNCED).store(committed, Ordering::Release);
-        lead.end();
-        Ok(Some(records.into()))
+        let note = |synced| self.region.word(SEGMENT_SYNCED).store(synced, Ordering::Release);
+        match self.group.sync(look, prepare, || self.region.file().sync(), note) {
+            Synced::Already => Ok(None),
+            Synced::Now(before, now) => {
+                let [before, now] = [before, now].map(|bits| Committed::from_bits(bits).entries);
+                Ok(Some(now.saturating_sub(before).into()))
+            }
+            Synced::Lost => Err(Error::SyncLost { path: path() }),
+            Synced::Failed(error) => Err(Error::io("sync", &path(), error)),
+        }
     }
 
     /// Makes everything durable, and that it is. For a footer that the next opening has to
@@ -387,16 +362,14 @@ impl Segment {
     /// Notes that all of it is durable, if it is sealed: after a clean end, which synced it.
     pub(crate) fn note_clean_end(&self) {
         let committed = self.region.committed().to_bits();
-        // Relaxed: for the opening, which has the segment to itself.
-        let is_synced = self.synced.load(Ordering::Relaxed) == committed;
+        let is_synced = self.group.synced() == committed;
         let is_sealed = self.state() == SegmentState::Sealed;
-        self.synced_sealed.store(is_synced && is_sealed, Ordering::Relaxed);
+        self.group.set_synced_sealed(is_synced && is_sealed);
     }
 
     /// The committed word that was last known to be durable.
     pub(crate) fn synced_word(&self) -> u64 {
-        // Relaxed: for recovery, which has the segment to itself.
-        self.synced.load(Ordering::Relaxed)
+        self.group.synced()
     }
 
     /// Whether the file was unlinked.

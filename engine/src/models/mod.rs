@@ -2,7 +2,7 @@
 //! its interleavings, up to a number of preemptions, and through every value that a load may
 //! return under the orderings used.
 //!
-//! The models run the store's own code (`disk/{bucket,index,lookup,moving,in_flight,committed,cell}.rs`)
+//! The models run the store's own code (`disk/{bucket,index,lookup,moving,in_flight,committed,group,cell}.rs`)
 //! over loom's atomics, on an index of one page with two slots, and the memory tier's
 //! (`memory/{readers,buckets,slab,table,limbo,extra,marks}.rs`), with buckets of two words. A model is worth something
 //! only if it can fail: [`WEAKENINGS`] says which model notices that an ordering is weakened,
@@ -14,6 +14,7 @@ mod append;
 mod batches;
 #[cfg(crossbeam_loom)]
 mod cell;
+mod group;
 mod growth;
 mod life;
 mod memory;
@@ -87,6 +88,11 @@ const WEAKENINGS: &[(Site, Ordering, Model)] = &[
     (Site::CommittedStore, Relaxed, append::COMMIT_AND_READ),
     (Site::AppendTake, Release, append::HAND_OVER),
     (Site::AppendGive, Relaxed, append::HAND_OVER),
+    (Site::CommittedLoad, Relaxed, group::PUT_AND_PUT),
+    (Site::CommittedStore, Relaxed, group::PUT_AND_PUT),
+    (Site::GroupLook, Relaxed, group::PUT_AND_PUT),
+    (Site::GroupCover, Relaxed, group::PUT_AND_PUT),
+    (Site::GroupFailure, Relaxed, group::FAIL_AND_PUT),
     (Site::CellLoad, Relaxed, slots::RECLAIM_AND_LOOKUP),
     (Site::CellReplace, Acquire, slots::RECLAIM_AND_LOOKUP),
     (Site::CellReplace, Acquire, growth::RECLAIM_AND_MOVE),
@@ -141,6 +147,7 @@ fn every_ordering_is_weakened() {
         include_str!("../disk/bucket.rs"),
         include_str!("../disk/cell.rs"),
         include_str!("../disk/committed.rs"),
+        include_str!("../disk/group.rs"),
         include_str!("../disk/in_flight.rs"),
         include_str!("../disk/index.rs"),
         include_str!("../disk/lookup.rs"),
