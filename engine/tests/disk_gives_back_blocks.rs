@@ -6,7 +6,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use larder_engine::{Disk, Durability, Engine, Maintenance, Put};
+use larder_engine::{Disk, Engine, Maintenance, Put};
 use tempfile::TempDir;
 
 const BUDGET: u64 = 256 << 20;
@@ -114,23 +114,4 @@ fn segments_without_blocks_are_written_on_by_whoever_comes_next() {
     check(&disk, 20_000);
     put(&disk, 20_000..30_000);
     check(&disk, 30_000);
-}
-
-#[test]
-fn a_segment_that_was_made_for_speed_takes_puts_that_wait_for_the_disk() {
-    let dir = tempfile::tempdir().unwrap();
-    let disk = open(&dir);
-    // The spares are used up as soon as they are there.
-    for part in 0..10 {
-        put(&disk, part * 3_000..(part + 1) * 3_000);
-        while disk.maintain().unwrap().more {}
-    }
-    let durable = Put { durability: Durability::Sync, ..Put::default() };
-    for number in 30_000..30_020_u32 {
-        assert!(disk.put(&number.to_le_bytes(), &[7; LEN], &durable).unwrap().is_admitted());
-    }
-    put(&disk, 30_020..40_000);
-    check(&disk, 40_000);
-    disk.close().unwrap();
-    check(&open(&dir), 40_000);
 }

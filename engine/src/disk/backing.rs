@@ -10,9 +10,6 @@ pub(crate) trait Backing: Send + Sync {
 
     /// Asks for large pages, which need fewer entries to be found. A wish only.
     fn prefer_large_pages(&self) {}
-
-    /// Asks for small pages from now on. A wish only.
-    fn prefer_small_pages(&self) {}
 }
 
 impl Backing for memmap2::MmapRaw {
@@ -27,10 +24,5 @@ impl Backing for memmap2::MmapRaw {
         // Kernels without them, or for this file system, go on with small ones.
         #[cfg(target_os = "linux")]
         let _ = self.advise(memmap2::Advice::HugePage);
-    }
-
-    fn prefer_small_pages(&self) {
-        #[cfg(target_os = "linux")]
-        let _ = self.advise(memmap2::Advice::NoHugePage);
     }
 }

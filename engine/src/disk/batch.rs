@@ -106,7 +106,6 @@ impl Store {
         match outcome {
             Ok((BatchOutcome::Committed { version }, segment)) => {
                 if let (true, Some(segment)) = (durable, segment) {
-                    self.upkeep.note_waited_for();
                     self.sync_segment(&segment)?;
                 }
                 self.counters.add(Count::Inserts, steps.len() as u64);

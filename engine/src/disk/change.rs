@@ -27,7 +27,7 @@ use super::map::Map;
 use super::segment::{Record, Segment, file_name};
 use super::shortage::Patience;
 use super::store::Store;
-use super::writer::{NewRecord, Writer, room_for};
+use super::writer::{NewRecord, room_for};
 use crate::clock::NEVER;
 use crate::error::{Error, Result};
 use crate::sync::Ordering;
@@ -173,14 +173,6 @@ impl Store {
             if lane.writer.as_ref().is_some_and(|writer| writer.segment().tally.is_reserved()) {
                 pinned = None;
                 self.check_lane(lane, kind)?;
-            }
-            if change.durable {
-                self.upkeep.note_waited_for();
-                lane.writer.iter_mut().for_each(Writer::break_up);
-                // If not all of it could be allocated again.
-                if !self.is_roomy(lane, room, change.now_ms) {
-                    continue;
-                }
             }
             let guard = &pinned.take().unwrap_or_else(crossbeam_epoch::pin);
             let (survey, slots) = self.survey(change.hash, change.key, guard)?;

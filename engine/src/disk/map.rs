@@ -172,17 +172,15 @@ pub(crate) struct Region {
     is_copy: bool,
     /// Whether blocks of it were given back.
     is_lean: AtomicBool,
-    /// Whether its pages may be large ones.
-    is_large: AtomicBool,
 }
 
 impl Region {
     /// A region over a segment file whose header says `nominal` bytes.
     pub(crate) fn new(map: Map, file: Arc<dyn File>, nominal: usize) -> Self {
         let (is_copy, no) = (file.is_buffered(), || AtomicBool::new(false));
-        let (is_populated, is_lean, is_large) = (no(), no(), no());
+        let (is_populated, is_lean) = (no(), no());
         let appending = AppendRight::new();
-        Self { map, file, nominal, appending, is_populated, is_copy, is_lean, is_large }
+        Self { map, file, nominal, appending, is_populated, is_copy, is_lean }
     }
 
     fn committed_word(&self) -> CommittedWord<'_> {
@@ -206,13 +204,8 @@ impl Region {
         self.map.len() == self.nominal
     }
 
-    /// Makes all pages writable now, so that no write has to wait for one. Large ones are found
-    /// sooner, but a sync writes them as a whole.
-    pub(crate) fn make_ready(&self, large: bool) {
-        if large {
-            self.map.backing.prefer_large_pages();
-        }
-        self.is_large.store(large, Ordering::Relaxed);
+    /// Makes all pages writable now, so that no write has to wait for one.
+    pub(crate) fn populate(&self) {
         self.map.backing.populate(0..self.map.len());
         // Relaxed: a hint that spares asking again.
         self.is_populated.store(true, Ordering::Relaxed);
@@ -418,19 +411,6 @@ impl Appender {
             let tail = self.committed.tail().next_multiple_of(PAGE);
             (self.ready, self.step) = (tail..self.free_end() / PAGE * PAGE, STEP.0);
         }
-    }
-
-    /// Sees to it that what is written from now on lies in small pages, of which a sync writes less.
-    pub(crate) fn break_up(&mut self) -> std::io::Result<()> {
-        // Relaxed, here and below: a hint, which the right to append orders.
-        if self.region.is_large.load(Ordering::Relaxed) {
-            self.region.is_large.store(false, Ordering::Relaxed);
-            self.region.map.backing.prefer_small_pages();
-            // The large ones that are not written to yet go with their blocks.
-            self.slim(0);
-            self.fill_out()?;
-        }
-        Ok(())
     }
 
     /// Whether blocks of it were given back.

@@ -52,15 +52,28 @@ impl Store {
     /// record that expires never, has no tags and is not packed.
     #[inline(always)]
     fn seek<'g, const MAX: usize>(&self, hash: u64, key: &[u8], guard: &'g Guard) -> Sought<'g> {
-        let slots = self.index.for_reading(hash, guard);
-        let (at, slot) = match slots.glance(hash) {
+        match self.index.for_reading(hash, guard).glance(hash) {
             Glance::Nothing => {
                 self.counters.add(Count::Misses, 1);
-                return Sought::Nothing;
+                Sought::Nothing
             }
-            Glance::One(at, slot) if slot.state() == SlotState::Value => (at, slot),
-            Glance::One(..) | Glance::Unclear => return Sought::Unclear,
-        };
+            seen => self.seek_from::<MAX>(seen, hash, key, guard),
+        }
+    }
+
+    /// As [`seek`](Self::seek), after a first look under the same guard that found something.
+    #[inline(always)]
+    fn seek_from<'g, const MAX: usize>(
+        &self,
+        seen: Glance,
+        hash: u64,
+        key: &[u8],
+        guard: &'g Guard,
+    ) -> Sought<'g> {
+        let Glance::One(at, slot) = seen else { return Sought::Unclear };
+        if slot.state() != SlotState::Value {
+            return Sought::Unclear;
+        }
         let Some(segment) = self.table.get(slot.segment(), guard) else { return Sought::Unclear };
         segment.region().prefetch::<TOUCHED>(slot.offset());
         let Some(plain) = segment.plain(slot.offset(), key) else { return Sought::Unclear };
@@ -68,7 +81,7 @@ impl Store {
             return Sought::Unclear;
         };
         if slot.freq() < Slot::FREQ_MAX {
-            slots.touch(at, slot);
+            self.index.for_reading(hash, guard).touch(at, slot);
         }
         self.counters.add(Count::Hits, 1);
         let header = &plain.header;
@@ -175,8 +188,11 @@ impl Store {
     ) -> Result<()> {
         let mut number = 0;
         self.for_each(keys, |seen, hash, key, guard| {
-            let show = |bytes: &[u8], meta: &Meta| look(number, Some((bytes, meta)));
-            if self.look(seen, hash, key, show, guard)?.is_none() {
+            let usual = self.seek_from::<{ usize::MAX }>(seen, hash, key, guard);
+            let mut show = |bytes: &[u8], meta: &Meta| look(number, Some((bytes, meta)));
+            if let Sought::Usual(bytes, meta) = usual {
+                show(bytes, &meta);
+            } else if self.look(seen, hash, key, show, guard)?.is_none() {
                 look(number, None);
             }
             number += 1;
@@ -188,7 +204,10 @@ impl Store {
     pub(crate) fn get_many(&self, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Value>>> {
         let mut values = Vec::with_capacity(keys.len());
         self.for_each(keys, |seen, hash, key, guard| {
-            values.push(self.read(seen, hash, key, guard)?);
+            values.push(match self.seek_from::<COPY_OUT_MAX>(seen, hash, key, guard) {
+                Sought::Usual(bytes, meta) => Some(Value::new(bytes, meta)),
+                _ => self.read(seen, hash, key, guard)?,
+            });
             Ok(())
         })?;
         Ok(values)

@@ -63,7 +63,7 @@ impl Store {
         self.upkeep.wishes.grant_spare();
         self.upkeep.spare_made.notify_all();
         if self.upkeep.note_spare_made(now_ms) {
-            segment.region().make_ready(!self.upkeep.is_waited_for());
+            segment.region().populate();
         }
         Ok(true)
     }

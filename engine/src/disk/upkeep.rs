@@ -58,8 +58,6 @@ pub(super) struct Upkeep {
     is_fast: AtomicBool,
     /// Whether anybody began a segment: a store that is only read needs no spare.
     has_rolled: AtomicBool,
-    /// Whether anybody ever waited for the disk to have a record.
-    is_waited_for: AtomicBool,
     /// Slots of the index that is soon to grow; 0 for none.
     soon_to_grow: AtomicU64,
     /// Whether the maintenance waits for a time in which nobody writes (`slim.rs`).
@@ -104,7 +102,6 @@ impl Upkeep {
             spare_ms: AtomicU64::new(0),
             is_fast: AtomicBool::new(false),
             has_rolled: AtomicBool::new(false),
-            is_waited_for: AtomicBool::new(false),
             soon_to_grow: AtomicU64::new(0),
             awaits_lull: AtomicBool::new(false),
             full: Mutex::new(Vec::new()),
@@ -135,18 +132,6 @@ impl Upkeep {
     pub(super) fn note_spare_used(&self, now_ms: u64) {
         let waited = now_ms.saturating_sub(self.spare_ms.load(Ordering::Relaxed));
         self.is_fast.store(waited < FAST_MS, Ordering::Relaxed);
-    }
-
-    /// Notes that somebody waits for the disk to have a record.
-    pub(super) fn note_waited_for(&self) {
-        // Relaxed, here and below: a hint.
-        if !self.is_waited_for() {
-            self.is_waited_for.store(true, Ordering::Relaxed);
-        }
-    }
-
-    pub(super) fn is_waited_for(&self) -> bool {
-        self.is_waited_for.load(Ordering::Relaxed)
     }
 
     /// Wakes the maintenance, once, to make the next generation of an index of so many slots.

@@ -115,12 +115,6 @@ impl Writer {
         self.appender.slim(SLIM_KEEP);
     }
 
-    /// Sees to it that a sync writes little more than what is written from now on.
-    pub(crate) fn break_up(&mut self) {
-        // What could not be allocated again is missed when it is needed (`fill_out`).
-        let _ = self.appender.break_up();
-    }
-
     /// Allocates what was given back. Whether that was something, and all of it is there again.
     pub(crate) fn fill_out(&mut self) -> bool {
         self.appender.is_lean() && self.appender.fill_out().is_ok()
