@@ -231,6 +231,7 @@ impl<K, V> Table<K, V> {
         pair: (K, V),
         extra: Extra,
     ) -> Option<u32> {
+        let is_marked = !extra.marks().is_empty();
         let id = self.fill(side, pair, extra, 0)?;
         let buckets = self.buckets(side);
         if side.len >= buckets.room() {
@@ -241,7 +242,9 @@ impl<K, V> Table<K, V> {
         self.buckets(side).insert(tag, id);
         side.linked.flip(id);
         side.len += 1;
-        self.settle_marks(side, id);
+        if is_marked {
+            self.settle_marks(side, id);
+        }
         Some(id)
     }
 
@@ -256,11 +259,14 @@ impl<K, V> Table<K, V> {
     ) -> Option<(u32, Departed)> {
         // Relaxed: see `OnHit::count`.
         let hits = self.get(side, old)?.hits.load(Ordering::Relaxed);
+        let is_marked = !extra.marks().is_empty();
         let new = self.fill(side, pair, extra, hits)?;
         self.buckets(side).rename(tag, old, new);
         side.linked.flip(old);
         side.linked.flip(new);
-        self.settle_marks(side, new);
+        if is_marked {
+            self.settle_marks(side, new);
+        }
         Some((new, Departed(old)))
     }
 
