@@ -96,6 +96,14 @@ impl Extra {
         self.marks.as_deref().unwrap_or_default()
     }
 
+    /// Checks invariant 1.
+    pub(crate) fn validate(&self) -> Result<(), String> {
+        let (now, until_ms) = (self.expires_at_ms(), self.until_ms);
+        let is_right =
+            if self.idle_ms == NEVER { now == until_ms } else { now <= until_ms && now != NEVER };
+        if is_right { Ok(()) } else { Err(format!("lives until {now} ms, at most {until_ms} ms")) }
+    }
+
     /// For the insert, once the entry can be found: takes the counts that nobody has taken.
     pub(crate) fn settle_marks(&self) {
         for mark in self.marks() {

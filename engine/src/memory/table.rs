@@ -380,6 +380,25 @@ impl<K, V> Table<K, V> {
         if let Some(id) = side.ids.free.iter().find(|&&id| side.ids.full.has(id)) {
             return Err(format!("id {id} is free and in use"));
         }
+        self.validate_extras(side)
+    }
+
+    /// Checks that each extra belongs to one entry.
+    fn validate_extras(&self, side: &Side) -> Result<(), String> {
+        let (mut named, ids) = (Bits::default(), &side.extra_ids);
+        for (id, entry) in self.iter(side) {
+            let Unpacked::Extra(extra) = entry.packed.unpack() else { continue };
+            if named.has(extra) || !ids.full.has(extra) {
+                return Err(format!("extra {extra} of entry {id} is not its own"));
+            }
+            named.flip(extra);
+            if let Terms::Extra(extra) = self.terms(entry) {
+                extra.validate().map_err(|why| format!("entry {id}: {why}"))?;
+            }
+        }
+        if ids.full.count() + ids.free.len() != ids.end as usize {
+            return Err(format!("of {} extras, {} are free", ids.end, ids.free.len()));
+        }
         Ok(())
     }
 
@@ -485,10 +504,12 @@ impl<K, V> fmt::Debug for Table<K, V> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
     use super::*;
     use crate::clock::NEVER;
+    use crate::memory::marks::{Mark, TagCell};
     use crate::memory::readers;
 
     const COUNT: u64 = if cfg!(miri) { 40 } else { 2_000 };
@@ -587,6 +608,38 @@ mod tests {
         table.retire(&mut side, departed);
         collect_until(&table, &mut side, 2);
         table.end(&mut side);
+    }
+
+    #[test]
+    fn what_an_entry_has_beside_its_word_goes_with_it() {
+        let (mut table, mut side) = table();
+        let cell = Arc::<TagCell>::default();
+        let marked = || {
+            let mark = || Mark::new(Arc::clone(&cell));
+            terms(1).with_marks(Some(Box::new([mark(), mark()])))
+        };
+        let pair = |key: u64| (key, key.to_string());
+        let ids =
+            [1, 2, 3].map(|key| table.insert(&mut side, tag(key), pair(key), marked()).unwrap());
+        assert_eq!(Arc::strong_count(&cell), 1 + 3 * 2);
+        // One is replaced by one that has no marks, one is removed.
+        let (_, old) = table.replace(&mut side, tag(1), ids[0], pair(1), terms(1)).unwrap();
+        let removed = table.unlink(&mut side, tag(2), ids[1]).unwrap();
+        for departed in [old, removed] {
+            assert!(table.terms(table.look(&departed)).is_live(|| 0), "whoever still sees it");
+            table.retire(&mut side, departed);
+        }
+        collect_until(&table, &mut side, 2);
+        assert_eq!(Arc::strong_count(&cell), 1 + 2);
+        cell.invalidate();
+        let live = |key: u64| {
+            let found = table.find(readers::enter(), tag(key), &key).unwrap();
+            table.terms(&found).is_live(|| 0)
+        };
+        assert!(live(1) && !live(3));
+        assert_eq!(table.validate(&side, |&key| tag(key)), Ok(()));
+        table.end(&mut side);
+        assert_eq!(Arc::strong_count(&cell), 1);
     }
 
     #[test]
