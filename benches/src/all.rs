@@ -56,7 +56,7 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
             repeats: options.repeats,
             threads,
         };
-        memory::run(&memory, groups)?;
+        memory::run(&memory, groups, &mut report.sheets)?;
     }
 
     let sheets = &mut report.sheets;

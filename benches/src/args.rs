@@ -33,7 +33,7 @@ pub(crate) enum Command {
     Space(Space),
     /// Disk stores: memory that a store takes for itself.
     Heap(Heap),
-    /// Caches in memory: hits, and a mix of hits and inserts.
+    /// Caches in memory: hits, overwrites, inserts on a miss, the times of gets, bytes.
     Memory(MemoryArgs),
     /// Opening larder again after a clean close, SIGKILL, and with nothing trusted; opening its
     /// rivals after a clean close.
@@ -68,6 +68,12 @@ pub(crate) enum Command {
         count: u64,
         #[arg(long)]
         threads: usize,
+    },
+    /// Fills a cache and says what memory that took; `memory` starts this.
+    #[command(hide = true)]
+    FillMemory {
+        #[arg(long)]
+        engine: String,
     },
     /// Loads or reads a store and says what memory that took; `heap` starts this.
     #[command(hide = true)]
@@ -165,6 +171,9 @@ pub(crate) struct MemoryArgs {
     /// Requests of each repeat.
     #[arg(long, default_value_t = 8_000_000)]
     pub(crate) count: u64,
+    /// All of it in about a minute: 300,000 requests, 3 repeats, 1, 2 and 8 threads.
+    #[arg(long)]
+    pub(crate) short: bool,
 }
 
 #[derive(Debug, Args)]

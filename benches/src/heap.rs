@@ -93,7 +93,7 @@ pub fn child(engine: &str, dir: &Path, count: u64, phase: &str) -> Result<()> {
 }
 
 /// Bytes of anonymous memory that this process has in memory.
-fn anonymous() -> Result<u64> {
+pub(crate) fn anonymous() -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
     let kib = line.and_then(|line| line.trim().strip_suffix("kB")).ok_or("no RssAnon")?;

@@ -53,16 +53,22 @@ fn run(command: Command) -> Result<()> {
         Command::Heap(args) => {
             figures(&args.common, &args.place, |setup, sheets| heap::run(setup, args.count, sheets))
         }
-        Command::Memory(args) => with_report(&args.common, |threads, report| {
-            let options = memory::Options {
-                only: args.only.clone(),
-                engines: args.common.engines.clone(),
-                requests: args.count,
-                repeats: args.common.repeats.into(),
-                threads,
-            };
-            memory::run(&options, &mut report.groups)
-        }),
+        Command::Memory(mut args) => {
+            if args.short {
+                (args.count, args.common.repeats) = (300_000, 3);
+                args.common.threads = vec![1, 2, 8];
+            }
+            with_report(&args.common, |threads, report| {
+                let options = memory::Options {
+                    only: args.only.clone(),
+                    engines: args.common.engines.clone(),
+                    requests: args.count,
+                    repeats: args.common.repeats.into(),
+                    threads,
+                };
+                memory::run(&options, &mut report.groups, &mut report.sheets)
+            })
+        }
         Command::Reopen(args) => run_reopen(args),
         Command::Amplification(args) => run_amplification(args),
         Command::All(args) => run_all(args),
@@ -71,6 +77,7 @@ fn run(command: Command) -> Result<()> {
         Command::DurableChild { engine, dir, count, threads } => {
             durable::child(&engine, &dir, count, threads)
         }
+        Command::FillMemory { engine } => memory::child(&engine),
         Command::HeapChild { engine, dir, count, phase } => {
             heap::child(&engine, &dir, count, &phase)
         }

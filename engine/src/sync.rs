@@ -35,6 +35,49 @@ pub(crate) fn fence_behind_swap(ordering: Ordering) {
     fence(ordering);
 }
 
+/// The place of a fence that whoever needs it makes with [`fence_everywhere`]: only the compiler has
+/// to keep the order here. A model checker knows no such thing, so it has the fence here.
+#[inline]
+pub(crate) fn fence_by_others(ordering: Ordering) {
+    #[cfg(not(loom))]
+    std::sync::atomic::compiler_fence(ordering);
+    #[cfg(loom)]
+    fence(ordering);
+}
+
+/// Whether all threads of this process can be fenced at once: with Linux's `membarrier`, from 4.14
+/// on and unless a sandbox forbids it.
+#[cfg(not(loom))]
+pub(crate) fn can_fence_everywhere() -> bool {
+    #[cfg(all(target_os = "linux", not(miri)))]
+    return membarrier_now().is_ok();
+    #[cfg(not(all(target_os = "linux", not(miri))))]
+    false
+}
+
+/// Has every thread of this process pass a SeqCst fence between the beginning of this call and its
+/// end. Whether that was done.
+pub(crate) fn fence_everywhere(ordering: Ordering) -> bool {
+    fence(ordering);
+    #[cfg(all(target_os = "linux", not(miri), not(loom)))]
+    {
+        use rustix::thread::{MembarrierCommand, membarrier};
+        let done = membarrier(MembarrierCommand::PrivateExpedited).or_else(|_| membarrier_now());
+        fence(ordering);
+        return done.is_ok();
+    }
+    #[cfg(not(all(target_os = "linux", not(miri), not(loom))))]
+    cfg!(loom)
+}
+
+/// Registers the process for barriers, and makes one.
+#[cfg(all(target_os = "linux", not(miri), not(loom)))]
+fn membarrier_now() -> rustix::io::Result<()> {
+    use rustix::thread::{MembarrierCommand, membarrier};
+    membarrier(MembarrierCommand::RegisterPrivateExpedited)?;
+    membarrier(MembarrierCommand::PrivateExpedited)
+}
+
 /// Words that live somewhere: in a mapped file, or on the heap under a model checker.
 pub(crate) trait Words {
     /// `count` words from `at` bytes on, a multiple of 8.
@@ -99,6 +142,8 @@ pub(crate) enum Site {
     CellLoad,
     /// `cell.rs`: replacing the pointer.
     CellReplace,
+    /// `readers.rs`: saying that one reads.
+    ReadBegin,
     /// `readers.rs`: between saying that one reads and reading.
     ReadFence,
     /// `readers.rs`: between unlinking something and looking who reads.
@@ -107,6 +152,16 @@ pub(crate) enum Site {
     ReadEnd,
     /// `readers.rs`: looking who still reads.
     ReadersLoad,
+    /// `readers.rs`: asking for a barrier.
+    TicketDraw,
+    /// `readers.rs`: the barrier.
+    BarrierFence,
+    /// `readers.rs`: saying that a barrier has come.
+    BarrierEnd,
+    /// `readers.rs`: looking whether one has come.
+    BarrierLoad,
+    /// `readers.rs`: saying that one looks at an entry.
+    LookBegin,
     /// `readers.rs`: saying that one no longer looks at an entry.
     LookEnd,
     /// `readers.rs`: looking what is looked at.

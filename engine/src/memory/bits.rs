@@ -11,12 +11,18 @@ impl Bits {
     }
 
     /// Puts in what is not in, and takes out what is.
+    #[inline]
     pub(crate) fn flip(&mut self, number: u32) {
-        let at = number as usize / 64;
-        if self.0.len() <= at {
-            self.0.resize(at + 1, 0);
+        match self.0.get_mut(number as usize / 64) {
+            Some(bits) => *bits ^= 1 << (number % 64),
+            None => self.flip_further(number),
         }
-        self.0[at] ^= 1 << (number % 64);
+    }
+
+    #[cold]
+    fn flip_further(&mut self, number: u32) {
+        self.0.resize(number as usize / 64 + 1, 0);
+        self.flip(number);
     }
 
     /// Takes out a number. Whether it was in.

@@ -52,7 +52,7 @@ impl Tag {
     /// The upper bits of a hash; the lowest of them is given up, so that no word is 0.
     #[inline]
     pub(crate) const fn of(hash: u64) -> Self {
-        Self((hash >> 32 | 1) << 32)
+        Self(hash >> 33 << 33 | 1 << 32)
     }
 
     const fn word(self, id: u32) -> u64 {
@@ -72,6 +72,17 @@ const fn id_of(word: u64) -> u32 {
 /// Where a word is.
 type At = (usize, usize);
 
+/// What a first look tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Glance {
+    /// An entry with the tag. There may be more.
+    Named(u32),
+    /// There may be entries with the tag in other buckets: one in ten or so is further on.
+    Further,
+    /// There is none.
+    Absent,
+}
+
 /// Some number of buckets; and what makes a model try more.
 #[derive(Debug)]
 pub(crate) struct Buckets(Box<[Bucket]>, Turn);
@@ -81,11 +92,13 @@ impl Buckets {
         Self((0..count.max(1)).map(|_| Bucket::default()).collect(), Turn::default())
     }
 
+    #[inline]
     pub(crate) const fn count(&self) -> usize {
         self.0.len()
     }
 
     /// How many entries they are meant for: four fifths of the words.
+    #[inline]
     pub(crate) const fn room(&self) -> usize {
         if cfg!(loom) { self.count() * WORDS } else { (self.count() * WORDS * 4).div_ceil(5) }
     }
@@ -101,52 +114,53 @@ impl Buckets {
         if bucket + 1 == self.0.len() { 0 } else { bucket + 1 }
     }
 
-    /// What `is_it` makes of the first entry with this tag of which it makes anything.
+    /// Looks into the bucket where a tag belongs. By value, so that a lookup can stay in registers.
     #[inline(always)]
-    pub(crate) fn find<R>(&self, tag: Tag, mut is_it: impl FnMut(u32) -> Option<R>) -> Option<R> {
+    pub(crate) fn glance(&self, tag: Tag) -> Glance {
         let bucket = &self.0[self.home(tag)];
-        let least = least_of(&self.rests(bucket, tag));
+        // Two at a time: all seven at once would take registers that have to be saved.
+        let least = |from: usize| {
+            (from..WORDS)
+                .step_by(2)
+                .fold(u64::MAX, |least, at| least.min(self.rest(bucket, at, tag)))
+        };
+        let least = least(0).min(least(1));
         if least >> 32 == 0 {
-            if let Some(found) = is_it(id_of(least)) {
-                return Some(found);
-            }
-        } else if !self.is_passed(bucket) {
-            return None;
+            Glance::Named(id_of(least))
+        } else if self.is_passed(bucket) {
+            Glance::Further
+        } else {
+            Glance::Absent
         }
-        // One entry in ten or so is further on.
-        let mut found = None;
-        self.find_slowly(tag, &mut |id| {
-            found = is_it(id);
-            found.is_some()
-        });
-        found
     }
 
     /// Asks of all entries with this tag, until one is it.
-    #[inline(never)]
-    fn find_slowly(&self, tag: Tag, is_it: &mut dyn FnMut(u32) -> bool) {
+    #[inline]
+    pub(crate) fn find(&self, tag: Tag, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         let mut at = self.home(tag);
         for _ in 0..self.0.len() {
             let bucket = &self.0[at];
-            let rests = self.rests(bucket, tag);
-            if rests.into_iter().any(|rest| rest >> 32 == 0 && is_it(id_of(rest)))
-                || !self.is_passed(bucket)
-            {
-                return;
+            for at in 0..WORDS {
+                let rest = self.rest(bucket, at, tag);
+                if rest >> 32 == 0 && is_it(id_of(rest)) {
+                    return Some(id_of(rest));
+                }
+            }
+            if !self.is_passed(bucket) {
+                return None;
             }
             at = self.next(at);
         }
+        None
     }
 
-    /// What is left of the words of a bucket without this tag: of a word with the tag its id, which
-    /// is less than what is left of any other.
+    /// What is left of a word without this tag: of a word with the tag its id, which is less than
+    /// what is left of any other.
     #[inline(always)]
-    fn rests(&self, bucket: &Bucket, tag: Tag) -> [u64; WORDS] {
-        std::array::from_fn(|at| {
-            self.1.take();
-            // Acquire: pairs with `insert` and `rename`.
-            bucket.words[at].load(Site::WordLoad.is(Ordering::Acquire)) ^ tag.0
-        })
+    fn rest(&self, bucket: &Bucket, at: usize, tag: Tag) -> u64 {
+        self.1.take();
+        // Acquire: pairs with `insert` and `rename`.
+        bucket.words[at].load(Site::WordLoad.is(Ordering::Acquire)) ^ tag.0
     }
 
     #[inline(always)]
@@ -157,6 +171,7 @@ impl Buckets {
     }
 
     /// Adds an entry. There is room.
+    #[inline]
     pub(crate) fn insert(&self, tag: Tag, id: u32) {
         let mut at = self.home(tag);
         for _ in 0..self.0.len() {
@@ -164,7 +179,7 @@ impl Buckets {
             let vacant = |word: &&AtomicU64| word.load(Ordering::Relaxed) == 0;
             if let Some(word) = self.0[at].words.iter().find(vacant) {
                 self.1.take();
-                // Release: pairs with the Acquire in `rests`.
+                // Release: pairs with the Acquire in `rest`.
                 word.store(tag.word(id), Site::WordStore.is(Ordering::Release));
                 return;
             }
@@ -174,6 +189,7 @@ impl Buckets {
     }
 
     /// Makes a key's word name another entry.
+    #[inline]
     pub(crate) fn rename(&self, tag: Tag, old: u32, new: u32) {
         if let Some((bucket, word)) = self.locate(tag, old) {
             self.1.take();
@@ -183,6 +199,7 @@ impl Buckets {
     }
 
     /// Takes out an entry. Whether it was there.
+    #[inline]
     pub(crate) fn remove(&self, tag: Tag, id: u32) -> bool {
         let Some((bucket, word)) = self.locate(tag, id) else { return false };
         self.1.take();
@@ -243,6 +260,7 @@ impl Buckets {
         words.map(|word| word.load(Ordering::Relaxed)).filter(|&word| word != 0)
     }
 
+    #[inline]
     fn locate(&self, tag: Tag, id: u32) -> Option<At> {
         let mut at = self.home(tag);
         for _ in 0..self.0.len() {
@@ -259,6 +277,7 @@ impl Buckets {
         None
     }
 
+    #[inline]
     fn pass(&self, bucket: usize, change: i64) {
         let passed = &self.0[bucket].passed;
         let changed = passed.load(Ordering::Relaxed).wrapping_add_signed(change);
@@ -268,24 +287,12 @@ impl Buckets {
     }
 }
 
-/// The least number, without a branch.
-#[cfg(not(loom))]
-#[inline]
-fn least_of(&[a, b, c, d, e, f, g]: &[u64; WORDS]) -> u64 {
-    a.min(b).min(c.min(d)).min(e.min(f).min(g))
-}
-
-#[cfg(loom)]
-fn least_of(rests: &[u64; WORDS]) -> u64 {
-    rests.iter().copied().min().unwrap_or(u64::MAX)
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
     fn find(buckets: &Buckets, tag: Tag, id: u32) -> bool {
-        buckets.find(tag, |other| (other == id).then_some(())).is_some()
+        buckets.find(tag, |other| other == id).is_some()
     }
 
     #[test]

@@ -36,14 +36,17 @@ impl Budget {
         Self { used: AtomicU64::new(0), pinned: AtomicU64::new(0), limit }
     }
 
+    #[inline]
     pub(crate) const fn limit(&self) -> u64 {
         self.limit
     }
 
+    #[inline]
     pub(crate) fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
 
+    #[inline]
     pub(crate) fn free(&self) -> u64 {
         self.limit - self.used()
     }
@@ -62,6 +65,7 @@ impl Budget {
     }
 
     /// Takes back what was linked or held.
+    #[inline]
     pub(crate) fn give_back(&self, weight: u64) {
         if weight > 0 {
             self.used.fetch_sub(weight, Ordering::Relaxed);
@@ -84,15 +88,18 @@ pub(crate) struct Claim<'a> {
 }
 
 impl<'a> Claim<'a> {
+    #[inline]
     pub(crate) const fn new(budget: &'a Budget) -> Self {
         Self { budget, held: 0 }
     }
 
+    #[inline]
     pub(crate) const fn held(&self) -> u64 {
         self.held
     }
 
     /// Whether `need` units are held, after taking what is missing if the budget has it all.
+    #[inline]
     pub(crate) fn reserve(&mut self, need: u64) -> bool {
         if self.held < need {
             if !self.budget.take(need - self.held) {
@@ -104,22 +111,26 @@ impl<'a> Claim<'a> {
     }
 
     /// Takes over the weight of an entry that was unlinked.
+    #[inline]
     pub(crate) const fn gain(&mut self, weight: u64) {
         self.held += weight;
     }
 
     /// Hands over weight, which must be held, to an entry that is being linked.
+    #[inline]
     pub(crate) const fn link(&mut self, weight: u64) {
         self.held -= weight;
     }
 
     /// Gives everything back.
+    #[inline]
     pub(crate) fn give_up(&mut self) {
         self.budget.give_back(std::mem::take(&mut self.held));
     }
 }
 
 impl Drop for Claim<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.give_up();
     }

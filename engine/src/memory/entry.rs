@@ -105,6 +105,7 @@ pub(crate) enum Unpacked {
 
 impl Packed {
     /// `None` for what does not fit.
+    #[inline]
     pub(crate) const fn new(weight: u64, expires_at_ms: u64) -> Option<Self> {
         if expires_at_ms == NEVER {
             let fits = weight >> KIND_AT == 0;
@@ -120,6 +121,7 @@ impl Packed {
         Self::of(EXTRA, id as u64)
     }
 
+    #[inline]
     const fn of(kind: u64, rest: u64) -> Self {
         let [a, b, c, d, e, f, g, _] = ((kind << KIND_AT) | rest).to_le_bytes();
         Self([a, b, c, d, e, f, g])

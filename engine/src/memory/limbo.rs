@@ -11,18 +11,20 @@
 
 use std::collections::VecDeque;
 
-use super::readers::{Grace, Record, looked_at};
+use super::readers::{Fences, Grace, Record, looked_at};
 
 /// Entries that leave between two looks at the readers that a batch waits for.
 const LOOK_EVERY: usize = 16;
 /// Batches that may wait before writers give way to readers.
 const CROWD: usize = 16;
 
-/// How much may gather before it becomes a batch.
+/// How much may wait while readers come and go.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) entries: usize,
     pub(crate) weight: u64,
+    /// Of those who read.
+    pub(crate) fences: Fences,
 }
 
 #[derive(Debug)]
@@ -30,13 +32,13 @@ struct Batch<O> {
     grace: Grace,
     ids: Vec<u32>,
     /// Buckets that have been replaced.
-    #[expect(dead_code, reason = "dropped with the batch")]
     others: Vec<O>,
 }
 
 /// Ids of unlinked entries, and other things that readers may still see.
 #[derive(Debug)]
 pub(crate) struct Limbo<O> {
+    /// Of what gathers.
     limits: Limits,
     ids: Vec<u32>,
     weight: u64,
@@ -46,7 +48,12 @@ pub(crate) struct Limbo<O> {
 }
 
 impl<O> Limbo<O> {
-    pub(crate) const fn new(limits: Limits) -> Self {
+    pub(crate) const fn new(mut limits: Limits) -> Self {
+        if let Fences::OfOthers(_) = limits.fences {
+            // A batch waits for a barrier while the next one gathers.
+            limits.entries = limits.entries.div_ceil(2);
+            limits.weight = limits.weight.div_ceil(2);
+        }
         Self {
             limits,
             ids: Vec::new(),
@@ -58,6 +65,7 @@ impl<O> Limbo<O> {
     }
 
     /// Takes in an unlinked entry.
+    #[inline]
     pub(crate) fn push(&mut self, id: u32, weight: u64) {
         self.ids.push(id);
         self.weight = self.weight.saturating_add(weight);
@@ -80,16 +88,18 @@ impl<O> Limbo<O> {
     #[inline]
     pub(crate) fn is_worth_a_look(&mut self) -> bool {
         self.ids.len().is_multiple_of(LOOK_EVERY)
-            && self.batches.front_mut().is_some_and(|batch| batch.grace.is_over())
+            && self.batches.front_mut().is_some_and(|batch| batch.grace.is_worth_a_look())
     }
 
     /// Whether batches wait.
+    #[inline]
     pub(crate) fn has_batches(&self) -> bool {
         !self.batches.is_empty()
     }
 
     /// Whether so many batches wait that readers, who may have lost the processor in the middle of
     /// a lookup, should be let on.
+    #[inline]
     pub(crate) fn is_crowded(&self) -> bool {
         self.batches.len() > CROWD
     }
@@ -104,16 +114,33 @@ impl<O> Limbo<O> {
         let next = Vec::with_capacity(self.ids.len().min(self.limits.entries));
         let ids = std::mem::replace(&mut self.ids, next);
         let others = std::mem::take(&mut self.others);
-        self.batches.push_back(Batch { grace: Grace::begin(records), ids, others });
+        let grace = Grace::begin(self.limits.fences, records);
+        self.batches.push_back(Batch { grace, ids, others });
     }
 
-    /// Hands every entry that has become free to `free`; `address` says where it is.
+    /// Makes sure that everything in batches knows what readers it waits for; without `all`, what
+    /// has seen another batch gather since, or is large.
+    fn hurry(&mut self, records: &[&'static Record], all: bool) {
+        let mut from_latest = self.batches.iter().rev().enumerate();
+        let hurries =
+            |(newer, batch): &(usize, &Batch<O>)| all || *newer > 0 || !batch.others.is_empty();
+        if let Some((_, batch)) = from_latest.find(hurries) {
+            // Its barrier serves those that are older as well.
+            batch.grace.hurry();
+        }
+        self.batches.iter_mut().for_each(|batch| batch.grace.go_on(records));
+    }
+
+    /// Hands every entry that has become free to `free`; `address` says where it is. With `all`,
+    /// makes every effort for those that have gone into batches.
     pub(crate) fn collect(
         &mut self,
         records: &[&'static Record],
+        all: bool,
         address: impl Fn(u32) -> usize,
         mut free: impl FnMut(u32),
     ) {
+        self.hurry(records, all);
         let mut looks = None;
         while self.batches.front_mut().is_some_and(|batch| batch.grace.is_over()) {
             // After the end of the grace: what was looked at under it has been noted by now.

@@ -23,18 +23,9 @@ struct Maps {
 
 impl Places {
     /// Gives a new entry a place.
+    #[inline]
     pub(super) fn settle(&mut self, id: u32) -> u32 {
-        let Some(maps) = &mut self.0 else { return id };
-        let place = match maps.free.pop() {
-            Some(place) => place,
-            None => {
-                push(&mut maps.ids, NONE);
-                // There are no more places than ids, and those have 32 bits.
-                u32::try_from(maps.ids.len() - 1).unwrap_or(NONE)
-            }
-        };
-        maps.put(place, id);
-        place
+        self.0.as_mut().map_or(id, |maps| maps.settle(id))
     }
 
     /// Puts another entry in a place. `linked` are the ids of all entries before that.
@@ -58,6 +49,7 @@ impl Places {
     }
 
     /// Frees a place.
+    #[inline]
     pub(super) fn give_back(&mut self, place: u32) {
         if let Some(maps) = &mut self.0 {
             maps.ids[place as usize] = NONE;
@@ -79,6 +71,19 @@ impl Maps {
         let free = (0..).zip(&maps.ids).filter(|&(_, &id)| id == NONE);
         maps.free = free.map(|(place, _)| place).collect();
         maps
+    }
+
+    fn settle(&mut self, id: u32) -> u32 {
+        let place = match self.free.pop() {
+            Some(place) => place,
+            None => {
+                push(&mut self.ids, NONE);
+                // There are no more places than ids, and those have 32 bits.
+                u32::try_from(self.ids.len() - 1).unwrap_or(NONE)
+            }
+        };
+        self.put(place, id);
+        place
     }
 
     fn put(&mut self, place: u32, id: u32) {

@@ -248,14 +248,20 @@ fn ghosts_max(residents: usize) -> usize {
 }
 
 /// Makes a column by id long enough for `id`; grows by an eighth, not to the double.
+#[inline]
 pub(super) fn cover<T: Copy>(column: &mut Vec<T>, id: u32, fill: T) {
+    if column.len() <= id as usize {
+        lengthen(column, id, fill);
+    }
+}
+
+#[cold]
+fn lengthen<T: Copy>(column: &mut Vec<T>, id: u32, fill: T) {
     let len = id as usize + 1;
     if column.capacity() < len {
         column.reserve_exact(len - column.len() + len / 8 + 16);
     }
-    if column.len() < len {
-        column.resize(len, fill);
-    }
+    column.resize(len, fill);
 }
 
 /// Hands ids to `f` until it has enough. Whether it wants more.

@@ -135,6 +135,12 @@ impl<K, V> Cell<K, V> {
         &self.table.0
     }
 
+    /// Whether the policy wants to hear of some hits.
+    #[inline]
+    pub(super) const fn has_replay(&self) -> bool {
+        self.replay.is_some()
+    }
+
     /// Where the hit of a key goes that the policy wants to hear of.
     #[inline]
     pub(super) fn replay_of(&self, hash: u64) -> Option<&Replay> {

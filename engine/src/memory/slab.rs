@@ -76,23 +76,28 @@ impl<T> Slab<T> {
     }
 
     /// Makes sure that there is a place for an id. For one thread at a time.
+    #[inline]
     pub(crate) fn cover(&self, id: u32) {
-        let chunk = chunk_of(id);
         // Relaxed, here and below: see the header.
-        if self.chunks[chunk].load(Ordering::Relaxed).is_null() {
-            let places = || -> Box<[Place<T>]> {
-                (0..len_of(chunk)).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect()
-            };
-            let begin = |places: &mut [Place<T>]| places.as_mut_ptr().wrapping_sub(first_of(chunk));
-            let mut chosen = places();
-            if begin(&mut chosen).is_null() {
-                // It would look as if it were not there. Another one is elsewhere.
-                let other = places();
-                chosen = other;
-            }
-            let begin = begin(Box::leak(chosen));
-            self.chunks[chunk].store(begin, Ordering::Relaxed);
+        if self.chunks[chunk_of(id)].load(Ordering::Relaxed).is_null() {
+            self.add_chunk(chunk_of(id));
         }
+    }
+
+    #[cold]
+    fn add_chunk(&self, chunk: usize) {
+        let places = || -> Box<[Place<T>]> {
+            (0..len_of(chunk)).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect()
+        };
+        let begin = |places: &mut [Place<T>]| places.as_mut_ptr().wrapping_sub(first_of(chunk));
+        let mut chosen = places();
+        if begin(&mut chosen).is_null() {
+            // It would look as if it were not there. Another one is elsewhere.
+            let other = places();
+            chosen = other;
+        }
+        let begin = begin(Box::leak(chosen));
+        self.chunks[chunk].store(begin, Ordering::Relaxed);
     }
 
     /// # Safety

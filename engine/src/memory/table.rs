@@ -29,11 +29,11 @@ use std::ops::Deref;
 use std::ptr::{self, NonNull};
 
 use super::bits::Bits;
-use super::buckets::{Buckets, Tag};
+use super::buckets::{Buckets, Glance, Tag};
 use super::entry::{Entry, Packed, Terms, Unpacked};
 use super::extra::Extra;
 use super::limbo::{Limbo, Limits};
-use super::readers::{Pin, Record};
+use super::readers::{Fences, Pin, Record};
 use super::slab::{IDS, Slab};
 use crate::sync::{AtomicPtr, AtomicU8, Ordering, Site};
 
@@ -42,6 +42,7 @@ pub(crate) struct Table<K, V> {
     buckets: AtomicPtr<Buckets>,
     entries: Slab<Entry<K, V>>,
     extras: Slab<Extra>,
+    fences: Fences,
 }
 
 /// What only writers see of it.
@@ -84,10 +85,12 @@ struct Ids {
 }
 
 impl Ids {
+    #[inline]
     const fn is_exhausted(&self) -> bool {
         self.free.is_empty() && self.end == IDS
     }
 
+    #[inline]
     fn take(&mut self) -> Option<u32> {
         let id = match self.free.pop() {
             Some(id) => id,
@@ -101,20 +104,32 @@ impl Ids {
         Some(id)
     }
 
+    #[inline]
     fn give_back(&mut self, id: u32) {
         self.full.flip(id);
         self.free.push(id);
     }
 }
 
-/// An entry that a lookup has found, for as long as this lives.
-pub(crate) struct Found<K, V> {
-    entry: NonNull<Entry<K, V>>,
+/// An entry that a lookup has found under a pin, which stays where it is: moved about, it would
+/// not live in registers.
+pub(crate) struct Found<'p, K, V> {
+    entry: &'p Entry<K, V>,
     id: u32,
-    pin: Pin,
+    pin: &'p Pin,
 }
 
-impl<K, V> Found<K, V> {
+/// What a lookup finds at a glance.
+pub(crate) enum Near<'p, K, V> {
+    /// The entry.
+    Found(Found<'p, K, V>),
+    /// That there is none.
+    Absent,
+    /// Not enough.
+    Further,
+}
+
+impl<K, V> Found<'_, K, V> {
     #[inline]
     pub(crate) const fn id(&self) -> u32 {
         self.id
@@ -122,19 +137,19 @@ impl<K, V> Found<K, V> {
 
     /// Holds back nothing but this entry from now on; for a closure that may take its time.
     #[inline]
-    pub(crate) fn settle(mut self) -> Self {
-        self.pin.look_at(self.entry.as_ptr().addr());
+    pub(crate) fn settle(self) -> Self {
+        // This is all that was found under the pin: see `find`.
+        self.pin.look_at(ptr::from_ref(self.entry).addr());
         self
     }
 }
 
-impl<K, V> Deref for Found<K, V> {
+impl<K, V> Deref for Found<'_, K, V> {
     type Target = Entry<K, V>;
 
     #[inline]
     fn deref(&self) -> &Entry<K, V> {
-        // SAFETY: found under the pin that this holds, and that keeps it (invariant 4).
-        unsafe { self.entry.as_ref() }
+        self.entry
     }
 }
 
@@ -145,29 +160,73 @@ impl<K, V> Table<K, V> {
             buckets: AtomicPtr::new(Box::into_raw(Box::new(Buckets::new(1)))),
             entries: Slab::new(),
             extras: Slab::new(),
+            fences: limits.fences,
         };
         let (ids, extra_ids) = (Ids::default(), Ids::default());
         let (linked, limbo) = (Bits::default(), Limbo::new(limits));
         (table, Side { ids, extra_ids, linked, len: 0, limbo })
     }
 
-    /// Looks for a key without a lock.
-    #[inline(always)]
-    pub(crate) fn find<Q>(&self, pin: Pin, tag: Tag, key: &Q) -> Option<Found<K, V>>
+    /// The fences that lookups need.
+    #[inline]
+    pub(crate) const fn fences(&self) -> Fences {
+        self.fences
+    }
+
+    /// Looks for a key without a lock, under a pin with the table's fences; one key at a time.
+    #[inline]
+    pub(crate) fn find<'p, Q>(
+        &'p self,
+        pin: &'p mut Pin,
+        tag: Tag,
+        key: &Q,
+    ) -> Option<Found<'p, K, V>>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
+        if !pin.keeps_all() {
+            return None;
+        }
+        // SAFETY: only asked of an id that is named by a word under a pin (invariants 3 and 4).
+        let entry = |id| unsafe { self.entries.get(id) };
+        let id = self.buckets_under(pin).find(tag, |id| entry(id).key.borrow() == key)?;
+        Some(Found { entry: entry(id), id, pin })
+    }
+
+    /// The same, as far as it goes without a call: by value, so that all stays in registers.
+    #[inline(always)]
+    pub(crate) fn find_near<'p, Q>(&'p self, pin: &'p mut Pin, tag: Tag, key: &Q) -> Near<'p, K, V>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        if !pin.keeps_all() {
+            return Near::Further;
+        }
+        match self.buckets_under(pin).glance(tag) {
+            Glance::Named(id) => {
+                // SAFETY: named by a word under a pin that is borrowed as long as what is found
+                // (invariants 3 and 4).
+                let entry = unsafe { self.entries.get(id) };
+                if entry.key.borrow() == key {
+                    Near::Found(Found { entry, id, pin })
+                } else {
+                    Near::Further
+                }
+            }
+            Glance::Absent => Near::Absent,
+            Glance::Further => Near::Further,
+        }
+    }
+
+    /// The buckets, for as long as the pin.
+    #[inline(always)]
+    fn buckets_under<'p>(&'p self, _pin: &'p Pin) -> &'p Buckets {
         // Acquire: pairs with the swap in `publish`.
         let buckets = self.buckets.load(Site::BucketsLoad.is(Ordering::Acquire));
         // SAFETY: buckets that were replaced live until all pins of that time are gone.
-        let buckets = unsafe { &*buckets };
-        let (id, entry) = buckets.find(tag, |id| {
-            // SAFETY: named by a word under a pin (invariants 3 and 4).
-            let entry = unsafe { self.entries.get(id) };
-            (entry.key.borrow() == key).then(|| (id, NonNull::from(entry)))
-        })?;
-        Some(Found { entry, id, pin })
+        unsafe { &*buckets }
     }
 
     /// What a found entry weighs, and how long it lives.
@@ -200,10 +259,19 @@ impl<K, V> Table<K, V> {
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        self.buckets(side).find(tag, |id| {
-            let entry = self.get(side, id)?;
-            (entry.key.borrow() == key).then_some((id, entry))
-        })
+        let buckets = self.buckets(side);
+        match buckets.glance(tag) {
+            Glance::Named(id) => {
+                if let Some(entry) = self.get(side, id).filter(|entry| entry.key.borrow() == key) {
+                    return Some((id, entry));
+                }
+            }
+            Glance::Absent => return None,
+            Glance::Further => {}
+        }
+        let is_it = |id| self.get(side, id).is_some_and(|entry| entry.key.borrow() == key);
+        let id = buckets.find(tag, is_it)?;
+        Some((id, self.get(side, id)?))
     }
 
     /// For writers: an entry that is linked.
@@ -324,7 +392,7 @@ impl<K, V> Table<K, V> {
         }
         // SAFETY: only an address is taken of it; it is full as long as it is in limbo.
         let address = |id| ptr::from_ref(unsafe { self.entries.get(id) }).addr();
-        limbo.collect(records, address, |id| {
+        limbo.collect(records, all, address, |id| {
             self.empty(ids, extra_ids, id, trash);
         });
     }
@@ -519,7 +587,7 @@ mod tests {
     }
 
     fn table() -> (Table<u64, String>, Side) {
-        Table::new(Limits { entries: 4, weight: u64::MAX })
+        Table::new(Limits { entries: 4, weight: u64::MAX, fences: readers::fences() })
     }
 
     fn terms(weight: u64) -> Extra {
@@ -553,7 +621,8 @@ mod tests {
             .collect();
         assert!(ids.iter().zip(0..).all(|(&id, at)| id == at));
         for key in 0..COUNT {
-            let found = table.find(readers::enter(), tag(key), &key).unwrap();
+            let mut pin = readers::enter(table.fences());
+            let found = table.find(&mut pin, tag(key), &key).unwrap();
             assert_eq!((found.key, found.value.clone()), (key, key.to_string()));
             let expected = if key % 10 == 0 { large } else { key };
             assert_eq!(table.terms(&found).weight(), expected);
@@ -568,7 +637,7 @@ mod tests {
         assert_eq!(table.search(&side, tag(0), &0).unwrap().1.value, "new");
         let departed = table.unlink(&mut side, tag(0), new).unwrap();
         assert!(table.unlink(&mut side, tag(0), new).is_none());
-        assert!(table.find(readers::enter(), tag(0), &0).is_none());
+        assert!(table.find(&mut readers::enter(table.fences()), tag(0), &0).is_none());
         table.retire(&mut side, departed);
         assert_eq!(Table::<u64, String>::waiting(&side), 2);
         assert_eq!(collect(&table, &mut side, false), 0, "not worth it");
@@ -592,7 +661,8 @@ mod tests {
             table.insert(side, tag(key), (key, key.to_string()), terms(1)).unwrap()
         };
         let (first, second) = (insert(&mut side, 1), insert(&mut side, 2));
-        let pinned = table.find(readers::enter(), tag(2), &2).unwrap();
+        let mut pin = readers::enter(table.fences());
+        let pinned = table.find(&mut pin, tag(2), &2).unwrap();
         for (key, id) in [(1, first), (2, second)] {
             let departed = table.unlink(&mut side, tag(key), id).unwrap();
             table.retire(&mut side, departed);
@@ -602,7 +672,7 @@ mod tests {
         collect_until(&table, &mut side, 1);
         assert_eq!(Table::<u64, String>::waiting(&side), 1, "all but the one");
         assert_eq!(looked_at.value, "2");
-        drop(looked_at);
+        drop(pin);
         let third = insert(&mut side, 3);
         let departed = table.unlink(&mut side, tag(3), third).unwrap();
         table.retire(&mut side, departed);
@@ -653,7 +723,8 @@ mod tests {
                     let mut key = reader;
                     while !done.load(Relaxed) {
                         key = (key + 1) % 16;
-                        if let Some(found) = table.find(readers::enter(), tag(key), &key) {
+                        let mut pin = readers::enter(table.fences());
+                        if let Some(found) = table.find(&mut pin, tag(key), &key) {
                             let found = if key % 2 == 0 { found.settle() } else { found };
                             assert_eq!((found.key, found.value.as_str()), (key, &*key.to_string()));
                         }

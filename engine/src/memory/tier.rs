@@ -16,10 +16,10 @@ use super::departure::{Cause, Departures};
 use super::entry::Entry;
 use super::limbo::Limits;
 use super::policy::{OnHit, Policy};
-use super::readers::{self, Record};
+use super::readers::{self, Fences, Record};
 use super::shard::{Cell, Locked};
 use super::stripes::Lookups;
-use super::table::Found;
+use super::table::{Found, Near};
 use crate::clock::Clock;
 use crate::stats::Stats;
 use crate::sync::{AtomicU64, Ordering};
@@ -231,9 +231,10 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         Q: Hash + Eq + ?Sized,
         V: Clone,
     {
-        self.use_entry(key, |found| {
+        let clone = |found: Found<'_, K, V>| {
             if needs_drop::<V>() { found.settle().value.clone() } else { found.value.clone() }
-        })
+        };
+        self.look_up(key, clone)
     }
 
     /// What `look` makes of the value of `key`, without a clone. Counts as a use.
@@ -254,7 +255,84 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        self.use_entry(key, |found| look(&found.settle().value))
+        self.look_up(key, |found| look(&found.settle().value))
+    }
+
+    /// What `look` makes of the live entry of a key. Counts as a use.
+    ///
+    /// What is usual goes straight through, without a call, and so without saving registers; what
+    /// is not begins again in [`look_up_anyhow`](Self::look_up_anyhow).
+    #[inline(always)]
+    fn look_up<Q, R>(&self, key: &Q, look: impl FnOnce(Found<'_, K, V>) -> R) -> Option<R>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let (hash, cell) = self.home(key);
+        if !cell.has_replay()
+            && let Some(mut pin) = readers::enter_first(cell.table().fences())
+        {
+            let index = pin.record().index();
+            match cell.table().find_near(&mut pin, Tag::of(hash), key) {
+                Near::Found(found) if found.packed.is_plain() => {
+                    self.lookups.hit(index);
+                    self.on_hit.count(&found.hits);
+                    return Some(look(found));
+                }
+                Near::Absent => {
+                    self.lookups.miss(index);
+                    return None;
+                }
+                Near::Found(_) | Near::Further => {}
+            }
+        }
+        self.look_up_anyhow(cell, hash, key, look)
+    }
+
+    /// The same, whatever it takes. What is dead, and was not replaced meanwhile, is removed, unless
+    /// a writer is at work there.
+    #[inline(never)]
+    fn look_up_anyhow<Q, R>(
+        &self,
+        cell: &Cell<K, V>,
+        hash: u64,
+        key: &Q,
+        look: impl FnOnce(Found<'_, K, V>) -> R,
+    ) -> Option<R>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        loop {
+            let mut pin = readers::enter(cell.table().fences());
+            let record = pin.record();
+            let Some(found) = cell.table().find(&mut pin, Tag::of(hash), key) else {
+                self.lookups.miss(record.index());
+                return None;
+            };
+            if found.packed.is_plain() || self.is_live_for_use(cell, &found) {
+                self.note_use(cell, record, &found, hash);
+                return Some(look(found));
+            }
+            if is_still_there(cell, &found, hash, key) {
+                self.lookups.miss(record.index());
+                break;
+            }
+        }
+        let mut departures = self.departures();
+        let mut shard = cell.try_lock()?;
+        let (place, entry) = shard.find(hash, key)?;
+        if let Err(dead) = shard.terms(entry).check(|| self.now_ms()) {
+            self.drop_entry(&mut shard, place, dead.into(), &mut departures);
+        }
+        None
+    }
+
+    /// The hash of a key, and its shard.
+    #[inline]
+    fn home<Q: Hash + ?Sized>(&self, key: &Q) -> (u64, &Cell<K, V>) {
+        let hash = self.hash(key);
+        (hash, &self.cells[self.cell_at(hash)])
     }
 
     /// What `look` makes of the value of `key`. Not a use, and counted neither as a hit nor
@@ -267,10 +345,10 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let hash = self.hash(key);
-        let cell = &self.cells[self.cell_at(hash)];
+        let (hash, cell) = self.home(key);
         loop {
-            let found = cell.table().find(readers::enter(), Tag::of(hash), key)?;
+            let mut pin = readers::enter(cell.table().fences());
+            let found = cell.table().find(&mut pin, Tag::of(hash), key)?;
             if self.is_live(cell, &found) {
                 return Some(look(&found.settle().value));
             }
@@ -296,32 +374,8 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         is_live.then(|| look(&entry.value))
     }
 
-    /// What `make` makes of a live entry, which counts as used; else it is a miss.
-    #[inline(always)]
-    fn use_entry<Q, R>(&self, key: &Q, make: impl FnOnce(Found<K, V>) -> R) -> Option<R>
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        let hash = self.hash(key);
-        let cell = &self.cells[self.cell_at(hash)];
-        let pin = readers::enter();
-        let record = pin.record();
-        let Some(found) = cell.table().find(pin, Tag::of(hash), key) else {
-            self.lookups.miss(record.index());
-            return None;
-        };
-        if !found.packed.is_plain() && !self.is_live_for_use(cell, &found) {
-            // Apart, so that what is live stays in registers.
-            return self.use_newer(found, hash, key, make);
-        }
-        self.note_use(cell, record, &found, hash);
-        Some(make(found))
-    }
-
     /// Counts a hit, and tells the policy if it wants to hear of it.
-    #[inline(always)]
-    fn note_use(&self, cell: &Cell<K, V>, record: &Record, found: &Found<K, V>, hash: u64) {
+    fn note_use(&self, cell: &Cell<K, V>, record: &Record, found: &Found<'_, K, V>, hash: u64) {
         self.lookups.hit(record.index());
         self.on_hit.count(&found.hits);
         if let Some(replay) = cell.replay_of(hash)
@@ -331,47 +385,6 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         {
             replay.push(record, found.id());
         }
-    }
-
-    /// The same for a key under which a dead entry was found: uses the live one that has taken its
-    /// place since. If there is none, removes the dead one, unless a writer is at work there.
-    #[cold]
-    #[inline(never)]
-    fn use_newer<Q, R>(
-        &self,
-        mut found: Found<K, V>,
-        hash: u64,
-        key: &Q,
-        make: impl FnOnce(Found<K, V>) -> R,
-    ) -> Option<R>
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        let cell = &self.cells[self.cell_at(hash)];
-        while !is_still_there(cell, &found, hash, key) {
-            drop(found);
-            let pin = readers::enter();
-            let record = pin.record();
-            let Some(newer) = cell.table().find(pin, Tag::of(hash), key) else {
-                self.lookups.miss(record.index());
-                return None;
-            };
-            if newer.packed.is_plain() || self.is_live_for_use(cell, &newer) {
-                self.note_use(cell, record, &newer, hash);
-                return Some(make(newer));
-            }
-            found = newer;
-        }
-        drop(found);
-        self.lookups.miss(readers::enter().record().index());
-        let mut departures = self.departures();
-        let mut shard = cell.try_lock()?;
-        let (place, entry) = shard.find(hash, key)?;
-        if let Err(dead) = shard.terms(entry).check(|| self.now_ms()) {
-            self.drop_entry(&mut shard, place, dead.into(), &mut departures);
-        }
-        None
     }
 
     /// The value of `key`. Not a use, and not counted.
@@ -496,13 +509,14 @@ impl<K: Hash + Eq, V> Tier<K, V> {
 
 /// Whether a key still has the entry that was found under it. A dead one was replaced by a live one
 /// otherwise, maybe before it died, and then the key was never without a live value.
-fn is_still_there<K, V, Q>(cell: &Cell<K, V>, found: &Found<K, V>, hash: u64, key: &Q) -> bool
+fn is_still_there<K, V, Q>(cell: &Cell<K, V>, found: &Found<'_, K, V>, hash: u64, key: &Q) -> bool
 where
     K: Borrow<Q>,
     Q: Eq + ?Sized,
 {
     // Its id is not used again as long as it is held.
-    let now = cell.table().find(readers::enter(), Tag::of(hash), key);
+    let mut pin = readers::enter(cell.table().fences());
+    let now = cell.table().find(&mut pin, Tag::of(hash), key);
     now.is_none_or(|now| now.id() == found.id())
 }
 
@@ -517,17 +531,20 @@ const fn share(limit: u64, shards: u64) -> u64 {
     }
 }
 
-/// How much may wait in each shard until somebody asks who reads: together a 64th of what the
-/// tier may hold, but some entries at least, where entries are what is counted.
+/// How much may wait in each shard until nobody reads it: together a 64th of what the tier may
+/// hold, but some entries at least, where entries are what is counted.
 fn limits(limit: u64, shards: u64, is_weighed: bool) -> Limits {
     const ENTRIES_MIN: u64 = 8;
-    const ENTRIES_MAX: usize = 64;
+    const ENTRIES_MAX: usize = 256;
+    /// Where less may wait, every few inserts would need a barrier.
+    const BARRIERS_FROM: u64 = 64;
     let share = (limit / 64 / shards.max(1)).max(1);
+    let fences = if share < BARRIERS_FROM { Fences::Own } else { readers::fences() };
     if is_weighed {
-        return Limits { entries: ENTRIES_MAX, weight: share };
+        return Limits { entries: ENTRIES_MAX, weight: share, fences };
     }
     let entries = usize::try_from(share.max(ENTRIES_MIN)).unwrap_or(ENTRIES_MAX);
-    Limits { entries: entries.min(ENTRIES_MAX), weight: u64::MAX }
+    Limits { entries: entries.min(ENTRIES_MAX), weight: u64::MAX, fences }
 }
 
 impl<K, V> fmt::Debug for Tier<K, V> {

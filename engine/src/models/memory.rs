@@ -13,9 +13,9 @@ use crate::memory::budget::{Budget, Claim};
 use crate::memory::extra::Extra;
 use crate::memory::limbo::Limits;
 use crate::memory::marks::{Mark, TagCell};
-use crate::memory::readers::Record;
+use crate::memory::readers::{Barriers, Fences, Record};
 use crate::memory::replay::Replay;
-use crate::memory::table::{Side, Table};
+use crate::memory::table::{Found, Side, Table};
 use crate::sync::{AtomicBool, Ordering};
 
 /// A value that notices a reader who is not ordered after its making and before its end. What it
@@ -66,15 +66,25 @@ struct Writer {
     side: Side,
 }
 
-/// A table that the main thread reads, and another thread changes.
+/// A table that the main thread reads, and another thread changes. Lookups rely on barriers.
 fn table() -> (Arc<Shared>, Writer) {
-    let (table, side) = Table::new(Limits { entries: 1, weight: u64::MAX });
+    table_with(Fences::OfOthers(Box::leak(Box::new(Barriers::new()))))
+}
+
+fn table_with(fences: Fences) -> (Arc<Shared>, Writer) {
+    let (table, side) = Table::new(Limits { entries: 1, weight: u64::MAX, fences });
     let record = Box::leak(Box::new(Record::new(0)));
     let shared = Arc::new(Shared { table, record });
     (Arc::clone(&shared), Writer { shared, side })
 }
 
 impl Shared {
+    /// What `look` makes of the entry that a key has.
+    fn look<R>(&self, key: u64, look: impl FnOnce(Found<'_, u64, Value>) -> R) -> Option<R> {
+        let mut pin = self.record.enter(self.table.fences());
+        self.table.find(&mut pin, TAG, &key).map(look)
+    }
+
     /// The number that a key has, or 0.
     fn number(&self, key: u64) -> u32 {
         self.number_by(self.record, key)
@@ -82,16 +92,17 @@ impl Shared {
 
     /// The same of what is live.
     fn live_number(&self, key: u64) -> u32 {
-        let found = self.table.find(self.record.enter(), TAG, &key);
-        found.map_or(0, |found| {
+        let live = |found: Found<'_, u64, Value>| {
             let number = found.value.read();
             if self.table.terms(&found).is_live(|| 0) { number } else { 0 }
-        })
+        };
+        self.look(key, live).unwrap_or(0)
     }
 
     /// The same as `number`, for the thread that has this record.
     fn number_by(&self, record: &'static Record, key: u64) -> u32 {
-        self.table.find(record.enter(), TAG, &key).map_or(0, |found| found.value.read())
+        let mut pin = record.enter(self.table.fences());
+        self.table.find(&mut pin, TAG, &key).map_or(0, |found| found.value.read())
     }
 }
 
@@ -127,8 +138,13 @@ impl Writer {
 
     /// Drops what nobody can see.
     fn collect(&mut self) {
+        self.collect_with(true);
+    }
+
+    /// Makes a barrier for that only with `all`.
+    fn collect_with(&mut self, all: bool) {
         let mut trash = Vec::new();
-        self.shared.table.collect(&mut self.side, &[self.shared.record], false, &mut trash);
+        self.shared.table.collect(&mut self.side, &[self.shared.record], all, &mut trash);
     }
 }
 
@@ -257,6 +273,36 @@ pub(super) const EVICT_AND_LOOKUP: Model = Model::new(3, || {
     writer.join().unwrap();
 });
 
+/// The same, with a fence in the lookup.
+pub(super) const EVICT_AND_LOOKUP_FENCED: Model = Model::new(3, || {
+    let (shared, mut writer) = table_with(Fences::Own);
+    let id = writer.insert(A, 1);
+    let writer = writer.spawn(move |writer| {
+        writer.remove(id);
+        writer.collect();
+    });
+    let (first, second) = (shared.number(A), shared.number(A));
+    assert!(first >= second, "an evicted value came back");
+    writer.join().unwrap();
+});
+
+/// The same, where a writer of another table makes the barrier. Who evicts is the main thread, as
+/// it is interrupted most often.
+pub(super) const EVICT_BY_ANOTHER_BARRIER: Model = Model::new(2, || {
+    let barriers: &'static Barriers = Box::leak(Box::new(Barriers::new()));
+    let (shared, mut writer) = table_with(Fences::OfOthers(barriers));
+    let id = writer.insert(A, 1);
+    let reader = thread::spawn(move || {
+        shared.number(A);
+    });
+    let other = thread::spawn(move || barriers.make());
+    writer.remove(id);
+    writer.collect_with(false);
+    writer.collect_with(false);
+    reader.join().unwrap();
+    other.join().unwrap();
+});
+
 /// The same, and another entry takes its place in memory: nobody takes the one for the other.
 pub(super) const REUSE_AND_LOOKUP: Model = Model::new(2, || {
     let (shared, mut writer) = table();
@@ -266,12 +312,11 @@ pub(super) const REUSE_AND_LOOKUP: Model = Model::new(2, || {
         writer.collect();
         writer.insert(B, 2);
     });
-    let found = shared.table.find(shared.record.enter(), TAG, &A);
-    if let Some(found) = found {
+    shared.look(A, |found| {
         // As a reader who was asleep in between would.
         thread::yield_now();
         assert_eq!((found.key, found.value.read()), (A, 1));
-    }
+    });
     let second = shared.number(B);
     assert!(second == 0 || second == 2);
     writer.join().unwrap();
@@ -306,10 +351,7 @@ pub(super) const EVICT_AND_LOOK_LONG: Model = Model::new(3, || {
         writer.remove(other);
         writer.collect();
     });
-    if let Some(found) = shared.table.find(shared.record.enter(), TAG, &A) {
-        let found = found.settle();
-        assert_eq!(found.value.read(), 1);
-    }
+    shared.look(A, |found| assert_eq!(found.settle().value.read(), 1));
     writer.join().unwrap();
 });
 
@@ -324,9 +366,7 @@ pub(super) const EVICT_AND_LOOK_TWICE: Model = Model::new(3, || {
         writer.collect();
     });
     for key in [A, B] {
-        if let Some(found) = shared.table.find(shared.record.enter(), TAG, &key) {
-            found.settle().value.read();
-        }
+        shared.look(key, |found| found.settle().value.read());
     }
     writer.join().unwrap();
 });
@@ -409,6 +449,16 @@ fn growth_hides_nothing() {
 #[test]
 fn an_evicted_value_outlives_its_readers() {
     EVICT_AND_LOOKUP.check();
+}
+
+#[test]
+fn an_evicted_value_outlives_readers_with_a_fence() {
+    EVICT_AND_LOOKUP_FENCED.check();
+}
+
+#[test]
+fn one_barrier_serves_all_tables() {
+    EVICT_BY_ANOTHER_BARRIER.check();
 }
 
 #[test]

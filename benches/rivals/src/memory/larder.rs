@@ -25,6 +25,11 @@ impl<V: Clone + Send + Sync> MemoryRival<V> for Larder<V> {
     }
 
     #[inline]
+    fn get_with<R>(&self, key: u64, look: impl FnOnce(&V) -> R) -> Option<R> {
+        self.tier.get_with(&key, look)
+    }
+
+    #[inline]
     fn insert(&self, key: u64, value: V) {
         let inserted = self.tier.insert(key, value, u64::MAX);
         assert!(inserted.is_ok(), "an entry of weight 1 fits");

@@ -23,6 +23,7 @@ struct Link {
 pub(super) struct Links(Vec<Link>);
 
 impl Links {
+    #[inline]
     fn at(&mut self, id: u32) -> &mut Link {
         &mut self.0[id as usize]
     }
@@ -31,6 +32,7 @@ impl Links {
         self.0.capacity() * size_of::<Link>()
     }
 
+    #[inline]
     fn cover(&mut self, id: u32) {
         if self.0.len() <= id as usize {
             super::cover(&mut self.0, id, Link { newer: NONE, older: NONE });
