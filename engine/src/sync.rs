@@ -60,14 +60,15 @@ pub(crate) fn can_fence_everywhere() -> bool {
 pub(crate) fn fence_everywhere(ordering: Ordering) -> bool {
     fence(ordering);
     #[cfg(all(target_os = "linux", not(miri), not(loom)))]
-    {
+    let is_done = {
         use rustix::thread::{MembarrierCommand, membarrier};
         let done = membarrier(MembarrierCommand::PrivateExpedited).or_else(|_| membarrier_now());
         fence(ordering);
-        return done.is_ok();
-    }
+        done.is_ok()
+    };
     #[cfg(not(all(target_os = "linux", not(miri), not(loom))))]
-    cfg!(loom)
+    let is_done = cfg!(loom);
+    is_done
 }
 
 /// Registers the process for barriers, and makes one.

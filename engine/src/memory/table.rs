@@ -703,7 +703,8 @@ mod tests {
         assert_eq!(Arc::strong_count(&cell), 1 + 2);
         cell.invalidate();
         let live = |key: u64| {
-            let found = table.find(readers::enter(), tag(key), &key).unwrap();
+            let mut pin = readers::enter(table.fences());
+            let found = table.find(&mut pin, tag(key), &key).unwrap();
             table.terms(&found).is_live(|| 0)
         };
         assert!(live(1) && !live(3));
