@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use larder_engine::memory::{Capacity, Tier};
+use larder_engine::memory::{Capacity, Keep, Tier};
 use larder_engine::{Clock, ManualClock, Rejection};
 
 #[test]
@@ -77,15 +77,18 @@ fn what_dies_or_changes_before_its_turn_comes_as_it_is_then() {
 #[test]
 fn of_many_threads_that_compare_and_swap_none_is_lost() {
     let tier = Tier::<&str, u64>::builder(Capacity::items(10)).build().unwrap();
-    assert!(!tier.compare_and_swap("count", &0, 1, u64::MAX).unwrap(), "there is none");
-    assert!(tier.add("count", 0, u64::MAX).unwrap() && !tier.add("count", 7, u64::MAX).unwrap());
+    assert!(!tier.compare_and_swap("count", &0, 1, &Keep::default()).unwrap(), "there is none");
+    assert!(
+        tier.add("count", 0, &Keep::default()).unwrap()
+            && !tier.add("count", 7, &Keep::default()).unwrap()
+    );
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..500 {
                     while {
                         let seen = tier.peek("count").unwrap();
-                        !tier.compare_and_swap("count", &seen, seen + 1, u64::MAX).unwrap()
+                        !tier.compare_and_swap("count", &seen, seen + 1, &Keep::default()).unwrap()
                     } {}
                 }
             });
@@ -94,7 +97,7 @@ fn of_many_threads_that_compare_and_swap_none_is_lost() {
     assert_eq!(tier.get("count"), Some(2_000));
     let wins: usize = thread::scope(|scope| {
         let tier = &tier;
-        let add = move || usize::from(tier.add("other", 1, u64::MAX).unwrap());
+        let add = move || usize::from(tier.add("other", 1, &Keep::default()).unwrap());
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(add)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).sum()
     });
@@ -107,14 +110,14 @@ fn what_is_too_large_is_refused_only_where_it_would_be_inserted() {
     let tier = Tier::builder(Capacity::weight(10)).weigher(|_, &weight: &u64| weight);
     let tier = tier.clock(Arc::clone(&clock) as Arc<dyn Clock>).build().unwrap();
     let too_large = Rejection::TooLarge { weight: 11, limit: 10 };
-    assert_eq!(tier.add("key", 11, u64::MAX).unwrap_err().why, too_large);
-    assert!(tier.add("key", 9, 5).unwrap());
-    assert!(!tier.add("key", 11, u64::MAX).unwrap());
-    assert!(!tier.compare_and_swap("key", &8, 11, u64::MAX).unwrap());
-    assert_eq!(tier.compare_and_swap("key", &9, 11, u64::MAX).unwrap_err().why, too_large);
+    assert_eq!(tier.add("key", 11, &Keep::default()).unwrap_err().why, too_large);
+    assert!(tier.add("key", 9, &Keep::until(5)).unwrap());
+    assert!(!tier.add("key", 11, &Keep::default()).unwrap());
+    assert!(!tier.compare_and_swap("key", &8, 11, &Keep::default()).unwrap());
+    assert_eq!(tier.compare_and_swap("key", &9, 11, &Keep::default()).unwrap_err().why, too_large);
     assert_eq!(tier.get("key"), Some(9), "the old one stays");
     clock.advance(5);
-    assert!(!tier.compare_and_swap("key", &9, 1, u64::MAX).unwrap(), "it has expired");
-    assert!(tier.add("key", 10, u64::MAX).unwrap());
+    assert!(!tier.compare_and_swap("key", &9, 1, &Keep::default()).unwrap(), "it has expired");
+    assert!(tier.add("key", 10, &Keep::default()).unwrap());
     assert_eq!(tier.validate(), Ok(()));
 }

@@ -25,13 +25,16 @@ impl Bits {
         self.flip(number);
     }
 
-    /// Takes out a number. Whether it was in.
-    pub(crate) fn take(&mut self, number: u32) -> bool {
-        let was_in = self.has(number);
-        if was_in {
-            self.flip(number);
+    /// The least number that is in and not less than this one.
+    pub(crate) fn next_from(&self, number: u32) -> Option<u32> {
+        let first = number as usize / 64;
+        let mut bits = self.0.get(first)? & (u64::MAX << (number % 64));
+        let mut at = first;
+        while bits == 0 {
+            at += 1;
+            bits = *self.0.get(at)?;
         }
-        was_in
+        u32::try_from(at).ok().map(|at| at * 64 + bits.trailing_zeros())
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -46,11 +49,18 @@ mod tests {
     #[test]
     fn numbers_go_in_and_out() {
         let mut bits = Bits::default();
-        assert!(!bits.has(1_000) && !bits.take(1_000));
+        assert!(!bits.has(1_000));
         [0, 63, 64, 1_000].into_iter().for_each(|number| bits.flip(number));
         assert_eq!(bits.count(), 4);
         assert!(bits.has(64) && !bits.has(65));
-        assert!(bits.take(64) && !bits.take(64));
+        let all = |bits: &Bits| -> Vec<u32> {
+            let next = |&number: &u32| bits.next_from(number + 1);
+            std::iter::successors(bits.next_from(0), next).collect()
+        };
+        assert_eq!(all(&bits), [0, 63, 64, 1_000]);
+        assert_eq!((bits.next_from(64), bits.next_from(1_001)), (Some(64), None));
+        assert_eq!(bits.next_from(5_000), None);
+        bits.flip(64);
         bits.flip(0);
         assert_eq!(bits.count(), 2);
     }

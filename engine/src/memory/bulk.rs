@@ -4,7 +4,8 @@ use std::borrow::Borrow;
 use std::hash::Hash;
 use std::thread;
 
-use super::departure::Cause;
+use super::departure::{Cause, Departures};
+use super::shard::Cell;
 use super::tier::Tier;
 
 /// How often clearing lets other threads on while lookups are in the way.
@@ -30,8 +31,8 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         keys.into_iter().map(|key| self.get(key)).collect()
     }
 
-    /// Removes every live entry of which `keep` says no, and says how many those were. What has
-    /// expired leaves as well; `keep` is not asked about it.
+    /// Removes every live entry under a plain key of which `keep` says no, and says how many those
+    /// were. What is dead leaves as well; `keep` is not asked about it.
     ///
     /// `keep` runs under the lock of one shard: it must be quick and must not call the tier. If
     /// it panics, what it has refused in that shard before stays.
@@ -44,7 +45,7 @@ impl<K: Hash + Eq, V> Tier<K, V> {
             for (place, entry) in shard.iter() {
                 match shard.terms(entry).check(|| self.now_ms()) {
                     Err(dead) => leaving.push((place, dead.into(), false)),
-                    Ok(()) if keep(&entry.key, &entry.value) => {}
+                    Ok(()) if entry.packed.is_spaced() || keep(&entry.key, &entry.value) => {}
                     Ok(()) => leaving.push((place, Cause::Invalidated, true)),
                 }
             }
@@ -97,5 +98,43 @@ impl<K: Hash + Eq, V> Tier<K, V> {
             }
         };
         self.cells.iter().map(purge).sum()
+    }
+
+    /// Removes everything that is dead, expired or invalidated, and says how many entries that
+    /// were.
+    ///
+    /// Where something was invalidated since the last time, looks at every entry that has tags or
+    /// belongs to a namespace.
+    ///
+    /// ```
+    /// # use larder_engine::memory::{Capacity, Keep, Tier};
+    /// # let tier = Tier::builder(Capacity::Unbounded).build()?;
+    /// tier.insert_as("page", 1, &Keep::default().tags(&["pages"])).unwrap();
+    /// tier.invalidate_tag("pages");
+    /// assert_eq!((tier.len(), tier.purge(), tier.len()), (1, 1, 0));
+    /// # Ok::<(), larder_engine::Error>(())
+    /// ```
+    pub fn purge(&self) -> u64 {
+        let expired = self.purge_expired();
+        let sweep = |cell| self.sweep(cell, &mut self.departures());
+        expired + self.cells.iter().map(sweep).sum::<u64>()
+    }
+
+    /// Removes what is dead in one shard.
+    pub(super) fn purge_dead<'a>(
+        &'a self,
+        cell: &'a Cell<K, V>,
+        departures: &mut Departures<'a, K, V>,
+    ) {
+        while !self.purge_some(cell, departures).1 {}
+        self.sweep(cell, departures);
+    }
+
+    /// Removes what was invalidated in one shard, and says how many entries that were.
+    fn sweep<'a>(&'a self, cell: &'a Cell<K, V>, departures: &mut Departures<'a, K, V>) -> u64 {
+        let (room, invalidations) = (self.budget.free(), self.names.invalidations());
+        let (count, weight) = cell.lock().sweep(invalidations, || self.now_ms(), room, departures);
+        self.budget.give_back(weight);
+        count
     }
 }

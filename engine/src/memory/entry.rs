@@ -4,12 +4,14 @@
 //! 56 bits   00 │ weight: 54                                            never expires
 //!           01 │ deadline in ms since 1970: 42 │ weight: 12
 //!           10 │ id of its extra (`extra.rs`): 32                       everything else
+//!           11 │ the same, of a key in a namespace (`space.rs`)
 //! ```
 //!
 //! An entry never changes once it can be found, but for its hit counter, and what its extra says
 //! of uses and marks; a new value is a new entry.
 
 use super::extra::{Dead, Extra};
+use super::marks::Mark;
 use crate::clock::{NEVER, is_live};
 use crate::sync::AtomicU8;
 
@@ -18,6 +20,7 @@ const KIND_AT: u32 = 56 - KIND_BITS;
 const PLAIN: u64 = 0;
 const TIMED: u64 = 1;
 const EXTRA: u64 = 2;
+const SPACED: u64 = 3;
 const WEIGHT_BITS: u32 = 12;
 const DEADLINE_BITS: u32 = KIND_AT - WEIGHT_BITS;
 
@@ -30,7 +33,7 @@ pub(crate) enum Terms<'a> {
     Extra(&'a Extra),
 }
 
-impl Terms<'_> {
+impl<'a> Terms<'a> {
     pub(crate) const fn weight(self) -> u64 {
         match self {
             Self::Packed { weight, .. } => weight,
@@ -43,6 +46,14 @@ impl Terms<'_> {
         match self {
             Self::Packed { .. } => 1,
             Self::Extra(extra) => extra.cost,
+        }
+    }
+
+    /// What it dies with.
+    pub(crate) fn marks(self) -> &'a [Mark] {
+        match self {
+            Self::Packed { .. } => &[],
+            Self::Extra(extra) => extra.marks(),
         }
     }
 
@@ -117,8 +128,9 @@ impl Packed {
         Some(Self::of(TIMED, (expires_at_ms << WEIGHT_BITS) | weight))
     }
 
-    pub(crate) const fn extra(id: u32) -> Self {
-        Self::of(EXTRA, id as u64)
+    /// The rest is elsewhere; and whether the key belongs to a namespace.
+    pub(crate) const fn extra(id: u32, is_spaced: bool) -> Self {
+        Self::of(if is_spaced { SPACED } else { EXTRA }, id as u64)
     }
 
     #[inline]
@@ -131,6 +143,12 @@ impl Packed {
     #[inline]
     pub(crate) const fn is_plain(self) -> bool {
         self.0[6] as u64 >> (KIND_AT - 48) == PLAIN
+    }
+
+    /// Whether the key belongs to a namespace.
+    #[inline]
+    pub(crate) const fn is_spaced(self) -> bool {
+        self.0[6] as u64 >> (KIND_AT - 48) == SPACED
     }
 
     #[inline]
@@ -177,9 +195,14 @@ mod tests {
             fitting += 1;
             assert_eq!(packed.unpack(), Unpacked::Terms { weight, expires_at_ms });
             assert_eq!(packed.is_plain(), expires_at_ms == NEVER);
+            assert!(!packed.is_spaced());
         }
         assert_eq!(fitting, 5 + 4 * 4);
-        assert_eq!(Packed::extra(u32::MAX).unpack(), Unpacked::Extra(u32::MAX));
+        for is_spaced in [false, true] {
+            let extra = Packed::extra(u32::MAX, is_spaced);
+            assert_eq!((extra.unpack(), extra.is_plain()), (Unpacked::Extra(u32::MAX), false));
+            assert_eq!(extra.is_spaced(), is_spaced);
+        }
         assert_eq!(size_of::<Entry<u64, u64>>(), 24);
     }
 }

@@ -19,7 +19,7 @@
 //! thread what that has seen, sees that or what came later. It guards nothing else: the entry
 //! was filled before it could be found, and stays until its readers are gone (`table.rs`).
 
-use super::marks::{Mark, Marks};
+use super::marks::{Mark, Marks, TagCell};
 use crate::clock::{NEVER, is_live};
 use crate::sync::{AtomicU64, Ordering, Turn};
 
@@ -75,7 +75,6 @@ impl Extra {
     }
 
     /// The same with marks.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for tags and namespaces"))]
     pub(crate) fn with_marks(self, marks: Marks) -> Self {
         Self { marks, ..self }
     }
@@ -102,6 +101,12 @@ impl Extra {
         let is_right =
             if self.idle_ms == NEVER { now == until_ms } else { now <= until_ms && now != NEVER };
         if is_right { Ok(()) } else { Err(format!("lives until {now} ms, at most {until_ms} ms")) }
+    }
+
+    /// The namespace that its key belongs to: the first of its marks, if any is.
+    pub(crate) fn space(&self) -> Option<&TagCell> {
+        let first = self.marks().first()?.cell();
+        first.is_space().then_some(&**first)
     }
 
     /// For the insert, once the entry can be found: takes the counts that nobody has taken.
@@ -158,7 +163,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::memory::marks::TagCell;
 
     fn live(extra: &Extra, now_ms: u64) -> bool {
         extra.look(|| now_ms, false).is_ok()

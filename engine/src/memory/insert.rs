@@ -8,15 +8,18 @@
 
 use std::fmt;
 use std::hash::Hash;
+use std::sync::Arc;
 use std::thread;
 
 use super::budget::Claim;
 use super::departure::{Cause, Departures};
 use super::extra::Extra;
 use super::keep::Keep;
+use super::marks::TagCell;
 use super::policy::Arrival;
 use super::room::{Room, Want};
 use super::shard::Locked;
+use super::space::Seek;
 use super::tier::Tier;
 use crate::clock::is_live;
 use crate::engine::Rejection;
@@ -105,7 +108,7 @@ impl<K: Hash + Eq, V> Tier<K, V> {
     ///
     /// # Errors
     /// As [`insert`](Self::insert).
-    pub fn insert_as(&self, key: K, value: V, keep: &Keep) -> Result<(), Rejected<K, V>> {
+    pub fn insert_as(&self, key: K, value: V, keep: &Keep<'_>) -> Result<(), Rejected<K, V>> {
         self.insert_if_as(key, value, keep, |_| true).map(|_| ())
     }
 
@@ -146,7 +149,18 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         &self,
         key: K,
         value: V,
-        keep: &Keep,
+        keep: &Keep<'_>,
+        decide: impl FnOnce(Option<&V>) -> bool,
+    ) -> Result<bool, Rejected<K, V>> {
+        self.insert_at(None, (key, value), keep, decide)
+    }
+
+    /// The same, in a namespace or not.
+    pub(super) fn insert_at(
+        &self,
+        space: Option<&Arc<TagCell>>,
+        (key, value): (K, V),
+        keep: &Keep<'_>,
         decide: impl FnOnce(Option<&V>) -> bool,
     ) -> Result<bool, Rejected<K, V>> {
         let weight = self.hooks.weigher.as_ref().map_or(1, |weigher| weigher(&key, &value));
@@ -155,9 +169,10 @@ impl<K: Hash + Eq, V> Tier<K, V> {
             self.rejected.fetch_add(1, Ordering::Relaxed);
             return Err(Rejected { key, value, why });
         }
-        let hash = self.hash(&key);
+        let hash = self.seek(space.map(|cell| &**cell), &key).hash;
         let own = self.cell_at(hash);
         let (extra, mut now_ms) = self.extra_of((&key, &value), weight, keep);
+        let extra = extra.with_marks(self.names.marks(space, keep.tags));
         let stillborn = now_ms.is_some_and(|now_ms| !is_live(extra.expires_at_ms(), now_ms));
         let mut want = Want::new(hash, if stillborn { 0 } else { weight });
         // Dropped in reverse: locks, then the claim, then what left is told.
@@ -172,7 +187,8 @@ impl<K: Hash + Eq, V> Tier<K, V> {
                     let now_ms = *now_ms.get_or_insert_with(|| self.now_ms());
                     claim.gain(self.expire_some(&mut shard, now_ms, &mut departures));
                 }
-                let old = shard.find(hash, &key).map(|(place, _)| place);
+                let seek = Seek { space: space.map(|cell| &**cell), hash, key: &key };
+                let old = shard.find(seek).map(|(place, _)| place);
                 let room = self.make_room(&mut shard, &mut want, old, &mut claim, &mut departures);
                 if matches!(room, Room::Enough) {
                     let current = old.and_then(|place| shard.get(place));
@@ -203,10 +219,23 @@ impl<K: Hash + Eq, V> Tier<K, V> {
                             claim.link(want.weight);
                             shard.replace(hash, place, (key, value), extra, cause, &mut departures);
                             shard.overwrite(place, old_weight, claim.held() + self.budget.free());
+                            if keep.pinned {
+                                shard.pin(place);
+                            }
                         }
                         None => {
                             let pair = (key, value);
-                            self.link(&mut shard, &want, pair, extra, &mut claim, &mut departures);
+                            let place = self.link(
+                                &mut shard,
+                                &want,
+                                pair,
+                                extra,
+                                &mut claim,
+                                &mut departures,
+                            );
+                            if let Some(place) = place.filter(|_| keep.pinned) {
+                                shard.pin(place);
+                            }
                         }
                     }
                     return Ok(true);
@@ -220,7 +249,7 @@ impl<K: Hash + Eq, V> Tier<K, V> {
                     return Err(Rejected { key, value, why });
                 }
                 for cell in &self.cells {
-                    while !self.purge_some(cell, &mut departures).1 {}
+                    self.purge_dead(cell, &mut departures);
                 }
                 continue;
             }
@@ -261,15 +290,16 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         extra: Extra,
         claim: &mut Claim<'_>,
         departures: &mut Departures<'a, K, V>,
-    ) {
+    ) -> Option<u32> {
         let weight = extra.weight;
         let room = claim.held() + self.budget.free() - weight;
         let Some(place) = shard.link(want.hash, pair, extra, departures) else {
             debug_assert!(false, "make_room leaves an id");
-            return;
+            return None;
         };
         claim.link(weight);
         let (policy, shelf) = shard.split(room);
         policy.insert(place, want.arrival.unwrap_or(Arrival::NEW), &shelf);
+        Some(place)
     }
 }

@@ -7,21 +7,25 @@
 use std::fmt;
 use std::hash::Hash;
 use std::iter::FusedIterator;
+use std::sync::Arc;
 use std::vec;
 
-use super::departure::Cause;
+use super::marks::TagCell;
+use super::space::{Space, is_same};
 use super::tier::Tier;
 
-/// The live entries of a [`Tier`]. Made by [`Tier::iter`].
+/// The live entries of a [`Tier`], or of a [`Namespace`](super::Namespace). Made by [`Tier::iter`]
+/// and [`Namespace::iter`](super::Namespace::iter).
 pub struct Iter<'a, K, V> {
     tier: &'a Tier<K, V>,
+    space: Option<Arc<TagCell>>,
     /// The next shard.
     at: usize,
     keys: vec::IntoIter<K>,
 }
 
 impl<K: Hash + Eq + Clone, V: Clone> Tier<K, V> {
-    /// Clones of all live entries, in no order. Does not count as use.
+    /// Clones of all live entries under plain keys, in no order. Does not count as use.
     ///
     /// An entry that is there from the beginning to the end comes exactly once, with the value that
     /// it has when it comes; one that comes or goes meanwhile may come or not. The iterator is
@@ -40,29 +44,36 @@ impl<K: Hash + Eq + Clone, V: Clone> Tier<K, V> {
     /// # Ok::<(), larder_engine::Error>(())
     /// ```
     pub fn iter(&self) -> Iter<'_, K, V> {
-        Iter { tier: self, at: 0, keys: Vec::new().into_iter() }
+        self.iter_at(None)
     }
 
-    /// All live entries, in no order: what [`iter`](Self::iter) yields.
+    /// The same, in a namespace or not.
+    pub(super) fn iter_at(&self, space: Option<Arc<TagCell>>) -> Iter<'_, K, V> {
+        Iter { tier: self, space, at: 0, keys: Vec::new().into_iter() }
+    }
+
+    /// All live entries under plain keys, in no order: what [`iter`](Self::iter) yields.
     #[must_use]
     pub fn entries(&self) -> Vec<(K, V)> {
         self.iter().collect()
     }
 
-    /// The keys of the live entries of one shard. What is dead leaves.
-    fn keys_of_cell(&self, at: usize) -> Vec<K> {
+    /// The keys of the live entries of one shard, plain or in a namespace. What is dead leaves.
+    fn keys_of_cell(&self, at: usize, space: Space<'_>) -> Vec<K> {
         let mut departures = self.departures();
         let mut shard = self.cells[at].lock();
         let (mut keys, mut dead) = (Vec::new(), Vec::new());
         for (place, entry) in shard.iter() {
-            if shard.terms(entry).is_live(|| self.now_ms()) {
-                keys.push(entry.key.clone());
-            } else {
-                dead.push(place);
+            match shard.terms(entry).check(|| self.now_ms()) {
+                Err(why) => dead.push((place, why.into())),
+                Ok(()) if is_same(shard.cell.table().space_of(entry), space) => {
+                    keys.push(entry.key.clone());
+                }
+                Ok(()) => {}
             }
         }
-        for place in dead {
-            self.drop_entry(&mut shard, place, Cause::Expired, &mut departures);
+        for (place, cause) in dead {
+            self.drop_entry(&mut shard, place, cause, &mut departures);
         }
         keys
     }
@@ -74,14 +85,15 @@ impl<K: Hash + Eq + Clone, V: Clone> Iterator for Iter<'_, K, V> {
     fn next(&mut self) -> Option<(K, V)> {
         loop {
             for key in self.keys.by_ref() {
-                if let Some(value) = self.tier.peek(&key) {
+                let seek = self.tier.seek(self.space.as_deref(), &key);
+                if let Some(value) = self.tier.peek_at(seek, V::clone) {
                     return Some((key, value));
                 }
             }
             if self.at == self.tier.cells.len() {
                 return None;
             }
-            self.keys = self.tier.keys_of_cell(self.at).into_iter();
+            self.keys = self.tier.keys_of_cell(self.at, self.space.as_deref()).into_iter();
             self.at += 1;
         }
     }

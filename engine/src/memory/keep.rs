@@ -6,7 +6,7 @@ use super::extra::Extra;
 use super::tier::Tier;
 use crate::clock::NEVER;
 
-/// How long an entry is to be kept, and what it is worth: what an insert says beside key and
+/// How long an entry is to be kept, what it is worth, and what else an insert says beside key and
 /// value.
 ///
 /// ```
@@ -24,11 +24,11 @@ use crate::clock::NEVER;
 ///
 /// # What it takes
 /// An entry that only has a deadline (to the year 2109) and a weight below 4096, or only a weight,
-/// keeps them in a word of its own. For any other one 56 bytes are kept elsewhere. Deadlines take
-/// 8 bytes more.
+/// keeps them in a word of its own. For any other one 56 bytes are kept elsewhere, and 16 for each
+/// tag in an allocation besides. Deadlines take 8 bytes more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Keep {
+pub struct Keep<'a> {
     /// The deadline, in ms since 1970: it is live while `now < expires_at_ms`; `u64::MAX` for
     /// ever.
     pub expires_at_ms: u64,
@@ -39,20 +39,25 @@ pub struct Keep {
     /// What it costs to get the value again, in any unit. Counts with policies that ask for it
     /// ([`Gdsf`](super::Gdsf)).
     pub cost: u64,
+    /// Tags that it can be invalidated by ([`Tier::invalidate_tag`]).
+    pub tags: &'a [&'a str],
+    /// Whether it is [pinned](Tier::pin) from the beginning. `false` does not unpin the value
+    /// that is replaced.
+    pub pinned: bool,
 }
 
-impl Default for Keep {
+impl Default for Keep<'_> {
     /// For ever, as far as the tier has no time to idle; at a cost of 1.
     fn default() -> Self {
         Self::until(NEVER)
     }
 }
 
-impl Keep {
+impl<'a> Keep<'a> {
     /// Until this time, in ms since 1970; all else as by default.
     #[must_use]
     pub const fn until(expires_at_ms: u64) -> Self {
-        Self { expires_at_ms, idle: None, cost: 1 }
+        Self { expires_at_ms, idle: None, cost: 1, tags: &[], pinned: false }
     }
 
     /// Only so long after the last use: of [`get`](Tier::get), [`get_with`](Tier::get_with) or
@@ -67,6 +72,18 @@ impl Keep {
     pub const fn cost(self, cost: u64) -> Self {
         Self { cost, ..self }
     }
+
+    /// Under these tags.
+    #[must_use]
+    pub const fn tags(self, tags: &'a [&'a str]) -> Self {
+        Self { tags, ..self }
+    }
+
+    /// Pinned.
+    #[must_use]
+    pub const fn pinned(self) -> Self {
+        Self { pinned: true, ..self }
+    }
 }
 
 /// In whole ms; what is too long for that never passes.
@@ -80,7 +97,7 @@ impl<K, V> Tier<K, V> {
         &self,
         (key, value): (&K, &V),
         weight: u64,
-        keep: &Keep,
+        keep: &Keep<'_>,
     ) -> (Extra, Option<u64>) {
         let idle_ms = keep.idle.map_or(self.hooks.idle_ms, idle_ms);
         let expiry = self.hooks.expiry.as_ref();

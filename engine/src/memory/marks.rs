@@ -36,12 +36,23 @@ use crate::sync::{AtomicU64, Ordering, Site, Turn};
 #[derive(Debug, Default)]
 pub(crate) struct TagCell {
     count: AtomicU64,
+    /// It stands for a namespace, to which the keys of its entries belong (`space.rs`).
+    is_space: bool,
     turn: Turn,
 }
 
 impl TagCell {
+    /// The cell of a namespace; that of a tag is the default.
+    pub(crate) fn of_space() -> Self {
+        Self { is_space: true, ..Self::default() }
+    }
+
+    /// Whether it is the cell of a namespace.
+    pub(crate) const fn is_space(&self) -> bool {
+        self.is_space
+    }
+
     /// Makes all entries invalid that are marked with this and were inserted before.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for tags and namespaces"))]
     pub(crate) fn invalidate(&self) {
         self.turn.take();
         // Release: pairs with the Acquire in `count`. An addition, so that it also hands on what
@@ -69,13 +80,11 @@ pub(crate) struct Mark {
 
 impl Mark {
     /// A mark for an entry that is to be inserted.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for tags and namespaces"))]
     pub(crate) fn new(cell: Arc<TagCell>) -> Self {
         Self { cell, taken: AtomicU64::new(NOT_TAKEN), turn: Turn::default() }
     }
 
     /// The cell that it belongs to.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for tags and namespaces"))]
     pub(crate) const fn cell(&self) -> &Arc<TagCell> {
         &self.cell
     }

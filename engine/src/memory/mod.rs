@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `tier`, `insert`, `room`, `bulk`, `builder` | [`Tier`]: lookups and removals, inserts, evictions for them, many at once, options |
+//! | `tier`, `lookup`, `insert`, `room`, `bulk`, `builder` | [`Tier`]: lookups and removals, inserts, evictions for them, many at once, options |
 //! | `shard`, `places` | what writers need, behind a lock: a policy, and by what names it knows entries |
 //! | `expiry`, `wheel` | what has expired leaves first |
 //! | `keep` | [`Keep`]: what an insert says of its entry |
@@ -12,6 +12,7 @@
 //! | `replay`, `stripes` | hits on their way to a policy, and counted, without sharing a word |
 //! | `conditional`, `order`, `iter` | inserts that depend on what is there; entries in the order of leaving, and in none |
 //! | `pins` | what is not evicted |
+//! | `tags`, `namespace`, `space`, `names`, `sweep` | what is invalidated at once; keys of their own; cells that names stand for; finding what is dead |
 //! | `budget` | the one weight budget that all shards borrow from |
 //! | `policy` | [`Policy`]: what leaves when room is needed |
 //! | [`simulate`] | policies without a tier, to compare them on traces |
@@ -35,7 +36,10 @@ mod insert;
 mod iter;
 mod keep;
 mod limbo;
+mod lookup;
 mod marks;
+mod names;
+mod namespace;
 mod order;
 mod pins;
 mod places;
@@ -46,8 +50,11 @@ mod room;
 mod shard;
 pub mod simulate;
 mod slab;
+mod space;
 mod stripes;
+mod sweep;
 mod table;
+mod tags;
 mod tier;
 mod wheel;
 
@@ -57,6 +64,7 @@ pub use engine::{ENTRY_OVERHEAD, Memory, MemoryBuilder};
 pub use insert::Rejected;
 pub use iter::Iter;
 pub use keep::Keep;
+pub use namespace::Namespace;
 pub use policy::{
     Adaptive, ArcPolicy, Arrival, Clock, Entries, Fifo, Gdsf, Lfu, Lirs, Lru, Mru, OnHit, Policy,
     PolicyKind, Random, S3Fifo, Sieve, TwoQ, WTinyLfu,

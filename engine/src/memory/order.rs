@@ -30,6 +30,10 @@ enum End {
 /// is off by about what the shards differ. What is pinned comes last, as it would not leave; and
 /// of a policy that does not name all of its entries, the others come before that, in no order.
 ///
+/// All of this is about plain keys, as a key alone does not say to which namespace it belongs.
+///
+/// All of this is about plain keys: a key alone does not say to which namespace it belongs.
+///
 /// What changes during a call may be seen or not; then fewer may be returned. `Clone` of keys and
 /// values runs under the lock of one shard: it must be quick and must not call the tier. Nothing of
 /// this counts as a use.
@@ -117,25 +121,27 @@ impl<K: Hash + Eq + Clone, V: Clone> Tier<K, V> {
     fn line_up(&self, shard: &mut Locked<'_, K, V>, end: End, count: usize) -> Vec<u32> {
         let wanted = if end == End::Hottest { usize::MAX } else { count };
         let (mut places, mut named, mut left) = (Vec::new(), Bits::default(), shard.len());
+        let table = shard.cell.table();
         let (policy, shelf) = shard.split(self.budget.free());
-        let is_live = |entry: &Entry<K, V>| shelf.table().terms(entry).is_live(|| self.now_ms());
+        let counts = |entry: &Entry<K, V>| {
+            !entry.packed.is_spaced() && table.terms(entry).is_live(|| self.now_ms())
+        };
         policy.order(&shelf, &mut |place| {
             if places.len() >= wanted || left == 0 {
                 return false;
             }
             left -= 1;
-            if !named.has(place) && !shelf.is_pinned(place) && shelf.get(place).is_some_and(is_live)
+            if !named.has(place) && !shelf.is_pinned(place) && shelf.get(place).is_some_and(counts)
             {
                 named.flip(place);
                 places.push(place);
             }
             true
         });
-        let is_live = |entry: &Entry<K, V>| shard.terms(entry).is_live(|| self.now_ms());
         for pinned in [false, true] {
             if places.len() < wanted && !(pinned && end == End::Evictable) {
                 let rest = shard.iter().filter(|&(place, entry)| {
-                    shard.pins.is_pinned(place) == pinned && !named.has(place) && is_live(entry)
+                    shard.pins.is_pinned(place) == pinned && !named.has(place) && counts(entry)
                 });
                 places.extend(rest.map(|(place, _)| place).take(wanted - places.len()));
             }

@@ -24,6 +24,7 @@ use std::hash::Hash;
 
 use super::bits::Bits;
 use super::shard::Locked;
+use super::space::Seek;
 use super::tier::Tier;
 
 /// What is pinned in one shard, by places.
@@ -82,11 +83,14 @@ impl<K, V> Locked<'_, K, V> {
     }
 
     /// The entry in this place is going.
+    #[inline]
     pub(super) fn forget_pin(&mut self, place: u32, weight: u64) {
-        if self.pins.pinned.take(place) {
+        if self.pins.is_pinned(place) {
+            self.pins.pinned.flip(place);
             self.pins.weight -= weight;
             self.cell.budget.repin(weight, 0);
-            if self.pins.parked.take(place) {
+            if self.pins.is_parked(place) {
+                self.pins.parked.flip(place);
                 self.pins.parked_weight -= weight;
             }
         }
@@ -99,6 +103,7 @@ impl<K, V> Locked<'_, K, V> {
     }
 
     /// The entry in this place weighs something else.
+    #[inline]
     pub(super) fn reweigh_pin(&mut self, place: u32, old: u64, new: u64) {
         if self.pins.is_pinned(place) {
             self.pins.weight = self.pins.weight - old + new;
@@ -182,7 +187,7 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        self.with_live(key, |shard, place| shard.pin(place)).is_some()
+        self.change_at(self.seek(None, key), |shard, place| shard.pin(place)).is_some()
     }
 
     /// Lets the value of `key` be evicted again. Whether there is a live value that was pinned.
@@ -192,7 +197,7 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        self.with_live(key, |shard, place| shard.unpin(place, self.budget.free())).unwrap_or(false)
+        self.unpin_at(self.seek(None, key))
     }
 
     /// Whether `key` has a live value that is pinned.
@@ -201,7 +206,7 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        self.with_live(key, |shard, place| shard.pins.is_pinned(place)).unwrap_or(false)
+        self.is_pinned_at(self.seek(None, key))
     }
 
     /// What pinned entries weigh, dead ones included until they are noticed. Takes no lock.
@@ -210,20 +215,22 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         self.budget.pinned()
     }
 
-    /// What `change` makes of the place of a live entry, under the lock of its shard.
-    fn with_live<'a, Q, R>(
-        &'a self,
-        key: &Q,
-        change: impl FnOnce(&mut Locked<'a, K, V>, u32) -> R,
-    ) -> Option<R>
+    /// See [`unpin`](Self::unpin).
+    pub(super) fn unpin_at<Q>(&self, seek: Seek<'_, Q>) -> bool
     where
         K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
+        Q: Eq + ?Sized,
     {
-        let hash = self.hash(key);
-        let mut shard = self.cells[self.cell_at(hash)].lock();
-        let (place, entry) = shard.find(hash, key)?;
-        let is_live = shard.terms(entry).is_live(|| self.now_ms());
-        is_live.then(|| change(&mut shard, place))
+        let room = || self.budget.free();
+        self.change_at(seek, |shard, place| shard.unpin(place, room())).unwrap_or(false)
+    }
+
+    /// See [`is_pinned`](Self::is_pinned).
+    pub(super) fn is_pinned_at<Q>(&self, seek: Seek<'_, Q>) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        self.change_at(seek, |shard, place| shard.pins.is_pinned(place)).unwrap_or(false)
     }
 }

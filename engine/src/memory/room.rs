@@ -10,10 +10,12 @@
 //! a chance in proportion to its weight, so that entries everywhere have about the same time
 //! left: shards that lent room get it back, and one huge entry does not drain its own shard.
 //!
+//! What is dead leaves first, as far as it is known, or found by a short look (`sweep.rs`).
+//!
 //! # Why it ends
 //! Under the lock of its own shard, an insert asks first whether it fits beside all that is pinned
-//! in the tier, but for the value that it replaces. If not, what has expired goes, in all shards,
-//! since dead entries may be pinned; and then it is refused. This looks at one word, which the
+//! in the tier, but for the value that it replaces. If not, all that is dead goes, in all shards, since
+//! dead entries may be pinned; and then it is refused. This looks at one word, which the
 //! pins of all shards change in single steps: so there is a moment between call and return at
 //! which there is indeed no room. Nothing is evicted for what is refused.
 //!
@@ -50,7 +52,7 @@ pub(super) struct Want {
     pub(super) arrival: Option<Arrival>,
     /// Its own shard has to give even below its share: the others are empty.
     pub(super) last_resort: bool,
-    /// What has expired was removed, as it may have been pinned.
+    /// What is dead was removed, as it may have been pinned.
     pub(super) purged: bool,
 }
 
@@ -104,6 +106,10 @@ impl<K: Hash + Eq, V> Tier<K, V> {
                 break Room::Short;
             }
             let room = claim.held() + self.budget.free();
+            if let Some(weight) = self.drop_dead(shard, old, room, departures) {
+                claim.gain(weight);
+                continue;
+            }
             let Some(place) = self.choose(shard, arrival, old, room, &mut detached) else {
                 // All ids of the shard are pinned, or on their way out.
                 break if no_id { Room::Never(never) } else { Room::Short };
@@ -138,12 +144,29 @@ impl<K: Hash + Eq, V> Tier<K, V> {
                 break;
             }
             let room = self.budget.free();
+            if let Some(weight) = self.drop_dead(&mut locked, None, room, departures) {
+                claim.gain(weight);
+                continue;
+            }
             let Some(place) = self.choose(&mut locked, Arrival::NEW, None, room, &mut false) else {
                 break;
             };
             claim.gain(self.evict(&mut locked, place, departures));
         }
         true
+    }
+
+    /// Removes something that was invalidated, if a short look finds any, and says what it weighed.
+    fn drop_dead<'a>(
+        &'a self,
+        shard: &mut Locked<'a, K, V>,
+        keep: Option<u32>,
+        room: u64,
+        departures: &mut Departures<'a, K, V>,
+    ) -> Option<u64> {
+        let invalidations = self.names.invalidations();
+        let (place, cause) = shard.next_dead(invalidations, keep, || self.now_ms())?;
+        Some(shard.remove(place, cause, room, departures))
     }
 
     /// Another shard, with a chance in proportion to what it could give; `None` if none could.

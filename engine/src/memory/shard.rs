@@ -10,7 +10,7 @@
 
 use std::borrow::Borrow;
 use std::cell::LazyCell;
-use std::hash::{BuildHasher, Hash};
+use std::hash::Hash;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -28,6 +28,8 @@ use super::places::Places;
 use super::policy::{Entries, Policy};
 use super::readers;
 use super::replay::Replay;
+use super::space::{Seek, hash_in};
+use super::sweep::Marked;
 use super::table::{Departed, Side, Table};
 use super::wheel::Wheel;
 use crate::clock::NEVER;
@@ -59,6 +61,7 @@ pub(super) struct Shard {
     pub(super) side: Side,
     pub(super) places: Places,
     pub(super) pins: Pins,
+    pub(super) marked: Marked,
     policy: Box<dyn Policy>,
     pub(super) wheel: Wheel,
     pub(super) weight: u64,
@@ -111,6 +114,7 @@ impl<K, V> Cell<K, V> {
             side,
             places: Places::default(),
             pins: Pins::default(),
+            marked: Marked::default(),
             policy,
             wheel: Wheel::default(),
             weight: 0,
@@ -205,6 +209,13 @@ fn sample_of(policy: &dyn Policy) -> u64 {
 fn collect<K, V>(table: &Table<K, V>, side: &mut Side, all: bool, trash: &mut Vec<(K, V)>) {
     if all || Table::<K, V>::wants_collect(side) {
         readers::all(|records| table.collect(side, records, all, trash));
+    }
+}
+
+impl<K: Hash, V> Cell<K, V> {
+    /// The hash of an entry, which its namespace is a part of.
+    pub(super) fn hash_of(&self, entry: &Entry<K, V>) -> u64 {
+        hash_in(&self.hasher, self.table().space_of(entry), &entry.key)
     }
 }
 
@@ -318,16 +329,13 @@ impl<'a, K, V> Locked<'a, K, V> {
 }
 
 impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
-    fn hash(&self, key: &K) -> u64 {
-        self.cell.hasher.hash_one(key)
-    }
-
-    pub(super) fn find<Q>(&self, hash: u64, key: &Q) -> Option<(u32, &Entry<K, V>)>
+    pub(super) fn find<Q>(&self, seek: Seek<'_, Q>) -> Option<(u32, &Entry<K, V>)>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        let (id, entry) = self.cell.table().search(&self.shard.side, Tag::of(hash), key)?;
+        let table = self.cell.table();
+        let (id, entry) = table.search(&self.shard.side, seek.tag(), seek.space, seek.key)?;
         Some((self.shard.places.place(id), entry))
     }
 
@@ -347,9 +355,12 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
         departures: &mut Departures<'a, K, V>,
     ) -> Option<u32> {
         let (weight, expires_at_ms) = (extra.weight, extra.expires_at_ms());
+        let is_marked = !extra.marks().is_empty();
         let Shard { side, places, .. } = &mut *self.shard;
         let id = self.cell.table().insert(side, Tag::of(hash), pair, extra)?;
         let place = places.settle(id);
+        self.shard.marked.set(place, is_marked);
+        let side = &mut self.shard.side;
         // The table may have grown.
         collect(self.cell.table(), side, false, departures.trash());
         self.shard.weight += weight;
@@ -369,6 +380,7 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
     ) {
         let old_weight = self.weight_of(place);
         let (weight, expires_at_ms) = (extra.weight, extra.expires_at_ms());
+        let is_marked = !extra.marks().is_empty();
         let Shard { side, places, .. } = &mut *self.shard;
         let table = self.cell.table();
         let Some(old) = places.id(place) else { return };
@@ -380,6 +392,7 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
         places.replace(place, id, linked);
         self.shard.weight = self.shard.weight - old_weight + weight;
         self.reweigh_pin(place, old_weight, weight);
+        self.shard.marked.set(place, is_marked);
         self.note_deadline(place, expires_at_ms);
         self.depart(departed, cause, departures);
     }
@@ -393,11 +406,12 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
     ) -> u64 {
         let Some(id) = self.shard.places.id(place) else { return 0 };
         let Some(entry) = self.get(place) else { return 0 };
-        let (weight, tag) = (self.terms(entry).weight(), Tag::of(self.hash(&entry.key)));
+        let (weight, tag) = (self.terms(entry).weight(), Tag::of(self.cell.hash_of(entry)));
         let Some(departed) = self.cell.table().unlink(&mut self.shard.side, tag, id) else {
             return 0;
         };
         self.forget_pin(place, weight);
+        self.shard.marked.set(place, false);
         self.shard.places.give_back(place);
         self.shard.wheel.remove(place);
         self.shard.weight -= weight;
@@ -429,6 +443,7 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
         let now_ms = LazyCell::new(now_ms);
         self.policy.clear();
         self.forget_pins();
+        self.shard.marked = Marked::default();
         self.shard.places.clear();
         self.shard.wheel.clear();
         let mut count = 0;
@@ -447,7 +462,7 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
     /// Checks invariants 1 to 3 and the table's own.
     pub(super) fn validate(&mut self) -> Result<(), String> {
         let table = self.cell.table();
-        table.validate(&self.shard.side, |key| Tag::of(self.hash(key)))?;
+        table.validate(&self.shard.side, |entry| Tag::of(self.cell.hash_of(entry)))?;
         let weight: u64 = self.iter().map(|(_, entry)| self.terms(entry).weight()).sum();
         if weight != self.weight {
             return Err(format!("entries weighing {weight} are counted as {}", self.weight));
@@ -461,6 +476,7 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
                 return Err(format!("place {place} and entry {id} do not know each other"));
             }
         }
+        self.validate_marked()?;
         let parked = self.validate_pins()?;
         if self.policy.len() + parked != self.len() {
             return Err(format!(
@@ -504,10 +520,6 @@ impl<K, V> Shelf<'_, K, V> {
         self.cell.table().get(self.side, self.places.id(place)?)
     }
 
-    pub(super) const fn table(&self) -> &Table<K, V> {
-        self.cell.table()
-    }
-
     pub(super) fn is_pinned(&self, place: u32) -> bool {
         self.pins.is_pinned(place)
     }
@@ -536,7 +548,7 @@ impl<K: Hash, V> Entries for Shelf<'_, K, V> {
     }
 
     fn hash(&self, place: u32) -> u64 {
-        self.get(place).map_or(0, |entry| self.cell.hasher.hash_one(&entry.key))
+        self.get(place).map_or(0, |entry| self.cell.hash_of(entry))
     }
 
     fn hits(&self, place: u32) -> u8 {

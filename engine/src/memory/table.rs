@@ -35,6 +35,7 @@ use super::extra::Extra;
 use super::limbo::{Limbo, Limits};
 use super::readers::{Fences, Pin, Record};
 use super::slab::{IDS, Slab};
+use super::space::{Space, is_same};
 use crate::sync::{AtomicPtr, AtomicU8, Ordering, Site};
 
 /// What readers see of a shard.
@@ -179,6 +180,7 @@ impl<K, V> Table<K, V> {
         &'p self,
         pin: &'p mut Pin,
         tag: Tag,
+        space: Space<'_>,
         key: &Q,
     ) -> Option<Found<'p, K, V>>
     where
@@ -190,11 +192,14 @@ impl<K, V> Table<K, V> {
         }
         // SAFETY: only asked of an id that is named by a word under a pin (invariants 3 and 4).
         let entry = |id| unsafe { self.entries.get(id) };
-        let id = self.buckets_under(pin).find(tag, |id| entry(id).key.borrow() == key)?;
+        let is_it = |id| entry(id).key.borrow() == key && self.is_in(entry(id), space);
+        let id = self.buckets_under(pin).find(tag, is_it)?;
         Some(Found { entry: entry(id), id, pin })
     }
 
-    /// The same, as far as it goes without a call: by value, so that all stays in registers.
+    /// The same for a plain key, as far as it goes without a call: by value, so that all stays in
+    /// registers. What is found never expires, and so belongs to no namespace, as far as a
+    /// glance tells; any other entry counts as further.
     #[inline(always)]
     pub(crate) fn find_near<'p, Q>(&'p self, pin: &'p mut Pin, tag: Tag, key: &Q) -> Near<'p, K, V>
     where
@@ -209,7 +214,7 @@ impl<K, V> Table<K, V> {
                 // SAFETY: named by a word under a pin that is borrowed as long as what is found
                 // (invariants 3 and 4).
                 let entry = unsafe { self.entries.get(id) };
-                if entry.key.borrow() == key {
+                if entry.packed.is_plain() && entry.key.borrow() == key {
                     Near::Found(Found { entry, id, pin })
                 } else {
                     Near::Further
@@ -240,6 +245,23 @@ impl<K, V> Table<K, V> {
         }
     }
 
+    /// The namespace that the key of an entry belongs to.
+    #[inline]
+    pub(crate) fn space_of<'a>(&'a self, entry: &'a Entry<K, V>) -> Space<'a> {
+        if !entry.packed.is_spaced() {
+            return None;
+        }
+        match self.terms(entry) {
+            Terms::Packed { .. } => None,
+            Terms::Extra(extra) => extra.space(),
+        }
+    }
+
+    /// Whether the key of an entry belongs to a namespace, or to none.
+    fn is_in(&self, entry: &Entry<K, V>, space: Space<'_>) -> bool {
+        is_same(self.space_of(entry), space)
+    }
+
     /// For writers: the buckets as they are.
     fn buckets(&self, _side: &Side) -> &Buckets {
         // Relaxed: only writers change it, and the lock orders them.
@@ -253,24 +275,25 @@ impl<K, V> Table<K, V> {
         &'a self,
         side: &'a Side,
         tag: Tag,
+        space: Space<'_>,
         key: &Q,
     ) -> Option<(u32, &'a Entry<K, V>)>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
+        let is_it = |entry: &Entry<K, V>| entry.key.borrow() == key && self.is_in(entry, space);
         let buckets = self.buckets(side);
         match buckets.glance(tag) {
             Glance::Named(id) => {
-                if let Some(entry) = self.get(side, id).filter(|entry| entry.key.borrow() == key) {
+                if let Some(entry) = self.get(side, id).filter(|entry| is_it(entry)) {
                     return Some((id, entry));
                 }
             }
             Glance::Absent => return None,
             Glance::Further => {}
         }
-        let is_it = |id| self.get(side, id).is_some_and(|entry| entry.key.borrow() == key);
-        let id = buckets.find(tag, is_it)?;
+        let id = buckets.find(tag, |id| self.get(side, id).is_some_and(is_it))?;
         Some((id, self.get(side, id)?))
     }
 
@@ -427,8 +450,12 @@ impl<K, V> Table<K, V> {
     }
 
     /// Checks the buckets, and the books of ids.
-    pub(crate) fn validate(&self, side: &Side, tag_of: impl Fn(&K) -> Tag) -> Result<(), String> {
-        self.buckets(side).validate(|id| Some(tag_of(&self.get(side, id)?.key)))?;
+    pub(crate) fn validate(
+        &self,
+        side: &Side,
+        tag_of: impl Fn(&Entry<K, V>) -> Tag,
+    ) -> Result<(), String> {
+        self.buckets(side).validate(|id| Some(tag_of(self.get(side, id)?)))?;
         let linked = self.iter(side).count();
         let (full, named) = (side.ids.full.count(), side.linked.count());
         let waiting = side.limbo.len();
@@ -490,9 +517,10 @@ impl<K, V> Table<K, V> {
                     return None;
                 };
                 self.extras.cover(place);
+                let packed = Packed::extra(place, extra.space().is_some());
                 // SAFETY: covered; it was free, so its place is empty and nobody reads it.
                 unsafe { self.extras.put(place, extra) };
-                Packed::extra(place)
+                packed
             }
         };
         self.entries.cover(id);
@@ -622,27 +650,27 @@ mod tests {
         assert!(ids.iter().zip(0..).all(|(&id, at)| id == at));
         for key in 0..COUNT {
             let mut pin = readers::enter(table.fences());
-            let found = table.find(&mut pin, tag(key), &key).unwrap();
+            let found = table.find(&mut pin, tag(key), None, &key).unwrap();
             assert_eq!((found.key, found.value.clone()), (key, key.to_string()));
             let expected = if key % 10 == 0 { large } else { key };
             assert_eq!(table.terms(&found).weight(), expected);
         }
-        assert_eq!(table.validate(&side, |&key| tag(key)), Ok(()));
+        assert_eq!(table.validate(&side, |entry| tag(entry.key)), Ok(()));
         // The buckets that have been outgrown.
         assert_eq!(collect(&table, &mut side, true), 0);
         let pair = (0, "new".to_owned());
         let (new, old) = table.replace(&mut side, tag(0), ids[0], pair, terms(1)).unwrap();
         assert_eq!(table.look(&old).value, "0");
         table.retire(&mut side, old);
-        assert_eq!(table.search(&side, tag(0), &0).unwrap().1.value, "new");
+        assert_eq!(table.search(&side, tag(0), None, &0).unwrap().1.value, "new");
         let departed = table.unlink(&mut side, tag(0), new).unwrap();
         assert!(table.unlink(&mut side, tag(0), new).is_none());
-        assert!(table.find(&mut readers::enter(table.fences()), tag(0), &0).is_none());
+        assert!(table.find(&mut readers::enter(table.fences()), tag(0), None, &0).is_none());
         table.retire(&mut side, departed);
         assert_eq!(Table::<u64, String>::waiting(&side), 2);
         assert_eq!(collect(&table, &mut side, false), 0, "not worth it");
         collect_until(&table, &mut side, 2);
-        assert_eq!(table.validate(&side, |&key| tag(key)), Ok(()));
+        assert_eq!(table.validate(&side, |entry| tag(entry.key)), Ok(()));
         assert!(table.validate(&side, |_| tag(u64::MAX)).is_err());
         for departed in table.unlink_all(&mut side) {
             table.retire(&mut side, departed);
@@ -650,7 +678,7 @@ mod tests {
         collect_until(&table, &mut side, usize::try_from(COUNT).unwrap() - 1);
         let again = table.insert(&mut side, tag(7), (7, String::new()), terms(large));
         assert!(again.unwrap() <= new, "ids are used again");
-        assert_eq!(table.validate(&side, |&key| tag(key)), Ok(()));
+        assert_eq!(table.validate(&side, |entry| tag(entry.key)), Ok(()));
         table.end(&mut side);
     }
 
@@ -662,7 +690,7 @@ mod tests {
         };
         let (first, second) = (insert(&mut side, 1), insert(&mut side, 2));
         let mut pin = readers::enter(table.fences());
-        let pinned = table.find(&mut pin, tag(2), &2).unwrap();
+        let pinned = table.find(&mut pin, tag(2), None, &2).unwrap();
         for (key, id) in [(1, first), (2, second)] {
             let departed = table.unlink(&mut side, tag(key), id).unwrap();
             table.retire(&mut side, departed);
@@ -725,7 +753,7 @@ mod tests {
                     while !done.load(Relaxed) {
                         key = (key + 1) % 16;
                         let mut pin = readers::enter(table.fences());
-                        if let Some(found) = table.find(&mut pin, tag(key), &key) {
+                        if let Some(found) = table.find(&mut pin, tag(key), None, &key) {
                             let found = if key % 2 == 0 { found.settle() } else { found };
                             assert_eq!((found.key, found.value.as_str()), (key, &*key.to_string()));
                         }
@@ -735,7 +763,7 @@ mod tests {
             for step in 0..COUNT * 4 {
                 let key = step % 16;
                 let pair = (key, key.to_string());
-                match table.search(&side, tag(key), &key).map(|(id, _)| id) {
+                match table.search(&side, tag(key), None, &key).map(|(id, _)| id) {
                     None => {
                         table.insert(&mut side, tag(key), pair, terms(1)).unwrap();
                     }
@@ -753,7 +781,7 @@ mod tests {
             }
             done.store(true, Relaxed);
         });
-        assert_eq!(table.validate(&side, |&key| tag(key)), Ok(()));
+        assert_eq!(table.validate(&side, |entry| tag(entry.key)), Ok(()));
         let mut table = table;
         table.end(&mut side);
     }

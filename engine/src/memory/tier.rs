@@ -1,25 +1,24 @@
-//! The tier: lookups, removals, gauges. Inserts are in `insert.rs`.
+//! The tier: what it is made of, what it promises, its gauges, and the lookups and removals that
+//! people call. What they do is in `lookup.rs`, inserts are in `insert.rs`.
 
 use std::borrow::Borrow;
 use std::fmt;
-use std::hash::{BuildHasher, Hash};
-use std::mem::needs_drop;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use foldhash::quality::RandomState;
 use parking_lot::Mutex;
 
-use super::buckets::Tag;
 use super::budget::{Budget, LIMIT_MAX};
 use super::builder::{Capacity, Hooks, TierBuilder};
 use super::departure::{Cause, Departures};
-use super::entry::Entry;
 use super::limbo::Limits;
+use super::names::Names;
 use super::policy::{OnHit, Policy};
-use super::readers::{self, Fences, Record};
+use super::readers::{self, Fences};
 use super::shard::{Cell, Locked};
+use super::space::{Seek, Space, hash_in};
 use super::stripes::Lookups;
-use super::table::{Found, Near};
 use crate::clock::Clock;
 use crate::stats::Stats;
 use crate::sync::{AtomicU64, Ordering};
@@ -59,15 +58,17 @@ use crate::sync::{AtomicU64, Ordering};
 /// # Consistency
 /// - Operations on one key are linearizable: each takes effect at one moment between call and
 ///   return, and whoever returns later sees it.
-/// - Operations on all keys (`clear`, `iter`, `len`, `stats`, `purge_expired`) go from shard
-///   to shard. What is there from beginning to end is seen; what comes or goes meanwhile may
-///   be seen or not.
+/// - Invalidating a [tag](Self::invalidate_tag) or a [namespace](Self::namespace) takes effect at
+///   one moment, too, for all entries at once.
+/// - Operations on all keys (`clear`, `iter`, `len`, `stats`, `purge`) go from shard to shard.
+///   What is there from beginning to end is seen; what comes or goes meanwhile may be seen or
+///   not.
 /// - Lookups take no lock and wait for nobody. A closure that is passed to one may take its time,
 ///   and may call the tier.
 /// - A closure that is passed to a conditional write, or to [`hold_with`](Self::hold_with), runs
 ///   under the lock of one shard. It must be quick and must not call the tier: that would
-///   deadlock. The same goes for `Clone` of values in `take`, of keys in `iter`, of both in
-///   `coldest`, `hottest` and `drain`, and for `Hash`, `Eq` and `Borrow` of keys.
+///   deadlock. The same goes for `Clone` of values in `take`, of keys in `iter` and `keys_of`, of
+///   both in `coldest`, `hottest` and `drain`, and for `Hash`, `Eq` and `Borrow` of keys.
 /// - A panic in a closure, or in the code of keys and values, reaches the caller, and leaves
 ///   the tier as if the operation had been made in full or not at all.
 ///
@@ -84,17 +85,18 @@ pub struct Tier<K, V> {
     pub(super) budget: Arc<Budget>,
     /// Held by an insert that found nothing to evict, so that of several only one goes on.
     pub(super) crowd: Mutex<()>,
-    /// Draws the shard that gives; see `insert.rs`.
+    /// Draws the shard that gives; see `room.rs`.
     pub(super) draws: AtomicU64,
     pub(super) rejected: AtomicU64,
     /// What a shard may weigh before others have to give instead.
     pub(super) share: u64,
     pub(super) hooks: Hooks<K, V>,
     capacity: Capacity,
-    on_hit: OnHit,
+    pub(super) on_hit: OnHit,
     hasher: RandomState,
     clock: Arc<dyn Clock>,
-    lookups: Lookups,
+    pub(super) lookups: Lookups,
+    pub(super) names: Names,
 }
 
 impl<K, V> Tier<K, V> {
@@ -125,6 +127,7 @@ impl<K, V> Tier<K, V> {
             hasher,
             clock,
             lookups: Lookups::default(),
+            names: Names::default(),
         }
     }
 
@@ -195,18 +198,6 @@ impl<K, V> Tier<K, V> {
         self.clock.now_ms()
     }
 
-    /// Whether an entry of a shard is live.
-    #[inline]
-    fn is_live(&self, cell: &Cell<K, V>, entry: &Entry<K, V>) -> bool {
-        entry.packed.is_plain() || cell.table().terms(entry).is_live(|| self.now_ms())
-    }
-
-    /// Whether it is, as a use of it; for one that a glance does not tell.
-    #[inline(never)]
-    fn is_live_for_use(&self, cell: &Cell<K, V>, entry: &Entry<K, V>) -> bool {
-        cell.table().terms(entry).check_use(|| self.now_ms()).is_ok()
-    }
-
     #[inline]
     pub(super) const fn cell_at(&self, hash: u64) -> usize {
         // The lowest bits of the upper half. Policies look at all of the lower one (ghosts, sketches
@@ -218,9 +209,13 @@ impl<K, V> Tier<K, V> {
 }
 
 impl<K: Hash + Eq, V> Tier<K, V> {
+    /// What is looked for, in a namespace or not.
     #[inline]
-    pub(super) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
-        self.hasher.hash_one(key)
+    pub(super) fn seek<'a, Q>(&self, space: Space<'a>, key: &'a Q) -> Seek<'a, Q>
+    where
+        Q: Hash + ?Sized,
+    {
+        Seek { space, hash: hash_in(&self.hasher, space, key), key }
     }
 
     /// The value of `key`. Counts as a use.
@@ -231,10 +226,7 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         Q: Hash + Eq + ?Sized,
         V: Clone,
     {
-        let clone = |found: Found<'_, K, V>| {
-            if needs_drop::<V>() { found.settle().value.clone() } else { found.value.clone() }
-        };
-        self.look_up(key, clone)
+        self.get_at(self.seek(None, key))
     }
 
     /// What `look` makes of the value of `key`, without a clone. Counts as a use.
@@ -255,84 +247,7 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        self.look_up(key, |found| look(&found.settle().value))
-    }
-
-    /// What `look` makes of the live entry of a key. Counts as a use.
-    ///
-    /// What is usual goes straight through, without a call, and so without saving registers; what
-    /// is not begins again in [`look_up_anyhow`](Self::look_up_anyhow).
-    #[inline(always)]
-    fn look_up<Q, R>(&self, key: &Q, look: impl FnOnce(Found<'_, K, V>) -> R) -> Option<R>
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        let (hash, cell) = self.home(key);
-        if !cell.has_replay()
-            && let Some(mut pin) = readers::enter_first(cell.table().fences())
-        {
-            let index = pin.record().index();
-            match cell.table().find_near(&mut pin, Tag::of(hash), key) {
-                Near::Found(found) if found.packed.is_plain() => {
-                    self.lookups.hit(index);
-                    self.on_hit.count(&found.hits);
-                    return Some(look(found));
-                }
-                Near::Absent => {
-                    self.lookups.miss(index);
-                    return None;
-                }
-                Near::Found(_) | Near::Further => {}
-            }
-        }
-        self.look_up_anyhow(cell, hash, key, look)
-    }
-
-    /// The same, whatever it takes. What is dead, and was not replaced meanwhile, is removed, unless
-    /// a writer is at work there.
-    #[inline(never)]
-    fn look_up_anyhow<Q, R>(
-        &self,
-        cell: &Cell<K, V>,
-        hash: u64,
-        key: &Q,
-        look: impl FnOnce(Found<'_, K, V>) -> R,
-    ) -> Option<R>
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        loop {
-            let mut pin = readers::enter(cell.table().fences());
-            let record = pin.record();
-            let Some(found) = cell.table().find(&mut pin, Tag::of(hash), key) else {
-                self.lookups.miss(record.index());
-                return None;
-            };
-            if found.packed.is_plain() || self.is_live_for_use(cell, &found) {
-                self.note_use(cell, record, &found, hash);
-                return Some(look(found));
-            }
-            if is_still_there(cell, &found, hash, key) {
-                self.lookups.miss(record.index());
-                break;
-            }
-        }
-        let mut departures = self.departures();
-        let mut shard = cell.try_lock()?;
-        let (place, entry) = shard.find(hash, key)?;
-        if let Err(dead) = shard.terms(entry).check(|| self.now_ms()) {
-            self.drop_entry(&mut shard, place, dead.into(), &mut departures);
-        }
-        None
-    }
-
-    /// The hash of a key, and its shard.
-    #[inline]
-    fn home<Q: Hash + ?Sized>(&self, key: &Q) -> (u64, &Cell<K, V>) {
-        let hash = self.hash(key);
-        (hash, &self.cells[self.cell_at(hash)])
+        self.get_with_at(self.seek(None, key), look)
     }
 
     /// What `look` makes of the value of `key`. Not a use, and counted neither as a hit nor
@@ -345,17 +260,7 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let (hash, cell) = self.home(key);
-        loop {
-            let mut pin = readers::enter(cell.table().fences());
-            let found = cell.table().find(&mut pin, Tag::of(hash), key)?;
-            if self.is_live(cell, &found) {
-                return Some(look(&found.settle().value));
-            }
-            if is_still_there(cell, &found, hash, key) {
-                return None;
-            }
-        }
+        self.peek_at(self.seek(None, key), look)
     }
 
     /// What `look` makes of the value of `key`, while nothing can replace, remove or evict it.
@@ -367,24 +272,7 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let hash = self.hash(key);
-        let shard = self.cells[self.cell_at(hash)].lock();
-        let (_, entry) = shard.find(hash, key)?;
-        let is_live = shard.terms(entry).is_live(|| self.now_ms());
-        is_live.then(|| look(&entry.value))
-    }
-
-    /// Counts a hit, and tells the policy if it wants to hear of it.
-    fn note_use(&self, cell: &Cell<K, V>, record: &Record, found: &Found<'_, K, V>, hash: u64) {
-        self.lookups.hit(record.index());
-        self.on_hit.count(&found.hits);
-        if let Some(replay) = cell.replay_of(hash)
-            && !replay.push(record, found.id())
-            // Locking tells the policy of all of them.
-            && cell.try_lock().is_some()
-        {
-            replay.push(record, found.id());
-        }
+        self.hold_at(self.seek(None, key), look)
     }
 
     /// The value of `key`. Not a use, and not counted.
@@ -431,12 +319,7 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         Q: Hash + Eq + ?Sized,
         V: Clone,
     {
-        let mut taken = None;
-        self.remove_if(key, |value| {
-            taken = Some(value.clone());
-            true
-        });
-        taken
+        self.take_at(self.seek(None, key))
     }
 
     /// Removes `key` if it has a live value and `decide` says so of it, in one step with
@@ -448,17 +331,7 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let hash = self.hash(key);
-        let mut departures = self.departures();
-        let mut shard = self.cells[self.cell_at(hash)].lock();
-        let Some((place, entry)) = shard.find(hash, key) else { return false };
-        let state = shard.terms(entry).check(|| self.now_ms());
-        if state.is_ok() && !decide(&entry.value) {
-            return false;
-        }
-        let cause = state.map_or_else(Cause::from, |()| Cause::Invalidated);
-        self.drop_entry(&mut shard, place, cause, &mut departures);
-        state.is_ok()
+        self.remove_at(self.seek(None, key), decide)
     }
 
     /// Walks the whole structure and says what is wrong with it. For tests and fuzzing.
@@ -472,11 +345,14 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         // for us in a circle.
         let mut shards: Vec<_> = self.cells.iter().map(Cell::lock).collect();
         let (mut linked, mut pinned) = (0, 0);
+        let known = self.names.known();
         for (at, shard) in shards.iter_mut().enumerate() {
             shard.validate().map_err(|why| format!("shard {at}: {why}"))?;
-            let stray = |key| self.cell_at(self.hash(key)) != at;
-            if shard.iter().any(|(_, entry)| stray(&entry.key)) {
-                return Err(format!("shard {at}: an entry belongs to another shard"));
+            for (_, entry) in shard.iter() {
+                if self.cell_at(shard.cell.hash_of(entry)) != at {
+                    return Err(format!("shard {at}: an entry belongs to another shard"));
+                }
+                known.validate(shard.terms(entry).marks())?;
             }
             linked += shard.weight;
             pinned += shard.pins.weight();
@@ -505,19 +381,6 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         let weight = shard.remove(place, cause, self.budget.free(), departures);
         self.budget.give_back(weight);
     }
-}
-
-/// Whether a key still has the entry that was found under it. A dead one was replaced by a live one
-/// otherwise, maybe before it died, and then the key was never without a live value.
-fn is_still_there<K, V, Q>(cell: &Cell<K, V>, found: &Found<'_, K, V>, hash: u64, key: &Q) -> bool
-where
-    K: Borrow<Q>,
-    Q: Eq + ?Sized,
-{
-    // Its id is not used again as long as it is held.
-    let mut pin = readers::enter(cell.table().fences());
-    let now = cell.table().find(&mut pin, Tag::of(hash), key);
-    now.is_none_or(|now| now.id() == found.id())
 }
 
 /// What a shard may weigh before others have to give instead: seven eighths of a fair share.

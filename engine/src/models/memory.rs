@@ -82,7 +82,7 @@ impl Shared {
     /// What `look` makes of the entry that a key has.
     fn look<R>(&self, key: u64, look: impl FnOnce(Found<'_, u64, Value>) -> R) -> Option<R> {
         let mut pin = self.record.enter(self.table.fences());
-        self.table.find(&mut pin, TAG, &key).map(look)
+        self.table.find(&mut pin, TAG, None, &key).map(look)
     }
 
     /// The number that a key has, or 0.
@@ -102,7 +102,7 @@ impl Shared {
     /// The same as `number`, for the thread that has this record.
     fn number_by(&self, record: &'static Record, key: u64) -> u32 {
         let mut pin = record.enter(self.table.fences());
-        self.table.find(&mut pin, TAG, &key).map_or(0, |found| found.value.read())
+        self.table.find(&mut pin, TAG, None, &key).map_or(0, |found| found.value.read())
     }
 }
 
