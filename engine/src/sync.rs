@@ -35,6 +35,17 @@ pub(crate) fn fence_behind_swap(ordering: Ordering) {
     fence(ordering);
 }
 
+/// A fence right ahead of unlocking a mutex, which x86-64 does with an instruction that is a full
+/// barrier by itself.
+#[cfg(not(loom))]
+#[inline]
+pub(crate) fn fence_ahead_of_unlock() {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    std::sync::atomic::compiler_fence(Ordering::SeqCst);
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    fence(Ordering::SeqCst);
+}
+
 /// The place of a fence that whoever needs it makes with [`fence_everywhere`]: only the compiler has
 /// to keep the order here. A model checker knows no such thing, so it has the fence here.
 #[inline]

@@ -33,7 +33,7 @@ use super::sweep::Marked;
 use super::table::{Departed, Side, Table};
 use super::wheel::Wheel;
 use crate::clock::NEVER;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, fence_ahead_of_unlock};
 
 /// What happened in one shard.
 #[derive(Debug, Default, Clone, Copy)]
@@ -492,6 +492,9 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
 
 impl<K, V> Drop for Locked<'_, K, V> {
     fn drop(&mut self) {
+        // Lookups may have no fence of their own. So a writer makes sure that what it has done is seen
+        // by all before it looks up anything, or tells anybody.
+        fence_ahead_of_unlock();
         // Relaxed: see `Cell::weight`.
         let show = |gauge: &AtomicU64, now| {
             if gauge.load(Ordering::Relaxed) != now {
