@@ -228,8 +228,11 @@ impl Writer {
         }
         let salt = self.segment.salt();
         let in_place = !header.is_chunked();
-        if in_place && let Some(place) = self.appender.place(offset, extent.chunks_at - offset) {
-            let (head, payload) = place.split_at_mut(extent.key_at - offset);
+        if in_place && let Some(place) = self.appender.place(offset, extent.end - offset) {
+            let (record, padding) = place.split_at_mut(extent.chunks_at - offset);
+            // The place may hold what was never committed.
+            padding.fill(0);
+            let (head, payload) = record.split_at_mut(extent.key_at - offset);
             // Key, zeros and value stand in a row, as they are summed.
             let (key, rest) = payload.split_at_mut(new.key.len());
             let (zeros, value) = rest.split_at_mut(extent.value_at - extent.key_at - key.len());
@@ -267,7 +270,7 @@ impl Writer {
         offset: usize,
         extent: Extent,
     ) -> io::Result<()> {
-        let table =
+        let mut table =
             if header.is_chunked() { encode_chunk_table(new.seq, new.value) } else { Vec::new() };
         let [key_from, value_from] = [extent.key_at - offset, extent.value_at - offset];
         let record = &mut self.record;
@@ -288,6 +291,12 @@ impl Writer {
         }
         let salt = self.segment.salt();
         header.encode_into(&mut record[..key_from], salt, offset as u64, new.tags);
+        // The place may hold what was never committed: the padding is written as well.
+        if header.is_chunked() {
+            table.resize(extent.end - extent.chunks_at, 0);
+        } else {
+            record.resize(extent.end - offset, 0);
+        }
         self.appender.write(offset, record)?;
         if !together {
             self.appender.write(extent.value_at, new.value)?;
