@@ -732,11 +732,11 @@ mod tests {
         cell.invalidate();
         let live = |key: u64| {
             let mut pin = readers::enter(table.fences());
-            let found = table.find(&mut pin, tag(key), &key).unwrap();
+            let found = table.find(&mut pin, tag(key), None, &key).unwrap();
             table.terms(&found).is_live(|| 0)
         };
         assert!(live(1) && !live(3));
-        assert_eq!(table.validate(&side, |&key| tag(key)), Ok(()));
+        assert_eq!(table.validate(&side, |entry| tag(entry.key)), Ok(()));
         table.end(&mut side);
         assert_eq!(Arc::strong_count(&cell), 1);
     }
