@@ -28,6 +28,7 @@
 //! an entry sees what was done before it was invalidated, so that what it makes anew is made of
 //! that. That an invalidation is seen by all who begin later needs neither: it is one word.
 
+use std::ptr;
 use std::sync::Arc;
 
 use crate::sync::{AtomicU64, Ordering, Site, Turn};
@@ -64,6 +65,19 @@ impl TagCell {
         self.turn.take();
         // Acquire: pairs with the Release in `invalidate`.
         self.count.load(Site::TagLoad.is(Ordering::Acquire))
+    }
+}
+
+/// A namespace (`space.rs`); `None` for plain keys.
+pub(crate) type Space<'a> = Option<&'a TagCell>;
+
+/// Whether both are the same.
+#[inline]
+pub(crate) fn is_same(one: Space<'_>, other: Space<'_>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => ptr::eq(one, other),
+        _ => false,
     }
 }
 

@@ -16,21 +16,8 @@ use std::ptr;
 use foldhash::quality::RandomState;
 
 use super::buckets::Tag;
-use super::marks::TagCell;
+pub(super) use super::marks::{Space, is_same};
 use super::policy::mix;
-
-/// A namespace; `None` for plain keys.
-pub(crate) type Space<'a> = Option<&'a TagCell>;
-
-/// Whether both are the same.
-#[inline]
-pub(crate) fn is_same(one: Space<'_>, other: Space<'_>) -> bool {
-    match (one, other) {
-        (None, None) => true,
-        (Some(one), Some(other)) => ptr::eq(one, other),
-        _ => false,
-    }
-}
 
 /// The hash of a key in a namespace.
 #[inline]

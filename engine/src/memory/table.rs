@@ -33,9 +33,9 @@ use super::buckets::{Buckets, Glance, Tag};
 use super::entry::{Entry, Packed, Terms, Unpacked};
 use super::extra::Extra;
 use super::limbo::{Limbo, Limits};
+use super::marks::{Space, is_same};
 use super::readers::{Fences, Pin, Record};
 use super::slab::{IDS, Slab};
-use super::space::{Space, is_same};
 use crate::sync::{AtomicPtr, AtomicU8, Ordering, Site};
 
 /// What readers see of a shard.
