@@ -141,8 +141,8 @@ impl<K: Hash + Eq, V> Tier<K, V> {
 
     /// What `look` makes of the live entry of a key. Counts as a use.
     ///
-    /// What is usual goes straight through, without a call, and so without saving registers; what
-    /// is not begins again in [`look_up_anyhow`](Self::look_up_anyhow).
+    /// What is usual goes straight through, without a call but for what can die, and so without
+    /// saving registers; what is not begins again in [`look_up_anyhow`](Self::look_up_anyhow).
     #[inline(always)]
     fn look_up<Q, R>(&self, seek: Seek<'_, Q>, look: impl FnOnce(Found<'_, K, V>) -> R) -> Option<R>
     where
@@ -156,7 +156,9 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         {
             let index = pin.record().index();
             match cell.table().find_near(&mut pin, seek.tag(), seek.key) {
-                Near::Found(found) => {
+                Near::Found(found)
+                    if found.packed.is_plain() || self.is_live_for_use(cell, &found) =>
+                {
                     self.lookups.hit(index);
                     self.on_hit.count(&found.hits);
                     return Some(look(found));
@@ -165,7 +167,7 @@ impl<K: Hash + Eq, V> Tier<K, V> {
                     self.lookups.miss(index);
                     return None;
                 }
-                Near::Further => {}
+                Near::Found(_) | Near::Further => {}
             }
         }
         // One by one, so that they can stay in registers.

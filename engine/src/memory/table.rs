@@ -198,8 +198,7 @@ impl<K, V> Table<K, V> {
     }
 
     /// The same for a plain key, as far as it goes without a call: by value, so that all stays in
-    /// registers. What is found never expires, and so belongs to no namespace, as far as a
-    /// glance tells; any other entry counts as further.
+    /// registers. What is found belongs to no namespace; any other entry counts as further.
     #[inline(always)]
     pub(crate) fn find_near<'p, Q>(&'p self, pin: &'p mut Pin, tag: Tag, key: &Q) -> Near<'p, K, V>
     where
@@ -214,7 +213,7 @@ impl<K, V> Table<K, V> {
                 // SAFETY: named by a word under a pin that is borrowed as long as what is found
                 // (invariants 3 and 4).
                 let entry = unsafe { self.entries.get(id) };
-                if entry.packed.is_plain() && entry.key.borrow() == key {
+                if !entry.packed.is_spaced() && entry.key.borrow() == key {
                     Near::Found(Found { entry, id, pin })
                 } else {
                     Near::Further

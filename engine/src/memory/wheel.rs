@@ -335,7 +335,9 @@ mod tests {
                     }
                     Op::Defer(place, ms) => {
                         if let Some(deadline_ms) = model.get_mut(&place) {
-                            *deadline_ms = deadline_ms.saturating_add(ms).min(u64::MAX - 1);
+                            // A use comes before the deadline; so what it moves is not past.
+                            let from_ms = (*deadline_ms).max(now_ms + 1);
+                            *deadline_ms = from_ms.saturating_add(ms).min(u64::MAX - 1);
                         }
                     }
                     Op::GoOn(ms, mut steps) => {
