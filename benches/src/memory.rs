@@ -227,7 +227,16 @@ pub fn run(options: &Options, groups: &mut Vec<Group>, sheets: &mut Vec<Sheet>) 
             let at = |quantile| Some(times.value_at_quantile(quantile) as f64);
             Ok([0.5, 0.99, 0.999].map(at).to_vec())
         };
-        sheet(WAITS, title, Workload::Halves.regime(), columns, options, &engines, measure, sheets)?;
+        sheet(
+            WAITS,
+            title,
+            Workload::Halves.regime(),
+            columns,
+            options,
+            &engines,
+            measure,
+            sheets,
+        )?;
     }
     // The same for any number of threads.
     if asked(&options.only, BYTES) && !sheets.iter().any(|sheet| sheet.workload.ends_with(BYTES)) {

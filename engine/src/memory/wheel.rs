@@ -334,10 +334,10 @@ mod tests {
                         model.remove(&place);
                     }
                     Op::Defer(place, ms) => {
-                        if let Some(deadline_ms) = model.get_mut(&place) {
-                            // A use comes before the deadline; so what it moves is not past.
-                            let from_ms = (*deadline_ms).max(now_ms + 1);
-                            *deadline_ms = from_ms.saturating_add(ms).min(u64::MAX - 1);
+                        // A use moves the deadline of what is live.
+                        let live = |deadline_ms: &&mut u64| **deadline_ms > now_ms;
+                        if let Some(deadline_ms) = model.get_mut(&place).filter(live) {
+                            *deadline_ms = deadline_ms.saturating_add(ms).min(u64::MAX - 1);
                         }
                     }
                     Op::GoOn(ms, mut steps) => {

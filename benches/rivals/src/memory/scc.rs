@@ -1,4 +1,5 @@
-//! scc's `HashCache`. Settings: its defaults, with foldhash as the others have.
+//! scc's `HashCache`. Settings: its defaults, with foldhash as the others have, and all of its places
+//! from the beginning: while it grows, it evicts much of what would have room.
 //!
 //! 32-way associative: what is used least leaves its bucket, not the whole cache, and the number of
 //! entries is rounded up to a power of two. `read_sync` is no use for its policy, so a hit is
@@ -17,11 +18,12 @@ pub struct Scc<V> {
 
 impl<V: Clone + Send + Sync + 'static> MemoryRival<V> for Scc<V> {
     const NAME: &'static str = "scc";
-    const SETTINGS: &'static str = "HashCache, defaults, with foldhash";
+    const SETTINGS: &'static str = "HashCache at full size, with foldhash";
 
     fn with_capacity(entries: u32) -> Self {
         let hasher = foldhash::quality::RandomState::default();
-        Self { cache: HashCache::with_capacity_and_hasher(0, entries as usize, hasher) }
+        let entries = entries as usize;
+        Self { cache: HashCache::with_capacity_and_hasher(entries, entries, hasher) }
     }
 
     #[inline]
