@@ -86,7 +86,9 @@ fn gets_from_many_threads_are_all_counted() {
     // Those that found somebody else there are left out of both.
     assert!(advice.sampled <= 40_000 && advice.gets == advice.sampled, "{advice:?}");
     let told = advice.at(PolicyKind::Lru, 1_000).unwrap();
-    assert!(told.low <= 2_000.0 / 40_000.0, "{told:?}");
+    #[expect(clippy::cast_precision_loss, reason = "a count")]
+    let misses = told.miss_ratio * advice.gets as f64;
+    assert!(misses < 500.5, "each key misses once at most: {misses}");
 }
 
 #[test]

@@ -90,7 +90,14 @@ impl Store {
                 _ => None,
             };
             let entries = match entries {
-                Some(entries) if self.are_whole(&segment, &entries, &mut large)? => entries,
+                Some(entries) if self.are_whole(&segment, &entries, &mut large)? => {
+                    // What says that its footer is synced may be in the page cache alone, where a
+                    // recovery died just then; nobody noted that there was one.
+                    if !words {
+                        decided.push(segment.clone());
+                    }
+                    entries
+                }
                 listed => {
                     let (found, tail) = match listed {
                         Some(entries) => self.sift(&segment, entries, &mut large)?,
