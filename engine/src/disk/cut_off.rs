@@ -7,7 +7,8 @@
 //! |---|---|
 //! | has its slot, or its key has something newer | nothing |
 //! | its key has something older | it takes its place |
-//! | its key has nothing | a tombstone hides it: what it was may have been removed or evicted since |
+//! | its key has nothing, and the log something newer | nothing: that it is gone rests on what is newer, which may be part of something larger |
+//! | neither has | a tombstone hides it |
 //! | is the end of a batch | its records get the slots for good that are pending |
 //! | is not committed | its header is wiped |
 //!
@@ -70,7 +71,10 @@ impl Store {
                     let judge = |slot| self.judge(slot, record.key(), guard);
                     self.publish_record(hash, slot, seq, judge, guard)?;
                 }
-                None if state == SlotState::Value => {
+                None if state == SlotState::Value
+                    && self.is_live_at(&record, || self.clock.now_ms(), guard)
+                    && !self.log_has_newer(hash, seq) =>
+                {
                     // Where there is no room it stays as it is: no reason not to open.
                     let _ = self.bury_cut_off(hash, record.key());
                 }
@@ -91,6 +95,20 @@ impl Store {
                 let _ = self.survey(entry.key_hash, record.key(), guard);
             }
         }
+    }
+
+    /// Whether the log has something newer of a key, or was cleared since. Looks at all footers.
+    fn log_has_newer(&self, hash: u64, seq: u64) -> bool {
+        let is_newer = |segment: &Segment, entry: FooterEntry| {
+            entry.key_hash == hash
+                && matches!(entry.kind, Kind::Value | Kind::Tombstone)
+                && segment.entry_seq(&entry).is_some_and(|other| other > seq)
+        };
+        let segments: Vec<_> = self.live.lock().values().cloned().collect();
+        seq <= self.file.cleared_seq()
+            || segments
+                .iter()
+                .any(|segment| segment.entries().any(|entry| is_newer(segment, entry)))
     }
 
     /// Hides what the log has of a key for which the index has nothing.
