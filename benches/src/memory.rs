@@ -465,7 +465,8 @@ fn fill<C: MemoryRival<u64>>() -> Result<u64> {
     cache.settle();
     let grown = anonymous()?.saturating_sub(before);
     let held = (0..FILLED).filter(|&number| cache.get(mix(number.into())).is_some()).count();
-    if held < FILLED as usize {
+    // Some caches place by the hash alone, and let go of a few although there is room.
+    if held < FILLED as usize / 1_000 * 999 {
         return Err(format!("only {held} of {FILLED} entries are there").into());
     }
     Ok(grown)
