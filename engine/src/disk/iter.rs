@@ -8,8 +8,8 @@
 //! 1. What was committed when the walk began is walked, and nothing else; how much that was is
 //!    remembered for each segment. Ids say nothing: a spare has an old one when it is begun.
 //! 2. A segment that was being reclaimed when the walk began may hold the original of a copy
-//!    that is walked as well. Such segments come first, and what they yielded as moved on is
-//!    not yielded again.
+//!    that is walked as well, and that may not have its slot yet. Such segments come first, and
+//!    what they yielded is not yielded again.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -35,7 +35,7 @@ pub(super) struct Iter<'a> {
     tails: HashMap<u64, usize>,
     /// Segments that were being reclaimed when the walk began.
     retiring: HashSet<u64>,
-    /// Numbers of the records that those yielded as moved on.
+    /// Numbers of the records that those yielded.
     carried: HashSet<u64>,
 }
 
@@ -79,13 +79,11 @@ impl Iter<'_> {
         {
             return None;
         }
-        if moved_on && !same_place {
-            if self.carried.contains(&found.seq) {
-                return None;
-            }
-            if self.retiring.contains(&segment.id()) {
-                self.carried.insert(found.seq);
-            }
+        if self.carried.contains(&found.seq) {
+            return None;
+        }
+        if self.retiring.contains(&segment.id()) {
+            self.carried.insert(found.seq);
         }
         Some(look(there, guard))
     }
@@ -158,5 +156,65 @@ impl Iter<'_> {
             let entries: Vec<_> = segment.entries().rev().take(count.entries as usize).collect();
             self.current = Some((segment, entries.into_iter()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_format::{CodecId, Flags, Slot};
+
+    use super::super::builder::Options;
+    use super::super::heap::Heap;
+    use super::super::maintenance::Maintenance;
+    use super::super::writer::{NewRecord, room_for};
+    use super::*;
+    use crate::clock::NEVER;
+    use crate::engine::{Engine, Put};
+
+    const KEY: &[u8] = b"key";
+
+    #[test]
+    fn a_copy_that_gets_its_slot_meanwhile_is_not_a_second_entry() {
+        let maintenance = Maintenance::Manual;
+        let options = Options { budget: 4 << 20, writers: 2, maintenance, ..Options::default() };
+        let disk = options.open_in(Arc::new(Heap::default())).unwrap();
+        assert!(disk.put(KEY, b"value", &Put::default()).unwrap().is_admitted());
+        let store = &disk.store;
+        let hash = store.hasher.hash(KEY);
+        let (from, at, seq) = {
+            let guard = &crossbeam_epoch::pin();
+            let found = store.lookup(hash, KEY, guard).unwrap();
+            let from = Arc::clone(&store.live.lock()[&found.found.segment.id()]);
+            (from, found.found.offset, found.seq)
+        };
+        from.set_state(SegmentState::Retiring);
+        // A copy in another lane, whose slot is still to come.
+        let own = store.lanes.acquire();
+        let mut lane = store.lanes.acquire();
+        store.make_room(&mut lane, room_for(KEY.len(), 5), (Kind::Value, NEVER), 0).unwrap();
+        let copy = NewRecord {
+            kind: Kind::Value,
+            flags: Flags::MOVED,
+            seq,
+            key_hash: hash,
+            tags: &[],
+            key: KEY,
+            value: b"value",
+            codec: CodecId::RAW,
+            expires_at_ms: NEVER,
+            written_at_ms: 0,
+        };
+        let (offset, to) = store.append(&mut lane, &copy).unwrap();
+        drop((own, lane));
+        assert_ne!(from.id(), to);
+
+        let mut walk = disk.iter();
+        assert_eq!(walk.next().unwrap().unwrap().0, KEY);
+        let place = Slot::new(hash, from.id(), at, SlotState::Value);
+        let moved = Slot::new(hash, to, offset, SlotState::Value);
+        store.replace_place(hash, place, |_| moved, &crossbeam_epoch::pin());
+        assert!(disk.get(KEY).unwrap().is_some());
+        assert!(walk.next().is_none(), "the same entry twice");
+        assert_eq!(disk.iter().count(), 1);
     }
 }
