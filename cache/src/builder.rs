@@ -16,6 +16,7 @@ use crate::core::{Core, Mode, Options, Weigher};
 use crate::entry::Entry;
 use crate::error::{Error, Result};
 use crate::event::{Event, Events, Observer};
+use crate::fresh::Freshness;
 use crate::health::Patience;
 use crate::key::{Key, KeyBuf, tag};
 use crate::lower::Lower;
@@ -55,6 +56,7 @@ pub struct Builder<K, V, C = Auto> {
     pub(crate) owns_engine: bool,
     mode: Mode,
     ttl: Option<Duration>,
+    freshness: Freshness,
     namespace: Option<String>,
     strict: bool,
     patience: Patience,
@@ -83,6 +85,7 @@ impl<K, V, C> Builder<K, V, C> {
             owns_engine: false,
             mode: Mode::default(),
             ttl: None,
+            freshness: Freshness::default(),
             namespace: None,
             strict: false,
             patience: Patience::default(),
@@ -176,6 +179,82 @@ impl<K, V, C> Builder<K, V, C> {
         self
     }
 
+    /// For how long after its time a value still serves while one caller loads it anew: the others
+    /// get the old one at once, and so does that caller where it need not wait for the load
+    /// ([`Cache::get_or_load_behind`]). Counts in the calls that load; for all others the value is
+    /// gone when its time is over.
+    ///
+    /// It is kept that much longer in both tiers. Change this time for a store that exists and what is
+    /// in it keeps the moment at which it goes; when it stops being fresh follows from that.
+    ///
+    /// Source: stale-while-revalidate of RFC 5861.
+    ///
+    /// ```
+    /// use larder::{Cache, ManualClock};
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    ///
+    /// let clock = Arc::new(ManualClock::at(0));
+    /// let cache = Cache::<u32, char>::builder().clock(clock.clone());
+    /// let cache = cache.ttl(Duration::from_secs(60)).serve_stale(Duration::from_secs(30)).build()?;
+    /// cache.get_or_insert_with(&7, || 'a')?;
+    /// clock.advance(70_000);
+    /// assert_eq!(cache.get(&7)?, None);
+    /// let seen = cache.get_or_insert_with(&7, || {
+    ///     // Whoever asks meanwhile gets the old value.
+    ///     assert_eq!(cache.get_or_insert_with(&7, || unreachable!()).unwrap(), 'a');
+    ///     'b'
+    /// });
+    /// assert_eq!(seen?, 'b');
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    #[must_use]
+    pub fn serve_stale(mut self, time: Duration) -> Self {
+        self.freshness.stale_ms = ms(time);
+        self
+    }
+
+    /// For how long after its time a value still is the answer to those who cannot load it: instead
+    /// of the loader's error. Otherwise as [`serve_stale`](Self::serve_stale); where both are
+    /// given, both begin when the value's time is over.
+    ///
+    /// Source: stale-if-error of RFC 5861.
+    #[must_use]
+    pub fn serve_stale_on_error(mut self, time: Duration) -> Self {
+        self.freshness.last_resort_ms = ms(time);
+        self
+    }
+
+    /// How long before its time is over a value is loaded anew, by one of those who ask to load it.
+    /// The others get what is there.
+    #[must_use]
+    pub fn refresh_ahead(mut self, time: Duration) -> Self {
+        self.freshness.ahead_ms = ms(time);
+        self
+    }
+
+    /// Loads values anew before their time is over, by chance: the sooner the longer they take to
+    /// load, and the larger `beta` is. 1 is good where loads take about as long each time; 0, as
+    /// if nothing is said, is never. So callers on many machines do not all begin at once.
+    ///
+    /// How long a value took to load is known while it stays in memory; of others the average is taken.
+    ///
+    /// Source: Vattani, Chierichetti and Lowenstein, Optimal Probabilistic Cache Stampede Prevention
+    /// (VLDB 2015).
+    #[must_use]
+    pub fn refresh_early(mut self, beta: f64) -> Self {
+        self.freshness.beta = beta;
+        self
+    }
+
+    /// The share of its time to live, from 0 to 1, that a value may lose by chance: so that what was
+    /// stored together does not expire together.
+    #[must_use]
+    pub fn jitter(mut self, share: f64) -> Self {
+        self.freshness.jitter = share;
+        self
+    }
+
     /// Keeps the keys of this cache apart from others in the same store. It is part of the
     /// key: 1 to 255 bytes. There must be only one cache (with any number of handles) per
     /// store and namespace, because caches do not hear of each other's changes.
@@ -253,6 +332,7 @@ impl<K, V, C> Builder<K, V, C> {
             owns_engine: self.owns_engine,
             mode: self.mode,
             ttl: self.ttl,
+            freshness: self.freshness,
             namespace: self.namespace,
             strict: self.strict,
             patience: self.patience,
@@ -289,6 +369,12 @@ impl<K, V, C> Builder<K, V, C> {
             }
             () if self.ttl.is_some_and(|ttl| ttl.as_millis() == 0) => {
                 refuse("ttl", &self.ttl, "at least 1 ms; leave it out for values that stay")
+            }
+            () if !(0.0..=1.0).contains(&self.freshness.jitter) => {
+                refuse("jitter", &self.freshness.jitter, "a share from 0 to 1")
+            }
+            () if !(0.0..1e6).contains(&self.freshness.beta) => {
+                refuse("refresh_early", &self.freshness.beta, "from 0, for never, to 1,000,000")
             }
             () if namespace.is_some_and(|name| name.is_empty() || name.len() > NAMESPACE_MAX) => {
                 refuse("namespace", &namespace, "1 to 255 bytes; leave it out for none")
@@ -370,6 +456,7 @@ where
             mode: self.mode,
             strict: self.strict,
             ttl: self.ttl,
+            freshness: self.freshness,
             prefix,
             weigher: self.weigher,
             clock: self.clock,
@@ -378,6 +465,12 @@ where
         };
         Ok(Core::new(memory, lower, pending, unflushed, events, options))
     }
+}
+
+/// A time after or before a deadline; more than a hundred years is as good as that.
+fn ms(time: Duration) -> u64 {
+    const LONGEST_MS: u64 = 100 * 365 * 24 * 3600 * 1000;
+    u64::try_from(time.as_millis()).unwrap_or(LONGEST_MS).min(LONGEST_MS)
 }
 
 type TierOf<V> = Tier<Key, Arc<Entry<V>>>;

@@ -14,6 +14,8 @@ use crate::codec::{Auto, Codec};
 use crate::core::Core;
 use crate::error::{Error, LoadError, Result};
 use crate::key::{KeyBuf, KeyDecode, KeyEncode, KeyReader};
+use crate::load::Sharing;
+use crate::loaded::Loaded;
 use crate::stats::CacheStats;
 
 /// A cache of values of type `V` under keys of type `K`, in memory over a store on disk.
@@ -74,6 +76,11 @@ where
 {
     pub(crate) fn new(core: Core<V, C>) -> Self {
         Self { core: Arc::new(core), keys: PhantomData }
+    }
+
+    #[cfg(feature = "async")]
+    pub(crate) const fn core(&self) -> &Arc<Core<V, C>> {
+        &self.core
     }
 
     /// Begins to set up a cache whose values are no serde types, with their codec.
@@ -238,7 +245,78 @@ where
         K: Borrow<Q>,
         Q: KeyEncode + ?Sized,
     {
-        self.with_key(key, |key| self.core.get_or_load(key, load))
+        self.with_key(key, |key| {
+            self.core.get_or_load(key, &Sharing::NONE, || load().map(Loaded::new))
+        })
+    }
+
+    /// As [`try_get_or_insert_with`](Self::try_get_or_insert_with), for a `load` that says how its
+    /// value is to be kept: how long, say, or not at all.
+    ///
+    /// ```
+    /// # use larder::{Cache, Loaded, LoadError};
+    /// # use std::time::Duration;
+    /// let cache = Cache::<String, u64>::builder().build()?;
+    /// let parse = |text: &str| text.parse().map(|number: u64| {
+    ///     Loaded::new(number).expires_after(Duration::from_secs(number))
+    /// });
+    /// assert_eq!(cache.get_or_load("60", || parse("60"))?, 60);
+    /// assert!(matches!(cache.get_or_load("sixty", || parse("sixty")), Err(LoadError::Load(_))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`LoadError::Load`] with what `load` returned; [`LoadError::Cache`] for anything else.
+    pub fn get_or_load<Q, E>(
+        &self,
+        key: &Q,
+        load: impl FnOnce() -> Result<Loaded<V>, E>,
+    ) -> Result<V, LoadError<E>>
+    where
+        K: Borrow<Q>,
+        Q: KeyEncode + ?Sized,
+    {
+        self.with_key(key, |key| self.core.get_or_load(key, &Sharing::NONE, load))
+    }
+
+    /// As [`get_or_load`](Self::get_or_load), where those who wait for a load that fails get a clone
+    /// of its error instead of trying in turn: good where the next try would fail as well, and
+    /// take as long. Counts for those who wait with this call, and for an error of the same type.
+    ///
+    /// # Errors
+    /// [`LoadError::Load`] with what a `load` returned; [`LoadError::Cache`] for anything else.
+    pub fn get_or_load_shared<Q, E>(
+        &self,
+        key: &Q,
+        load: impl FnOnce() -> Result<Loaded<V>, E>,
+    ) -> Result<V, LoadError<E>>
+    where
+        K: Borrow<Q>,
+        Q: KeyEncode + ?Sized,
+        E: Clone + Send + Sync + 'static,
+    {
+        self.with_key(key, |key| self.core.get_or_load(key, &Sharing::ALL, load))
+    }
+
+    /// As [`get_or_load`](Self::get_or_load), but a value that is there and is only to be loaded anew
+    /// ([`Builder::serve_stale`], [`Builder::refresh_ahead`], [`Builder::refresh_early`]) is
+    /// returned at once, and `load` runs on a thread of its own. At most 8 such threads run for a
+    /// cache; while they are busy, old values serve on. An error that `load` returns there is counted
+    /// ([`CacheStats::load_failures`]).
+    ///
+    /// # Errors
+    /// [`LoadError::Load`] with what `load` returned, if there was nothing to return at once;
+    /// [`LoadError::Cache`] for anything else.
+    pub fn get_or_load_behind<Q, E>(
+        &self,
+        key: &Q,
+        load: impl FnOnce() -> Result<Loaded<V>, E> + Send + 'static,
+    ) -> Result<V, LoadError<E>>
+    where
+        K: Borrow<Q>,
+        Q: KeyEncode + ?Sized,
+    {
+        self.with_key(key, |key| self.core.get_or_load_behind(key, load))
     }
 
     /// Removes `key`. Whether it had a live value.
@@ -411,7 +489,11 @@ where
 
     /// Encodes a key on the stack.
     #[inline]
-    fn with_key<Q, R, E>(&self, key: &Q, act: impl FnOnce(&[u8]) -> Result<R, E>) -> Result<R, E>
+    pub(crate) fn with_key<Q, R, E>(
+        &self,
+        key: &Q,
+        act: impl FnOnce(&[u8]) -> Result<R, E>,
+    ) -> Result<R, E>
     where
         Q: KeyEncode + ?Sized,
         E: From<Error>,

@@ -18,24 +18,27 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use larder_engine::clock::NEVER;
-use larder_engine::{CodecId, Durability, Outcome, Put, Rejection, Ttl};
+use larder_engine::{CodecId, Durability, Outcome, Put, Rejection, Ttl, Value};
 
 use crate::codec::Codec;
 use crate::core::{Cached, Core, Mode};
-use crate::entry::{Entry, Incoming};
+use crate::entry::{Entry, Incoming, Life};
 use crate::error::Result;
-use crate::flight::Lead;
+use crate::flight::Fate;
 use crate::key::Key;
 use crate::lower::{Failure, Lower, Written};
 use crate::stripe::Held;
 use crate::sync::{AtomicBool, MutexGuard, Ordering};
 
+/// What a key had: in memory or pending, or else in the store.
+type Removed<V> = (Option<Arc<Entry<V>>>, Option<Value>);
+
 /// An insert of which everything is known that can be known without a lock.
 struct Change<'a, I> {
     key: &'a Key,
     incoming: I,
-    put: Put<'static>,
-    expires_at_ms: u64,
+    put: Put<'a>,
+    life: Life,
     weight: u64,
 }
 
@@ -54,11 +57,11 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         key: &[u8],
         incoming: impl Incoming<V>,
         weight: u64,
-        put: &Put,
+        put: &Put<'_>,
     ) -> Result<Outcome> {
         self.change(key, |key| {
             self.flights.doom(key);
-            self.insert_under(key, incoming, weight, put)
+            self.insert_under(key, incoming, weight, put, 0)
         })
     }
 
@@ -68,13 +71,15 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         key: &[u8],
         incoming: impl Incoming<V>,
         weight: u64,
-        lead: &Lead<'_, V>,
+        put: &Put<'_>,
+        load_ms: u32,
+        fate: &Fate<V>,
     ) -> Result<Option<Outcome>> {
         self.change(key, |key| {
-            if lead.is_doomed() {
+            if fate.is_doomed() {
                 return Ok(None);
             }
-            self.insert_under(key, incoming, weight, &Put::default()).map(Some)
+            self.insert_under(key, incoming, weight, put, load_ms).map(Some)
         })
     }
 
@@ -82,6 +87,12 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     pub(crate) fn remove(&self, key: &[u8]) -> Result<bool> {
         self.change(key, |key| {
             self.flights.doom(key);
+            if self.options.freshness.grace_ms() != 0 {
+                return self.remove_under(key).map(|(above, stored)| {
+                    let fresh_above = above.is_some_and(|entry| self.is_fresh(&entry.life));
+                    fresh_above || stored.is_some_and(|value| self.is_fresh(&value.meta().into()))
+                });
+            }
             let above = self.memory.remove(&**key);
             let waiting = self.waiting(key).is_some();
             drop(self.pending.take(key));
@@ -89,25 +100,28 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         })
     }
 
+    /// Removes `key`, and hands out what was there.
+    fn remove_under(&self, key: &Key) -> Result<Removed<V>> {
+        self.flights.doom(key);
+        let above = self.memory.take(&**key);
+        let waiting = self.waiting(key);
+        drop(self.pending.take(key));
+        let above = above.or(waiting);
+        let stored = match &self.lower {
+            Some(lower) if above.is_none() => lower.get(key)?,
+            _ => None,
+        };
+        self.remove_below(key)?;
+        Ok((above, stored))
+    }
+
     /// Removes `key` and hands out its value.
     pub(crate) fn take(&self, key: &[u8]) -> Result<Option<V>> {
-        let (entry, stored) = self.change(key, |key| {
-            self.flights.doom(key);
-            let above = self.memory.take(&**key);
-            let waiting = self.waiting(key);
-            drop(self.pending.take(key));
-            let entry = above.or(waiting);
-            let stored = match &self.lower {
-                Some(lower) if entry.is_none() => lower.get(key)?,
-                _ => None,
-            };
-            self.remove_below(key)?;
-            Ok((entry, stored))
-        })?;
+        let (entry, stored) = self.change(key, |key| self.remove_under(key))?;
         match (entry, stored) {
-            (Some(entry), _) => Ok(Some(Entry::into_value(entry))),
-            (None, Some(stored)) => self.decode(&stored),
-            (None, None) => Ok(None),
+            (Some(entry), _) if self.is_fresh(&entry.life) => Ok(Some(Entry::into_value(entry))),
+            (None, Some(stored)) if self.is_fresh(&stored.meta().into()) => self.decode(&stored),
+            _ => Ok(None),
         }
     }
 
@@ -143,11 +157,15 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         key: &Key,
         incoming: impl Incoming<V>,
         weight: u64,
-        put: &Put,
+        put: &Put<'_>,
+        load_ms: u32,
     ) -> Result<Outcome> {
-        let expires_at_ms = put.ttl.deadline_ms(self.now_ms(), self.options.ttl);
-        let put = exact(expires_at_ms, incoming.codec(), put.durability);
-        let change = Change { key, incoming, put, expires_at_ms, weight };
+        let now_ms = self.now_ms();
+        let deadline_ms = put.ttl.deadline_ms(now_ms, self.options.ttl);
+        let expires_at_ms = self.options.freshness.kept_until(now_ms, deadline_ms);
+        let put = exact(expires_at_ms, incoming.codec(), put);
+        let life = Life { written_at_ms: now_ms, expires_at_ms, load_ms };
+        let change = Change { key, incoming, put, life, weight };
         match &self.lower {
             None => self.insert_in_memory(change, false),
             Some(lower) if self.goes_through(weight, put.durability) => {
@@ -164,13 +182,13 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     ) -> Result<Outcome> {
         let gone = match lower.put(change.key, change.incoming.bytes(), &change.put) {
             Ok(Written::Stored { version }) => {
-                let Change { key, incoming, expires_at_ms, weight, .. } = change;
+                let Change { key, incoming, life, weight, .. } = change;
                 // From here on the old value must not come between memory and the store.
                 let bar = self.pending.bar(key);
                 drop(self.pending.take(key));
                 let value = incoming.into_value(version);
-                let entry = Entry::new(value, expires_at_ms, version, weight, false);
-                if self.memory.insert(key.clone(), entry, expires_at_ms).is_err() {
+                let entry = Entry::new(value, life, version, weight, false);
+                if self.memory.insert(key.clone(), entry, life.expires_at_ms).is_err() {
                     self.memory.remove(&**key);
                 }
                 drop(bar);
@@ -209,7 +227,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             Ok(true) => self.gone_below(key, lower.remove(key).map(|_| ())),
             Err(failure) => self.gone_below(key, Err(failure)),
         };
-        if change.expires_at_ms != NEVER {
+        if change.life.expires_at_ms != NEVER {
             empty_below(below)?;
             return self.insert_in_memory(change, true);
         }
@@ -249,12 +267,12 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         change: Change<'_, impl Incoming<V>>,
         unflushed: bool,
     ) -> Result<Outcome> {
-        let Change { key, incoming, expires_at_ms, weight, .. } = change;
+        let Change { key, incoming, life, weight, .. } = change;
         let version = self.own_version();
         let value = incoming.into_value(version);
-        let entry = Entry::new(value, expires_at_ms, version, weight, unflushed);
+        let entry = Entry::new(value, life, version, weight, unflushed);
         // One that may expire before this is done leaves no old value to be found behind it.
-        let bar = (expires_at_ms != NEVER && self.lower.is_some()).then(|| {
+        let bar = (life.expires_at_ms != NEVER && self.lower.is_some()).then(|| {
             let bar = self.pending.bar(key);
             bar.admit(&entry);
             drop(self.pending.take(key));
@@ -264,7 +282,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             // Relaxed: a figure. Before the entry can leave again.
             self.unflushed.fetch_add(1, Ordering::Relaxed);
         }
-        let inserted = self.memory.insert(key.clone(), Arc::clone(&entry), expires_at_ms);
+        let inserted = self.memory.insert(key.clone(), Arc::clone(&entry), life.expires_at_ms);
         drop(bar);
         if let Err(rejected) = inserted {
             if unflushed {
@@ -339,10 +357,10 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
 }
 
 /// What the store is to be told, so that both tiers have the same deadline.
-pub(crate) fn exact(expires_at_ms: u64, codec: CodecId, durability: Durability) -> Put<'static> {
+pub(crate) fn exact<'a>(expires_at_ms: u64, codec: CodecId, put: &Put<'a>) -> Put<'a> {
     let ttl = match expires_at_ms {
         NEVER => Ttl::Never,
         ms => UNIX_EPOCH.checked_add(Duration::from_millis(ms)).map_or(Ttl::Never, Ttl::At),
     };
-    Put { ttl, durability, codec, ..Put::default() }
+    Put { ttl, codec, ..*put }
 }

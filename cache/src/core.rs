@@ -22,16 +22,19 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use larder_engine::clock::NEVER;
 use larder_engine::memory::{ENTRY_OVERHEAD, Tier};
 use larder_engine::{Clock, Health, Value};
 
 use crate::advice::{Advice, Advising};
 use crate::codec::{Codec, CodecError};
-use crate::entry::{Entry, OWN_VERSION};
+use crate::entry::{Entry, Life, OWN_VERSION};
 use crate::error::{Error, Result};
 use crate::event::{Event, Events};
 use crate::flight::Flights;
+use crate::fresh::{Freshness, State};
 use crate::key::Key;
+use crate::load::Found;
 use crate::lower::Lower;
 use crate::pending::Pending;
 use crate::stats::{CacheStats, Counters};
@@ -63,6 +66,7 @@ pub(crate) struct Options<V, C> {
     pub(crate) mode: Mode,
     pub(crate) strict: bool,
     pub(crate) ttl: Option<Duration>,
+    pub(crate) freshness: Freshness,
     pub(crate) prefix: Box<[u8]>,
     pub(crate) weigher: Option<Weigher<V>>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -87,6 +91,8 @@ pub(crate) struct Core<V: Cached, C: Codec<V>> {
     /// Whether somebody does: nothing changes then.
     pub(crate) clearing: AtomicBool,
     pub(crate) closed: AtomicBool,
+    /// Threads that load anew what is there.
+    pub(crate) behind: AtomicUsize,
     /// Values that were moved up, from the store or pending to memory, by being replaced.
     pub(crate) moves: AtomicU64,
     versions: AtomicU64,
@@ -95,11 +101,11 @@ pub(crate) struct Core<V: Cached, C: Codec<V>> {
 /// Searches after which a miss is a miss.
 const SEARCHES_MAX: usize = 64;
 
-/// Whether a lookup counts: as a use, and in the stats.
+/// Where a value was found that memory did not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Use {
-    Yes,
-    No,
+pub(crate) enum Place {
+    Pending,
+    Store,
 }
 
 impl<V: Cached, C: Codec<V>> Core<V, C> {
@@ -124,6 +130,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             clear: Mutex::default(),
             clearing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            behind: AtomicUsize::new(0),
             moves: AtomicU64::new(0),
             versions: AtomicU64::new(OWN_VERSION),
         }
@@ -150,22 +157,110 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     pub(crate) fn get_with<R>(&self, key: &[u8], look: impl FnOnce(&V) -> R) -> Result<Option<R>> {
         self.open()?;
         let mut look = Some(look);
-        let mut look = |value: &V| look.take().map(|look| look(value));
-        let advising = self.options.advising.as_ref();
-        let hit = |entry: &Arc<Entry<V>>| {
-            if let Some(advising) = advising {
-                advising.note(key, || entry.weight);
-            }
-            look(&entry.value)
+        let mut look = |entry: &Entry<V>| {
+            let look = if self.is_fresh(&entry.life) { look.take() } else { None };
+            look.map(|look| look(&entry.value))
         };
-        if let Some(found) = self.memory.get_with(key, hit) {
-            return Ok(found);
+        match self.in_memory(key, |entry| look(entry)) {
+            Some(seen) => {
+                self.counters.past.add(u64::from(seen.is_none()));
+                Ok(seen)
+            }
+            None => Ok(self.fresh_below_memory(key)?.and_then(|entry| look(&entry))),
         }
-        if let Some(advising) = advising {
+    }
+
+    /// The value of `key` as far as memory can tell: `None` if it has nothing, `Some(None)` if that
+    /// is past its time.
+    #[cfg(feature = "async")]
+    pub(crate) fn get_in_memory(&self, key: &[u8]) -> Result<Option<Option<V>>> {
+        self.open()?;
+        let look = |entry: &Arc<Entry<V>>| self.is_fresh(&entry.life).then(|| entry.value.clone());
+        let seen = self.in_memory(key, look);
+        self.counters.past.add(u64::from(matches!(seen, Some(None))));
+        Ok(seen)
+    }
+
+    /// The fresh value that pending or the store holds for `key`. Counts.
+    #[cold]
+    pub(crate) fn fresh_below_memory(&self, key: &[u8]) -> Result<Option<Arc<Entry<V>>>> {
+        let found = self.below_memory(key)?;
+        let found = found.filter(|(entry, _)| self.is_fresh(&entry.life));
+        self.count(found.as_ref().map(|(_, place)| *place));
+        Ok(found.map(|(entry, _)| entry))
+    }
+
+    fn count(&self, place: Option<Place>) {
+        let counter = match place {
+            Some(Place::Pending) => &self.counters.pending_hits,
+            Some(Place::Store) => &self.counters.disk_hits,
+            None => &self.counters.misses,
+        };
+        counter.add(1);
+    }
+
+    /// What memory holds for `key`, looked at in place. Counts as a use.
+    #[inline]
+    pub(crate) fn in_memory<R>(
+        &self,
+        key: &[u8],
+        look: impl FnOnce(&Arc<Entry<V>>) -> R,
+    ) -> Option<R> {
+        let Some(advising) = self.options.advising.as_ref() else {
+            return self.memory.get_with(key, look);
+        };
+        let found = self.memory.get_with(key, |entry| {
+            advising.note(key, || entry.weight);
+            look(entry)
+        });
+        if found.is_none() {
             advising.note(key, || self.mean_weight());
         }
-        let found = self.below_memory(key, Use::Yes)?;
-        Ok(found.and_then(|entry| look(&entry.value)))
+        found
+    }
+
+    /// The value of `key`, and what it is to who would load it otherwise: anything that is still
+    /// there.
+    pub(crate) fn find(&self, key: &[u8]) -> Result<Found<V>> {
+        match self.find_in_memory(key)? {
+            None => self.find_below_memory(key),
+            found => Ok(found),
+        }
+    }
+
+    /// The same for what memory has.
+    pub(crate) fn find_in_memory(&self, key: &[u8]) -> Result<Found<V>> {
+        self.open()?;
+        let found = self.in_memory(key, Arc::clone).map(|entry| {
+            let state = self.state(&entry.life);
+            self.counters.past.add(u64::from(!state.is_fresh()));
+            (entry, state)
+        });
+        Ok(found)
+    }
+
+    /// The same where memory has nothing.
+    pub(crate) fn find_below_memory(&self, key: &[u8]) -> Result<Found<V>> {
+        let found = self.below_memory(key)?;
+        let found = found.map(|(entry, place)| (self.state(&entry.life), entry, place));
+        let counts = found.as_ref().filter(|(state, ..)| state.is_fresh());
+        self.count(counts.map(|(.., place)| *place));
+        Ok(found.map(|(state, entry, _)| (entry, state)))
+    }
+
+    pub(crate) fn state(&self, life: &Life) -> State {
+        if life.expires_at_ms == NEVER {
+            return State::Fresh;
+        }
+        self.options.freshness.state(life, self.now_ms(), self.counters.usual_load_ms())
+    }
+
+    /// Whether a live value is within its time.
+    #[inline]
+    pub(crate) fn is_fresh(&self, life: &Life) -> bool {
+        let freshness = &self.options.freshness;
+        freshness.grace_ms() == 0
+            || is_live(freshness.fresh_until(life.expires_at_ms), || self.now_ms())
     }
 
     /// What an entry in memory weighs on average; what a missing one would weigh is not known.
@@ -193,20 +288,22 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
 
     /// The value of `key`, without counting.
     pub(crate) fn peek(&self, key: &[u8]) -> Result<Option<V>> {
-        if let Some(value) = self.memory.peek_with(key, |entry| entry.value.clone()) {
-            return Ok(Some(value));
-        }
-        let found = self.below_memory(key, Use::No)?;
-        Ok(found.map(|entry| entry.value.clone()))
+        Ok(self.peek_entry(key)?.map(|entry| entry.value.clone()))
+    }
+
+    /// The entry of `key`, without counting.
+    pub(crate) fn peek_entry(&self, key: &[u8]) -> Result<Option<Arc<Entry<V>>>> {
+        let found = match self.memory.peek_with(key, Arc::clone) {
+            None => self.below_memory(key)?.map(|(entry, _)| entry),
+            found => found,
+        };
+        Ok(found.filter(|entry| self.is_fresh(&entry.life)))
     }
 
     /// What pending or the store holds for `key`.
-    #[cold]
-    fn below_memory(&self, key: &[u8], counts: Use) -> Result<Option<Arc<Entry<V>>>> {
-        let count = |counter: &crate::stats::Counter| counter.add(u64::from(counts == Use::Yes));
+    fn below_memory(&self, key: &[u8]) -> Result<Option<(Arc<Entry<V>>, Place)>> {
         if let Some(entry) = self.waiting(key) {
-            count(&self.counters.pending_hits);
-            return Ok(Some(entry));
+            return Ok(Some((entry, Place::Pending)));
         }
         let found = match &self.lower {
             Some(lower) => match self.stored(lower, key) {
@@ -219,12 +316,8 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             },
             None => Ok(None),
         };
-        match &found {
-            Ok(Some(_)) => count(&self.counters.disk_hits),
-            _ => count(&self.counters.misses),
-        }
         self.events.emit();
-        found
+        Ok(found?.map(|entry| (entry, Place::Store)))
     }
 
     /// A miss counts only if nothing was moved against the direction of the search meanwhile
@@ -269,11 +362,11 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
 
     /// The live entry that waits for the store under `key`.
     pub(crate) fn waiting(&self, key: &[u8]) -> Option<Arc<Entry<V>>> {
-        self.pending.get(key).filter(|entry| self.is_live(entry.expires_at_ms))
+        self.pending.get(key).filter(|entry| self.is_live(&entry.life))
     }
 
-    pub(crate) fn is_live(&self, expires_at_ms: u64) -> bool {
-        expires_at_ms == u64::MAX || larder_engine::clock::is_live(expires_at_ms, self.now_ms())
+    pub(crate) fn is_live(&self, life: &Life) -> bool {
+        is_live(life.expires_at_ms, || self.now_ms())
     }
 
     fn stored(&self, lower: &Lower, key: &[u8]) -> Result<Option<Arc<Entry<V>>>> {
@@ -285,7 +378,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         };
         let meta = stored.meta();
         let weight = self.weight(key.len(), stored.len(), &value);
-        let entry = Entry::new(value, meta.expires_at_ms, meta.version, weight, false);
+        let entry = Entry::new(value, meta.into(), meta.version, weight, false);
         self.promote(lower, key, &entry);
         Ok(Some(entry))
     }
@@ -316,7 +409,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         }
         let entry = &match self.options.codec.to_keep(&found.value) {
             None => Arc::clone(found),
-            Some(kept) => Entry::new(kept, found.expires_at_ms, found.version, found.weight, false),
+            Some(kept) => Entry::new(kept, found.life, found.version, found.weight, false),
         };
         let Some(stripe) = self.stripes.try_lock(key) else { return };
         let unchanged = !self.is_clearing()
@@ -324,8 +417,12 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             && matches!(lower.version(key), Ok(Some(version)) if version == entry.version);
         if unchanged {
             let vacant = |current: Option<&_>| current.is_none();
-            let promoted =
-                self.memory.insert_if(key.into(), Arc::clone(entry), entry.expires_at_ms, vacant);
+            let promoted = self.memory.insert_if(
+                key.into(),
+                Arc::clone(entry),
+                entry.life.expires_at_ms,
+                vacant,
+            );
             self.counters.promotions.add(u64::from(matches!(promoted, Ok(true))));
         }
         drop(stripe);
@@ -342,6 +439,9 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     /// Whether `key` has a live value, as far as can be said without reading it.
     pub(crate) fn version(&self, key: &[u8]) -> Result<Option<u64>> {
         self.open()?;
+        if self.options.freshness.grace_ms() != 0 {
+            return Ok(self.peek_entry(key)?.map(|entry| entry.version));
+        }
         let search = || {
             if let Some(version) = self.memory.peek_with(key, |entry| entry.version) {
                 return Ok(Some(version));
@@ -393,13 +493,17 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         let memory = self.memory.stats();
         let counters = &self.counters;
         let lower = self.lower.as_ref();
+        let past = counters.past.get();
         CacheStats {
-            memory_hits: memory.hits + counters.pending_hits.get(),
+            memory_hits: (memory.hits + counters.pending_hits.get()).saturating_sub(past),
             disk_hits: counters.disk_hits.get(),
-            misses: counters.misses.get(),
+            misses: counters.misses.get() + past,
             loads: counters.loads.get(),
             load_failures: counters.load_failures.get(),
             load_waits: counters.load_waits.get(),
+            load_time: Duration::from_nanos(counters.load_ns.get()),
+            refreshes: counters.refreshes.get(),
+            stale_hits: counters.stale_hits.get(),
             promotions: counters.promotions.get(),
             flushed: counters.flushed.get(),
             flush_losses: counters.flush_losses.get(),
@@ -420,6 +524,12 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         // Relaxed: a figure.
         (self.unflushed.load(Ordering::Relaxed) + self.pending.len()) as u64
     }
+}
+
+/// The one predicate: live while now < deadline. The time is asked for only if it matters.
+#[inline]
+fn is_live(deadline_ms: u64, now_ms: impl FnOnce() -> u64) -> bool {
+    deadline_ms == NEVER || larder_engine::clock::is_live(deadline_ms, now_ms())
 }
 
 impl<V: Cached, C: Codec<V>> fmt::Debug for Core<V, C> {

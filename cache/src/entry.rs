@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use larder_engine::CodecId;
+use larder_engine::clock::NEVER;
+use larder_engine::{CodecId, Meta};
 
 use crate::codec::Codec;
 use crate::sync::{AtomicBool, Ordering};
@@ -11,12 +12,34 @@ use crate::sync::{AtomicBool, Ordering};
 #[derive(Debug)]
 pub(crate) struct Entry<V> {
     pub(crate) value: V,
-    pub(crate) expires_at_ms: u64,
+    pub(crate) life: Life,
     /// The store's, or one of our own (see [`OWN_VERSION`]).
     pub(crate) version: u64,
     pub(crate) weight: u64,
     /// Whether memory, or the way to the store, is the only place that has it.
     unflushed: AtomicBool,
+}
+
+/// From when to when a value lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Life {
+    pub(crate) written_at_ms: u64,
+    /// When it is gone, from memory as well as from the store (`fresh.rs`).
+    pub(crate) expires_at_ms: u64,
+    /// How long it took to load, if it was loaded and took any time; else 0.
+    pub(crate) load_ms: u32,
+}
+
+impl Default for Life {
+    fn default() -> Self {
+        Self { written_at_ms: 0, expires_at_ms: NEVER, load_ms: 0 }
+    }
+}
+
+impl From<&Meta> for Life {
+    fn from(meta: &Meta) -> Self {
+        Self { written_at_ms: meta.written_at_ms, expires_at_ms: meta.expires_at_ms, load_ms: 0 }
+    }
 }
 
 /// Set in versions that we give out ourselves, to values that the store does not have. The
@@ -26,18 +49,12 @@ pub(crate) const OWN_VERSION: u64 = 1 << 63;
 impl<V> Entry<V> {
     pub(crate) fn new(
         value: V,
-        expires_at_ms: u64,
+        life: Life,
         version: u64,
         weight: u64,
         unflushed: bool,
     ) -> Arc<Self> {
-        Arc::new(Self {
-            value,
-            expires_at_ms,
-            version,
-            weight,
-            unflushed: AtomicBool::new(unflushed),
-        })
+        Arc::new(Self { value, life, version, weight, unflushed: AtomicBool::new(unflushed) })
     }
 
     /// The value, copied only if somebody else holds the entry.

@@ -61,6 +61,9 @@ pub enum Error {
         /// What would be accepted.
         accepted: &'static str,
     },
+    /// What was to run elsewhere for a future was dropped: the executor shuts down, say.
+    #[error("the work was dropped before it was done: is the executor shutting down?")]
+    Cancelled,
     /// The cache was closed.
     #[error("the cache is closed: build it again")]
     Closed,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_engine::Durability;
+use larder_engine::Put;
 use larder_engine::memory::Capacity;
 
 use crate::change::exact;
@@ -110,7 +110,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
                 Err(_) => return Some(Flush::Lost("it could not be encoded")),
             },
         };
-        let put = exact(entry.expires_at_ms, codec.id_of(&entry.value), Durability::None);
+        let put = exact(entry.life.expires_at_ms, codec.id_of(&entry.value), &Put::default());
         let _stripe = lock(key)?;
         let is_it = |current: &Arc<Entry<V>>| Arc::ptr_eq(current, entry) && current.is_unflushed();
         // In the order in which an entry goes down, so that one that is evicted meanwhile is met.
@@ -122,7 +122,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         if !is_current() {
             return Some(Flush::Gone);
         }
-        if !self.is_live(entry.expires_at_ms) {
+        if !self.is_live(&entry.life) {
             self.pending.remove(key, entry);
             return Some(Flush::Gone);
         }

@@ -26,7 +26,10 @@
 //! | a cache | [`Cache`], set up by its [`Builder`] |
 //! | keys of your own type | [`KeyEncode`]; what keys are: [`key`] |
 //! | values of your own type | derive serde's traits; or a [`Codec`] |
-//! | a time to live, or to wait for the disk | [`Put`] with [`Cache::insert_with`] |
+//! | a time to live, or to wait for the disk | [`Put`] with [`Cache::insert_with`]; [`Loaded`] with [`Cache::get_or_load`] |
+//! | nobody to wait while an old value is loaded anew | [`Builder::serve_stale`], [`Builder::refresh_ahead`], [`Cache::get_or_load_behind`] |
+//! | the old value if the new one cannot be had | [`Builder::serve_stale_on_error`] |
+//! | futures instead of threads | `Cache::nonblocking`, `Cache::on_tokio` (features `async`, `tokio`) |
 //! | fewer writes | [`Mode::WriteOnEvict`] |
 //! | to know how it does | [`Cache::stats`], [`Builder::on_event`] |
 //! | the same for plain bytes, as an [`Engine`] | [`TwoLevel`] |
@@ -52,6 +55,10 @@
 //! **Loading.** [`Cache::get_or_insert_with`] runs one loader per key at a time. No lock is held
 //! meanwhile. A key that changes while it is loaded keeps the change: what was loaded is not
 //! stored over it.
+//!
+//! **Time.** A value is fresh while now < deadline. Past that it is gone, but for those who would
+//! load it: if the cache is built to, they get the old value while one of them loads it anew, or
+//! if that fails.
 //!
 //! **Survival.** In write-through mode, what was inserted survives the death of the process;
 //! in write-on-evict mode it does after [`Cache::flush`], or once it was evicted from memory.
@@ -79,6 +86,7 @@ pub mod key;
 mod advice;
 mod builder;
 mod cache;
+mod chain;
 mod change;
 mod codec;
 mod core;
@@ -87,10 +95,14 @@ mod error;
 mod event;
 mod flight;
 mod flush;
+mod fresh;
 mod health;
 mod list;
 mod load;
+mod loaded;
 mod lower;
+#[cfg(feature = "async")]
+mod nonblocking;
 mod pending;
 mod stale;
 mod stats;
@@ -108,6 +120,9 @@ pub use core::Mode;
 pub use error::{Error, LoadError, Result};
 pub use event::Event;
 pub use key::{KeyBuf, KeyDecode, KeyEncode, KeyReader};
+pub use loaded::Loaded;
+#[cfg(feature = "async")]
+pub use nonblocking::{AsyncCache, Entries, Offload, Work};
 pub use stats::CacheStats;
 #[cfg(feature = "tracing")]
 pub use traced::trace_event;

@@ -20,6 +20,19 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         }
     }
 
+    /// The keys of all entries of both tiers, each once.
+    #[cfg(feature = "async")]
+    pub(crate) fn keys(&self) -> Result<Vec<Key>> {
+        self.open()?;
+        let resident = self.memory.entries().into_iter().map(|(key, _)| key);
+        let mut keys: HashSet<Key> = resident.collect();
+        keys.extend(self.pending.keys());
+        for entry in self.lower.iter().flat_map(|lower| lower.iter()) {
+            keys.insert(Key::from(&entry?.0[..]));
+        }
+        Ok(keys.into_iter().collect())
+    }
+
     /// All live entries. What is in memory comes first; what moves down meanwhile is met in
     /// the store, and not given out twice.
     pub(crate) fn iter(&self) -> Result<impl Iterator<Item = Result<(Vec<u8>, V)>> + '_> {
@@ -36,6 +49,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         });
         let rest = below.filter_map(move |entry| match entry {
             Ok((key, _)) if above.contains(&key[..]) => None,
+            Ok((_, stored)) if !self.is_fresh(&stored.meta().into()) => None,
             Ok((key, stored)) => Some(self.decode(&stored).transpose()?.map(|value| (key, value))),
             Err(error) => Some(Err(error)),
         });

@@ -246,9 +246,10 @@ impl<V> fmt::Debug for Bar<'_, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entry::Life;
 
     fn entry(version: u64) -> Arc<Entry<()>> {
-        Entry::new((), u64::MAX, version, 10, true)
+        Entry::new((), Life::default(), version, 10, true)
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Figures, by tier.
 
+use std::time::Duration;
+
 use larder_engine::{Health, Stats};
 
 use crate::sync::{AtomicU64, Ordering};
@@ -23,6 +25,13 @@ pub struct CacheStats {
     pub load_failures: u64,
     /// Calls that waited for the loader of another thread.
     pub load_waits: u64,
+    /// How long all loaders together took that returned a value.
+    pub load_time: Duration,
+    /// Loads of values that were there: before their time was over, or soon after.
+    pub refreshes: u64,
+    /// Gets answered with a value past its time: while another caller loaded it anew, or because
+    /// that failed. Those that came from memory or the store count as misses as well.
+    pub stale_hits: u64,
     /// Values put into memory because they were found in the store.
     pub promotions: u64,
     /// Values written to the store because memory had to let them go, or by a flush.
@@ -92,9 +101,21 @@ pub(crate) struct Counters {
     pub(crate) loads: Counter,
     pub(crate) load_failures: Counter,
     pub(crate) load_waits: Counter,
+    pub(crate) load_ns: Counter,
+    pub(crate) refreshes: Counter,
+    pub(crate) stale_hits: Counter,
+    /// Hits of the memory tier that were past their time.
+    pub(crate) past: Counter,
     pub(crate) promotions: Counter,
     pub(crate) flushed: Counter,
     pub(crate) flush_losses: Counter,
     pub(crate) codec_changed: Counter,
     pub(crate) undecodable: Counter,
+}
+
+impl Counters {
+    /// What a load takes on average, in ms.
+    pub(crate) fn usual_load_ms(&self) -> u64 {
+        self.load_ns.get().checked_div(self.loads.get()).unwrap_or(0) / 1_000_000
+    }
 }

@@ -10,8 +10,10 @@ use crate::event::Event;
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
-/// let cache: larder::Cache<u64, String> =
-///     larder::Cache::builder(1 << 20).disk(dir.path().join("store")).on_event(larder::trace_event).build()?;
+/// let cache = larder::Cache::<u64, String>::builder()
+///     .disk(dir.path().join("store"))
+///     .on_event(larder::trace_event)
+///     .build()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn trace_event(event: &Event) {
