@@ -457,6 +457,7 @@ where
             strict: self.strict,
             ttl: self.ttl,
             freshness: self.freshness,
+            counts_cost: self.policy == PolicyKind::Gdsf,
             prefix,
             weigher: self.weigher,
             clock: self.clock,

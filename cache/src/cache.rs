@@ -12,10 +12,8 @@ use crate::advice::Advice;
 use crate::builder::Builder;
 use crate::codec::{Auto, Codec};
 use crate::core::Core;
-use crate::error::{Error, LoadError, Result};
+use crate::error::{Error, Result};
 use crate::key::{KeyBuf, KeyDecode, KeyEncode, KeyReader};
-use crate::load::Sharing;
-use crate::loaded::Loaded;
 use crate::stats::CacheStats;
 
 /// A cache of values of type `V` under keys of type `K`, in memory over a store on disk.
@@ -52,7 +50,7 @@ where
     V: Clone + Send + Sync + 'static,
     C: Codec<V>,
 {
-    core: Arc<Core<V, C>>,
+    pub(crate) core: Arc<Core<V, C>>,
     keys: PhantomData<fn(K)>,
 }
 
@@ -189,134 +187,13 @@ where
         self.with_key(&key, |key| self.core.insert_value(key, value, put))
     }
 
-    /// The value of `key`; on a miss what `load` returns, which is stored.
-    ///
-    /// Of all threads that miss a key at the same time one runs its `load`; the others wait
-    /// for the value. It is stored before they get it. `load` may use the cache, other keys
-    /// included: see [`try_get_or_insert_with`](Self::try_get_or_insert_with).
-    ///
-    /// ```
-    /// # use larder::Cache;
-    /// let cache = Cache::<String, usize>::builder().build()?;
-    /// assert_eq!(cache.get_or_insert_with("larder", || "larder".len())?, 6);
-    /// assert_eq!(cache.get_or_insert_with("larder", || unreachable!())?, 6);
-    /// # Ok::<(), larder::Error>(())
-    /// ```
-    pub fn get_or_insert_with<Q>(&self, key: &Q, load: impl FnOnce() -> V) -> Result<V>
+    /// The values of many keys, in their order.
+    pub fn get_many<'q, Q>(&self, keys: impl IntoIterator<Item = &'q Q>) -> Result<Vec<Option<V>>>
     where
         K: Borrow<Q>,
-        Q: KeyEncode + ?Sized,
+        Q: KeyEncode + ?Sized + 'q,
     {
-        let never_fails = || Ok::<_, std::convert::Infallible>(load());
-        self.try_get_or_insert_with(key, never_fails).map_err(|error| match error {
-            LoadError::Cache(error) => error,
-            LoadError::Load(never) => match never {},
-        })
-    }
-
-    /// The value of `key`; on a miss what `load` returns, which is stored if it is no error.
-    ///
-    /// - **An error** goes to the caller whose `load` returned it, and nothing is stored. Of
-    ///   those who wait the next runs its own `load`. A panic does the same.
-    /// - **A change** of the key while it is loaded wins: what was inserted meanwhile is
-    ///   returned, and after a removal the value is returned but not stored.
-    /// - **Recursion** within one thread for the same key is [`Error::Recursion`]. If threads
-    ///   load keys that need each other's, the one that would close the circle loads for
-    ///   itself, and its result is not stored.
-    /// - **A value that is refused** (too large, say) is returned all the same.
-    ///
-    /// ```
-    /// # use larder::{Cache, LoadError};
-    /// let cache = Cache::<String, u64>::builder().build()?;
-    /// let parsed = cache.try_get_or_insert_with("seven", || "seven".parse());
-    /// assert!(matches!(parsed, Err(LoadError::Load(_))));
-    /// assert_eq!(cache.try_get_or_insert_with("seven", || "7".parse())?, 7);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`LoadError::Load`] with what `load` returned; [`LoadError::Cache`] for anything else.
-    pub fn try_get_or_insert_with<Q, E>(
-        &self,
-        key: &Q,
-        load: impl FnOnce() -> Result<V, E>,
-    ) -> Result<V, LoadError<E>>
-    where
-        K: Borrow<Q>,
-        Q: KeyEncode + ?Sized,
-    {
-        self.with_key(key, |key| {
-            self.core.get_or_load(key, &Sharing::NONE, || load().map(Loaded::new))
-        })
-    }
-
-    /// As [`try_get_or_insert_with`](Self::try_get_or_insert_with), for a `load` that says how its
-    /// value is to be kept: how long, say, or not at all.
-    ///
-    /// ```
-    /// # use larder::{Cache, Loaded, LoadError};
-    /// # use std::time::Duration;
-    /// let cache = Cache::<String, u64>::builder().build()?;
-    /// let parse = |text: &str| text.parse().map(|number: u64| {
-    ///     Loaded::new(number).expires_after(Duration::from_secs(number))
-    /// });
-    /// assert_eq!(cache.get_or_load("60", || parse("60"))?, 60);
-    /// assert!(matches!(cache.get_or_load("sixty", || parse("sixty")), Err(LoadError::Load(_))));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`LoadError::Load`] with what `load` returned; [`LoadError::Cache`] for anything else.
-    pub fn get_or_load<Q, E>(
-        &self,
-        key: &Q,
-        load: impl FnOnce() -> Result<Loaded<V>, E>,
-    ) -> Result<V, LoadError<E>>
-    where
-        K: Borrow<Q>,
-        Q: KeyEncode + ?Sized,
-    {
-        self.with_key(key, |key| self.core.get_or_load(key, &Sharing::NONE, load))
-    }
-
-    /// As [`get_or_load`](Self::get_or_load), where those who wait for a load that fails get a clone
-    /// of its error instead of trying in turn: good where the next try would fail as well, and
-    /// take as long. Counts for those who wait with this call, and for an error of the same type.
-    ///
-    /// # Errors
-    /// [`LoadError::Load`] with what a `load` returned; [`LoadError::Cache`] for anything else.
-    pub fn get_or_load_shared<Q, E>(
-        &self,
-        key: &Q,
-        load: impl FnOnce() -> Result<Loaded<V>, E>,
-    ) -> Result<V, LoadError<E>>
-    where
-        K: Borrow<Q>,
-        Q: KeyEncode + ?Sized,
-        E: Clone + Send + Sync + 'static,
-    {
-        self.with_key(key, |key| self.core.get_or_load(key, &Sharing::ALL, load))
-    }
-
-    /// As [`get_or_load`](Self::get_or_load), but a value that is there and is only to be loaded anew
-    /// ([`Builder::serve_stale`], [`Builder::refresh_ahead`], [`Builder::refresh_early`]) is
-    /// returned at once, and `load` runs on a thread of its own. At most 8 such threads run for a
-    /// cache; while they are busy, old values serve on. An error that `load` returns there is counted
-    /// ([`CacheStats::load_failures`]).
-    ///
-    /// # Errors
-    /// [`LoadError::Load`] with what `load` returned, if there was nothing to return at once;
-    /// [`LoadError::Cache`] for anything else.
-    pub fn get_or_load_behind<Q, E>(
-        &self,
-        key: &Q,
-        load: impl FnOnce() -> Result<Loaded<V>, E> + Send + 'static,
-    ) -> Result<V, LoadError<E>>
-    where
-        K: Borrow<Q>,
-        Q: KeyEncode + ?Sized,
-    {
-        self.with_key(key, |key| self.core.get_or_load_behind(key, load))
+        keys.into_iter().map(|key| self.get(key)).collect()
     }
 
     /// Removes `key`. Whether it had a live value.
@@ -351,6 +228,40 @@ where
         Q: KeyEncode + ?Sized,
     {
         self.with_key(key, |key| self.core.take(key))
+    }
+
+    /// Invalidates everything that was inserted under `tag` before, in both tiers, in time
+    /// independent of how much that is. Tags are given with [`Put::tags`] or [`Loaded::tags`](crate::Loaded::tags); they are
+    /// exact, and each [namespace](Builder::namespace) has its own.
+    ///
+    /// Like a removal it survives the death of the process, and wins over loads that are under way:
+    /// what they load is returned but not stored, if it has the tag. A store that fails to
+    /// invalidate is not read from until it could.
+    ///
+    /// ```
+    /// # use larder::{Cache, Put};
+    /// let pages = Cache::<String, String>::builder().build()?;
+    /// let put = Put { tags: &[b"user:7", b"layout"], ..Put::default() };
+    /// assert!(pages.insert_with("/home".into(), "Hello, Ada".into(), &put)?.is_admitted());
+    /// pages.invalidate_tag("user:7")?;
+    /// assert_eq!(pages.get("/home")?, None);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn invalidate_tag(&self, tag: impl AsRef<[u8]>) -> Result<()> {
+        self.core.invalidate_tag(tag.as_ref())
+    }
+
+    /// The keys that are live under `tag`, in no order. Looks at every entry of the store.
+    pub fn keys_by_tag(&self, tag: impl AsRef<[u8]>) -> Result<Vec<K>>
+    where
+        K: KeyDecode,
+    {
+        let prefix_len = self.core.options.prefix.len();
+        let decode = |key: crate::key::Key| {
+            let mut bytes = KeyReader::new(key.get(prefix_len..)?);
+            K::decode(&mut bytes).filter(|_| bytes.is_empty())
+        };
+        Ok(self.core.keys_by_tag(tag.as_ref())?.into_iter().filter_map(decode).collect())
     }
 
     /// Removes everything that was inserted before the call, and says how many entries that

@@ -29,6 +29,7 @@ use crate::key::Key;
 use crate::lower::{Failure, Lower, Written};
 use crate::stripe::Held;
 use crate::sync::{AtomicBool, MutexGuard, Ordering};
+use crate::tags::Tags;
 
 /// What a key had: in memory or pending, or else in the store.
 type Removed<V> = (Option<Arc<Entry<V>>>, Option<Value>);
@@ -40,6 +41,7 @@ struct Change<'a, I> {
     put: Put<'a>,
     life: Life,
     weight: u64,
+    tags: Option<Arc<Tags>>,
 }
 
 impl<V: Cached, C: Codec<V>> Core<V, C> {
@@ -76,7 +78,12 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         fate: &Fate<V>,
     ) -> Result<Option<Outcome>> {
         self.change(key, |key| {
-            if fate.is_doomed() {
+            let _moving = (!put.tags.is_empty()).then(|| self.moving.read());
+            let overtaken = || {
+                let tags: Vec<_> = put.tags.iter().map(|tag| self.stored_tag(tag)).collect();
+                self.invalidated.any_since(tags.iter().map(|tag| &**tag), fate.since())
+            };
+            if fate.is_doomed() || overtaken() {
                 return Ok(None);
             }
             self.insert_under(key, incoming, weight, put, load_ms).map(Some)
@@ -101,7 +108,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     }
 
     /// Removes `key`, and hands out what was there.
-    fn remove_under(&self, key: &Key) -> Result<Removed<V>> {
+    pub(crate) fn remove_under(&self, key: &Key) -> Result<Removed<V>> {
         self.flights.doom(key);
         let above = self.memory.take(&**key);
         let waiting = self.waiting(key);
@@ -126,7 +133,11 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     }
 
     /// Runs a change of `key` under its stripe, and afterwards what it left to be done.
-    fn change<R>(&self, key: &[u8], change: impl FnOnce(&Key) -> Result<R>) -> Result<R> {
+    pub(crate) fn change<R>(
+        &self,
+        key: &[u8],
+        change: impl FnOnce(&Key) -> Result<R>,
+    ) -> Result<R> {
         self.open()?;
         self.repair();
         let key = Key::from(key);
@@ -152,7 +163,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         }
     }
 
-    fn insert_under(
+    pub(crate) fn insert_under(
         &self,
         key: &Key,
         incoming: impl Incoming<V>,
@@ -163,9 +174,12 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         let now_ms = self.now_ms();
         let deadline_ms = put.ttl.deadline_ms(now_ms, self.options.ttl);
         let expires_at_ms = self.options.freshness.kept_until(now_ms, deadline_ms);
-        let put = exact(expires_at_ms, incoming.codec(), put);
+        let tags = self.tags(put.tags)?;
+        let stored = tags.clone();
+        let stored = stored.as_ref().map_or_else(Vec::new, |tags| tags.stored());
+        let put = Put { tags: &stored, ..exact(expires_at_ms, incoming.codec(), put) };
         let life = Life { written_at_ms: now_ms, expires_at_ms, load_ms };
-        let change = Change { key, incoming, put, life, weight };
+        let change = Change { key, incoming, put, life, weight, tags };
         match &self.lower {
             None => self.insert_in_memory(change, false),
             Some(lower) if self.goes_through(weight, put.durability) => {
@@ -182,13 +196,16 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     ) -> Result<Outcome> {
         let gone = match lower.put(change.key, change.incoming.bytes(), &change.put) {
             Ok(Written::Stored { version }) => {
-                let Change { key, incoming, life, weight, .. } = change;
+                let Change { key, incoming, put, life, weight, tags } = change;
                 // From here on the old value must not come between memory and the store.
                 let bar = self.pending.bar(key);
                 drop(self.pending.take(key));
                 let value = incoming.into_value(version);
-                let entry = Entry::new(value, life, version, weight, false);
-                if self.memory.insert(key.clone(), entry, life.expires_at_ms).is_err() {
+                let entry = Entry::new(value, life, version, weight, tags, false);
+                let kept = self.with_keep(&entry, cost(&put), |keep| {
+                    self.memory.insert_as(key.clone(), Arc::clone(&entry), keep)
+                });
+                if kept.is_err() {
                     self.memory.remove(&**key);
                 }
                 drop(bar);
@@ -267,10 +284,10 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         change: Change<'_, impl Incoming<V>>,
         unflushed: bool,
     ) -> Result<Outcome> {
-        let Change { key, incoming, life, weight, .. } = change;
+        let Change { key, incoming, put, life, weight, tags } = change;
         let version = self.own_version();
         let value = incoming.into_value(version);
-        let entry = Entry::new(value, life, version, weight, unflushed);
+        let entry = Entry::new(value, life, version, weight, tags, unflushed);
         // One that may expire before this is done leaves no old value to be found behind it.
         let bar = (life.expires_at_ms != NEVER && self.lower.is_some()).then(|| {
             let bar = self.pending.bar(key);
@@ -282,7 +299,9 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             // Relaxed: a figure. Before the entry can leave again.
             self.unflushed.fetch_add(1, Ordering::Relaxed);
         }
-        let inserted = self.memory.insert(key.clone(), Arc::clone(&entry), life.expires_at_ms);
+        let inserted = self.with_keep(&entry, cost(&put), |keep| {
+            self.memory.insert_as(key.clone(), Arc::clone(&entry), keep)
+        });
         drop(bar);
         if let Err(rejected) = inserted {
             if unflushed {
@@ -356,11 +375,20 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     }
 }
 
+/// What memory is told of a cost, in ns.
+fn cost(put: &Put<'_>) -> u64 {
+    u64::try_from(put.cost.saved().as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// What the store is to be told, so that both tiers have the same deadline.
 pub(crate) fn exact<'a>(expires_at_ms: u64, codec: CodecId, put: &Put<'a>) -> Put<'a> {
-    let ttl = match expires_at_ms {
+    Put { ttl: until(expires_at_ms), codec, ..*put }
+}
+
+/// A deadline in ms since 1970 as a time to live.
+pub(crate) fn until(expires_at_ms: u64) -> Ttl {
+    match expires_at_ms {
         NEVER => Ttl::Never,
         ms => UNIX_EPOCH.checked_add(Duration::from_millis(ms)).map_or(Ttl::Never, Ttl::At),
-    };
-    Put { ttl, codec, ..*put }
+    }
 }

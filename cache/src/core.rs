@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_engine::clock::NEVER;
-use larder_engine::memory::{ENTRY_OVERHEAD, Tier};
+use larder_engine::memory::{ENTRY_OVERHEAD, Keep, Tier};
 use larder_engine::{Clock, Health, Value};
 
 use crate::advice::{Advice, Advising};
@@ -39,7 +39,8 @@ use crate::lower::Lower;
 use crate::pending::Pending;
 use crate::stats::{CacheStats, Counters};
 use crate::stripe::Stripes;
-use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, RwLock};
+use crate::tags::{Cells, Log, Tags};
 
 /// When values reach the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -67,6 +68,8 @@ pub(crate) struct Options<V, C> {
     pub(crate) strict: bool,
     pub(crate) ttl: Option<Duration>,
     pub(crate) freshness: Freshness,
+    /// Whether memory asks what a value cost.
+    pub(crate) counts_cost: bool,
     pub(crate) prefix: Box<[u8]>,
     pub(crate) weigher: Option<Weigher<V>>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -93,6 +96,11 @@ pub(crate) struct Core<V: Cached, C: Codec<V>> {
     pub(crate) closed: AtomicBool,
     /// Threads that load anew what is there.
     pub(crate) behind: AtomicUsize,
+    /// Held by what moves between the tiers, and alone by who invalidates a tag.
+    pub(crate) moving: RwLock<()>,
+    /// The tags of values that the store may lack.
+    pub(crate) cells: Cells,
+    pub(crate) invalidated: Log,
     /// Values that were moved up, from the store or pending to memory, by being replaced.
     pub(crate) moves: AtomicU64,
     versions: AtomicU64,
@@ -131,6 +139,9 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             clearing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             behind: AtomicUsize::new(0),
+            moving: RwLock::new(()),
+            cells: Cells::default(),
+            invalidated: Log::default(),
             moves: AtomicU64::new(0),
             versions: AtomicU64::new(OWN_VERSION),
         }
@@ -356,13 +367,14 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     /// still under way, while the old one was promoted behind this search. As long as memory
     /// or pending shows the old value, everybody gets that one; nothing promotes it any more
     /// once the store has the new one.
-    fn above(&self, key: &[u8]) -> Option<Arc<Entry<V>>> {
+    pub(crate) fn above(&self, key: &[u8]) -> Option<Arc<Entry<V>>> {
         self.memory.peek_with(key, Arc::clone).or_else(|| self.waiting(key))
     }
 
     /// The live entry that waits for the store under `key`.
     pub(crate) fn waiting(&self, key: &[u8]) -> Option<Arc<Entry<V>>> {
-        self.pending.get(key).filter(|entry| self.is_live(&entry.life))
+        let is_live = |entry: &Arc<Entry<V>>| self.is_live(&entry.life) && entry.has_valid_tags();
+        self.pending.get(key).filter(is_live)
     }
 
     pub(crate) fn is_live(&self, life: &Life) -> bool {
@@ -370,7 +382,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     }
 
     fn stored(&self, lower: &Lower, key: &[u8]) -> Result<Option<Arc<Entry<V>>>> {
-        let Some(stored) = lower.get(key)? else {
+        let Some((stored, tags)) = lower.get_tagged(key)? else {
             return Ok(None);
         };
         let Some(value) = self.decode(&stored)? else {
@@ -378,7 +390,8 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         };
         let meta = stored.meta();
         let weight = self.weight(key.len(), stored.len(), &value);
-        let entry = Entry::new(value, meta.into(), meta.version, weight, false);
+        let entry =
+            Entry::new(value, meta.into(), meta.version, weight, Tags::of_stored(&tags), false);
         self.promote(lower, key, &entry);
         Ok(Some(entry))
     }
@@ -409,24 +422,41 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         }
         let entry = &match self.options.codec.to_keep(&found.value) {
             None => Arc::clone(found),
-            Some(kept) => Entry::new(kept, found.life, found.version, found.weight, false),
+            Some(kept) => {
+                let tags = found.tags.clone();
+                Entry::new(kept, found.life, found.version, found.weight, tags, false)
+            }
         };
         let Some(stripe) = self.stripes.try_lock(key) else { return };
+        // What is being invalidated now need not come up.
+        let Some(moving) = self.moving.try_read() else { return };
         let unchanged = !self.is_clearing()
             && self.pending.get(key).is_none()
             && matches!(lower.version(key), Ok(Some(version)) if version == entry.version);
         if unchanged {
             let vacant = |current: Option<&_>| current.is_none();
-            let promoted = self.memory.insert_if(
-                key.into(),
-                Arc::clone(entry),
-                entry.life.expires_at_ms,
-                vacant,
-            );
+            let promoted = self.with_keep(entry, 0, |keep| {
+                self.memory.insert_if_as(key.into(), Arc::clone(entry), keep, vacant)
+            });
             self.counters.promotions.add(u64::from(matches!(promoted, Ok(true))));
         }
-        drop(stripe);
+        drop((moving, stripe));
         self.drain_without_waiting();
+    }
+
+    /// Says to memory how an entry is to be kept.
+    pub(crate) fn with_keep<R>(
+        &self,
+        entry: &Entry<V>,
+        cost: u64,
+        insert: impl FnOnce(&Keep<'_>) -> R,
+    ) -> R {
+        let keep = Keep::until(entry.life.expires_at_ms);
+        let keep = if self.options.counts_cost && cost != 0 { keep.cost(cost) } else { keep };
+        match &entry.tags {
+            None => insert(&keep),
+            Some(tags) => insert(&keep.tags(&tags.names())),
+        }
     }
 
     /// Whether everything is being cleared. Hold a stripe: clearing begins by waiting for all.

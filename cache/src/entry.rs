@@ -7,6 +7,7 @@ use larder_engine::{CodecId, Meta};
 
 use crate::codec::Codec;
 use crate::sync::{AtomicBool, Ordering};
+use crate::tags::Tags;
 
 /// A value in memory. Behind an `Arc`, so that what leaves the tier moves on without a copy.
 #[derive(Debug)]
@@ -16,6 +17,7 @@ pub(crate) struct Entry<V> {
     /// The store's, or one of our own (see [`OWN_VERSION`]).
     pub(crate) version: u64,
     pub(crate) weight: u64,
+    pub(crate) tags: Option<Arc<Tags>>,
     /// Whether memory, or the way to the store, is the only place that has it.
     unflushed: AtomicBool,
 }
@@ -52,9 +54,10 @@ impl<V> Entry<V> {
         life: Life,
         version: u64,
         weight: u64,
+        tags: Option<Arc<Tags>>,
         unflushed: bool,
     ) -> Arc<Self> {
-        Arc::new(Self { value, life, version, weight, unflushed: AtomicBool::new(unflushed) })
+        Arc::new(Self { value, life, version, weight, tags, unflushed: AtomicBool::new(unflushed) })
     }
 
     /// The value, copied only if somebody else holds the entry.
@@ -63,6 +66,12 @@ impl<V> Entry<V> {
         V: Clone,
     {
         Arc::try_unwrap(entry).map_or_else(|entry| entry.value.clone(), |entry| entry.value)
+    }
+
+    /// Whether its tags are as they were when it was inserted. Of those that the store may lack;
+    /// asked while moving (`tags.rs`).
+    pub(crate) fn has_valid_tags(&self) -> bool {
+        self.tags.as_ref().is_none_or(|tags| tags.are_valid())
     }
 
     pub(crate) fn is_unflushed(&self) -> bool {

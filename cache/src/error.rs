@@ -1,6 +1,6 @@
 //! What can go wrong in a cache, and what to do about it.
 
-use larder_engine::Error as EngineError;
+use larder_engine::{Error as EngineError, Rejection};
 
 use crate::codec::CodecError;
 
@@ -34,6 +34,26 @@ pub enum Error {
         /// Most bytes allowed.
         max: usize,
     },
+    /// More tags than a value can carry; it was not stored.
+    #[error("{count} tags are too many: a value can carry {max}")]
+    TooManyTags {
+        /// How many were given.
+        count: usize,
+        /// Most that are allowed.
+        max: usize,
+    },
+    /// A value that was computed of the old one was refused; the old one is as it was.
+    #[error("the new value was refused: {why:?}")]
+    Rejected {
+        /// Why.
+        why: Rejection,
+    },
+    /// The store that the cache was given cannot do what was asked.
+    #[error("the store of this cache has no {what}: use one that has, or leave them out")]
+    Unsupported {
+        /// What it lacks, in the plural.
+        what: &'static str,
+    },
     /// The codec has no bytes for this value; it was not stored.
     #[error("the value cannot be encoded: {source}")]
     Encode {
@@ -48,6 +68,9 @@ pub enum Error {
         /// What the codec said.
         source: CodecError,
     },
+    /// The sum does not fit; the number is as it was.
+    #[error("the sum does not fit into 64 bits; the number is as it was")]
+    Overflow,
     /// Loading a key asked for that same key, so that it could never end.
     #[error("loading this key asks for the same key again: break the cycle in the loader")]
     Recursion,

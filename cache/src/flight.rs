@@ -50,6 +50,8 @@ pub(crate) type Shared = Arc<dyn Any + Send + Sync>;
 struct Flight<V> {
     route: Arc<Route>,
     doomed: AtomicBool,
+    /// The number of invalidations when its loader began.
+    since: AtomicU64,
     state: Mutex<State<V>>,
     turn: Condvar,
 }
@@ -65,8 +67,17 @@ enum Phase<V> {
     Loading,
     /// The leader has failed; whoever comes first takes over.
     Vacant,
-    Landed(V),
+    Landed(Landing<V>),
     Failed(Shared),
+}
+
+/// A value that was loaded, with what decides whether it is an answer to all who wait.
+#[derive(Debug, Clone)]
+pub(crate) struct Landing<V> {
+    pub(crate) value: V,
+    /// The number of invalidations when its loader began.
+    pub(crate) since: u64,
+    pub(crate) tags: Arc<[Box<[u8]>]>,
 }
 
 /// Who asks for a key: within which loaders it does, and what it is if it loads.
@@ -91,7 +102,7 @@ pub(crate) enum Seat<'a, V> {
 pub(crate) enum Arrival<'a, V> {
     /// The leader failed. Now it is this one's turn.
     Lead(Lead<'a, V>),
-    Landed(V),
+    Landed(Landing<V>),
     Failed(Shared),
 }
 
@@ -224,6 +235,7 @@ impl<V> Flight<V> {
         Self {
             route: Arc::new(Route::led_by(leader)),
             doomed: AtomicBool::new(false),
+            since: AtomicU64::new(0),
             state: Mutex::new(state),
             turn: Condvar::new(),
         }
@@ -260,16 +272,36 @@ impl<V> Fate<V> {
         // Relaxed: written under the same stripe.
         self.0.doomed.load(Ordering::Relaxed)
     }
+
+    /// The number of invalidations when its loader began.
+    pub(crate) fn since(&self) -> u64 {
+        // Relaxed: written by who leads it.
+        self.0.since.load(Ordering::Relaxed)
+    }
 }
 
 impl<V> Lead<'_, V> {
+    /// Notes the number of invalidations, before the loader begins.
+    pub(crate) fn begins_at(&self, invalidations: u64) {
+        // Relaxed: read by whoever publishes what this one loads, after it.
+        self.flight.since.store(invalidations, Ordering::Relaxed);
+    }
+
     pub(crate) fn fate(&self) -> Fate<V> {
         Fate(Arc::clone(&self.flight))
     }
 
-    /// Ends the flight; `value` is called if somebody waits for it.
+    /// Ends the flight with a value that is not tagged, or not loaded; `value` is called if somebody
+    /// waits for it.
     pub(crate) fn land(self, value: impl FnOnce() -> V) {
-        self.end(|| Phase::Landed(value()));
+        self.land_tagged(value, &[]);
+    }
+
+    /// Ends the flight with what was loaded under some tags.
+    pub(crate) fn land_tagged(self, value: impl FnOnce() -> V, tags: &[Box<[u8]>]) {
+        // Relaxed: this one has written it.
+        let since = self.flight.since.load(Ordering::Relaxed);
+        self.end(|| Phase::Landed(Landing { value: value(), since, tags: tags.into() }));
     }
 
     /// Ends the flight with an error for those who can use it; the others start another.
@@ -362,7 +394,7 @@ impl<'a, V: Clone> Passenger<'a, V> {
     fn look(&mut self, state: &mut State<V>) -> Option<Ended<V>> {
         let ended = match &state.phase {
             Phase::Loading => return None,
-            Phase::Landed(value) => Ended::Landed(value.clone()),
+            Phase::Landed(landing) => Ended::Landed(landing.clone()),
             Phase::Failed(error) => Ended::Failed(Arc::clone(error)),
             Phase::Vacant => {
                 state.phase = Phase::Loading;
@@ -378,7 +410,7 @@ impl<'a, V: Clone> Passenger<'a, V> {
 
     fn arrive(&mut self, ended: Ended<V>) -> Arrival<'a, V> {
         match ended {
-            Ended::Landed(value) => Arrival::Landed(value),
+            Ended::Landed(landing) => Arrival::Landed(landing),
             Ended::Failed(error) => Arrival::Failed(error),
             Ended::TakenOver => {
                 self.flight.route.take_over(&self.loads_as, self.waiting.take());
@@ -389,7 +421,7 @@ impl<'a, V: Clone> Passenger<'a, V> {
 }
 
 enum Ended<V> {
-    Landed(V),
+    Landed(Landing<V>),
     Failed(Shared),
     TakenOver,
 }

@@ -110,7 +110,9 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
                 Err(_) => return Some(Flush::Lost("it could not be encoded")),
             },
         };
-        let put = exact(entry.life.expires_at_ms, codec.id_of(&entry.value), &Put::default());
+        let tags = entry.tags.as_ref().map_or_else(Vec::new, |tags| tags.stored());
+        let put = Put { tags: &tags, ..Put::default() };
+        let put = exact(entry.life.expires_at_ms, codec.id_of(&entry.value), &put);
         let _stripe = lock(key)?;
         let is_it = |current: &Arc<Entry<V>>| Arc::ptr_eq(current, entry) && current.is_unflushed();
         // In the order in which an entry goes down, so that one that is evicted meanwhile is met.
@@ -122,7 +124,8 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         if !is_current() {
             return Some(Flush::Gone);
         }
-        if !self.is_live(&entry.life) {
+        let _moving = entry.tags.is_some().then(|| self.moving.read());
+        if !self.is_live(&entry.life) || !entry.has_valid_tags() {
             self.pending.remove(key, entry);
             return Some(Flush::Gone);
         }
@@ -251,6 +254,9 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
                 // A failure was noted; the next change tries again.
                 drop(self.while_clearing(&turn, || self.clear_lower(lower)));
             }
+            return;
+        }
+        if !lower.settle() {
             return;
         }
         for key in lower.stale.sample(count) {

@@ -27,6 +27,8 @@
 //! | keys of your own type | [`KeyEncode`]; what keys are: [`key`] |
 //! | values of your own type | derive serde's traits; or a [`Codec`] |
 //! | a time to live, or to wait for the disk | [`Put`] with [`Cache::insert_with`]; [`Loaded`] with [`Cache::get_or_load`] |
+//! | all that depends on something to go at once | [`Put::tags`], [`Cache::invalidate_tag`] |
+//! | to change what is there | [`Cache::add`], [`Cache::replace_if`], [`Cache::update`], [`Cache::touch`] |
 //! | nobody to wait while an old value is loaded anew | [`Builder::serve_stale`], [`Builder::refresh_ahead`], [`Cache::get_or_load_behind`] |
 //! | the old value if the new one cannot be had | [`Builder::serve_stale_on_error`] |
 //! | futures instead of threads | `Cache::nonblocking`, `Cache::on_tokio` (features `async`, `tokio`) |
@@ -88,7 +90,9 @@ mod builder;
 mod cache;
 mod chain;
 mod change;
+mod changing;
 mod codec;
+mod conditional;
 mod core;
 mod entry;
 mod error;
@@ -100,6 +104,7 @@ mod health;
 mod list;
 mod load;
 mod loaded;
+mod loading;
 mod lower;
 #[cfg(feature = "async")]
 mod nonblocking;
@@ -108,6 +113,7 @@ mod stale;
 mod stats;
 mod stripe;
 mod sync;
+mod tags;
 #[cfg(feature = "tracing")]
 mod traced;
 mod two_level;
@@ -116,6 +122,7 @@ pub use advice::{Advice, Trial};
 pub use builder::Builder;
 pub use cache::Cache;
 pub use codec::{Auto, Codec, CodecError, Postcard, Raw};
+pub use conditional::Info;
 pub use core::Mode;
 pub use error::{Error, LoadError, Result};
 pub use event::Event;
@@ -137,9 +144,9 @@ pub use larder_engine::Tracing;
 pub use larder_engine::memory::PolicyKind;
 pub use larder_engine::memory::simulate::Estimate;
 pub use larder_engine::{
-    Clock, CodecId, Cost, Disk, DiskBuilder, Durability, Engine, Health, ManualClock, Meta,
-    Outcome, Put, Recovery, Rejection, Reserved, Stats, SystemClock, Ttl, Value, ValueReader,
-    WhenShort,
+    Atomic, Clock, CodecId, Cost, Disk, DiskBuilder, Durability, Engine, Health, ManualClock, Meta,
+    Outcome, Put, Recovery, Rejection, Reserved, Stats, SystemClock, Tagged, Ttl, Value,
+    ValueReader, WhenShort,
 };
 #[cfg(feature = "histograms")]
 pub use larder_engine::{Latencies, Latency};

@@ -13,7 +13,7 @@ use crate::codec::Codec;
 use crate::core::{Cached, Core};
 use crate::entry::{Encoded, Entry};
 use crate::error::{Error, LoadError, Result};
-use crate::flight::{Arrival, Asker, Fate, Lead, Seat, Shared};
+use crate::flight::{Arrival, Asker, Fate, Landing, Lead, Seat, Shared};
 use crate::fresh::State;
 use crate::key::Key;
 use crate::loaded::Loaded;
@@ -59,6 +59,15 @@ pub(crate) enum Asked<'a, V> {
     Refresh(Lead<'a, V>, Arc<Entry<V>>),
     /// To take a seat in the key's flight. If that brings an error, there may be a last resort.
     Board(Option<Arc<Entry<V>>>),
+}
+
+/// What became of what was loaded.
+pub(crate) struct Published<V> {
+    /// The answer.
+    value: V,
+    /// As the store knows them.
+    tags: Vec<Box<[u8]>>,
+    result: Result<()>,
 }
 
 /// What a loader returned, and how long that took.
@@ -190,6 +199,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         load: impl FnOnce() -> Result<Loaded<V>, E>,
     ) -> Result<V, LoadError<E>> {
         loop {
+            let asked_at = self.invalidated.now();
             let arrival = match self.flights.board(key, asker).map_err(|_| Error::Recursion)? {
                 Seat::Lead(lead) => Arrival::Lead(lead),
                 Seat::Passenger(passenger) => passenger.wait(),
@@ -204,9 +214,11 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
                 Arrival::Lead(lead) => {
                     return self.lead(key, lead, last_resort, asker, sharing, load);
                 }
-                Arrival::Landed(value) => {
+                Arrival::Landed(landing) => {
                     self.counters.load_waits.add(1);
-                    return Ok(value);
+                    if self.answers(&landing, asked_at) {
+                        return Ok(landing.value);
+                    }
                 }
                 Arrival::Failed(error) => {
                     if let Some(error) = sharing.take(&error) {
@@ -231,6 +243,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             lead.land(|| value.clone());
             return Ok(value);
         }
+        lead.begins_at(self.invalidated.now());
         match self.run(asker, load) {
             Ok(loads) => {
                 let published = self.publish_loaded(key, loads, &lead.fate());
@@ -238,6 +251,13 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             }
             Err(error) => self.failed(Some(lead), error, old, sharing),
         }
+    }
+
+    /// Whether a value is an answer to who asked when so many tags had been invalidated: not if one
+    /// of its own was, between the beginning of its load and that.
+    pub(crate) fn answers(&self, landing: &Landing<V>, asked_at: u64) -> bool {
+        let tags = landing.tags.iter().map(|tag| &**tag);
+        asked_at == landing.since || !self.invalidated.any_since(tags, landing.since)
     }
 
     /// What another flight has brought between the search and the start of this one.
@@ -263,11 +283,24 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         key: &[u8],
         (loaded, took): Loads<V>,
         fate: &Fate<V>,
+    ) -> Published<V> {
+        let tags = loaded.tags.iter().map(|tag| self.stored_tag(tag)).collect();
+        let (value, result) = self.publish_value(key, loaded, took, fate);
+        Published { value, tags, result }
+    }
+
+    fn publish_value(
+        &self,
+        key: &[u8],
+        loaded: Loaded<V>,
+        took: Duration,
+        fate: &Fate<V>,
     ) -> (V, Result<()>) {
         if !loaded.is_kept {
             return (loaded.value, Ok(()));
         }
-        let put = Put { cost: loaded.cost.unwrap_or(Cost::of(took)), ..loaded.put() };
+        let tags = loaded.borrowed_tags();
+        let put = Put { cost: loaded.cost.unwrap_or(Cost::of(took)), ..loaded.put(&tags) };
         let load_ms = u32::try_from(took.as_millis()).unwrap_or(u32::MAX);
         let published = self.encode(key, loaded.value.clone(), put.durability).and_then(
             |(incoming, weight)| self.publish(key, incoming, weight, &put, load_ms, fate),
@@ -288,12 +321,12 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     pub(crate) fn land(
         &self,
         lead: Lead<'_, V>,
-        (value, published): (V, Result<()>),
+        Published { value, tags, result }: Published<V>,
         is_refresh: bool,
     ) -> Result<V> {
         self.counters.refreshes.add(u64::from(is_refresh));
-        lead.land(|| value.clone());
-        published.map(|()| value)
+        lead.land_tagged(|| value.clone(), &tags);
+        result.map(|()| value)
     }
 
     /// Ends a flight whose loader failed: with the old value, if there is one.
@@ -322,7 +355,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     }
 
     /// A value with its weight, and with its bytes if the store needs them at once.
-    fn encode(
+    pub(crate) fn encode(
         &self,
         key: &[u8],
         value: V,

@@ -30,6 +30,7 @@ pub struct Loaded<V> {
     pub(crate) cost: Option<Cost>,
     pub(crate) ttl: Ttl,
     pub(crate) durability: Durability,
+    pub(crate) tags: Vec<Vec<u8>>,
     pub(crate) is_kept: bool,
 }
 
@@ -38,7 +39,7 @@ impl<V> Loaded<V> {
     #[must_use]
     pub const fn new(value: V) -> Self {
         let (ttl, durability) = (Ttl::Default, Durability::None);
-        Self { value, cost: None, ttl, durability, is_kept: true }
+        Self { value, cost: None, ttl, durability, tags: Vec::new(), is_kept: true }
     }
 
     /// When it expires.
@@ -65,6 +66,14 @@ impl<V> Loaded<V> {
         Self { cost: Some(cost), ..self }
     }
 
+    /// What it can be invalidated by ([`Cache::invalidate_tag`](crate::Cache::invalidate_tag)), at most
+    /// 15 tags.
+    #[must_use]
+    pub fn tags(self, tags: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Self {
+        let tags = tags.into_iter().map(|tag| tag.as_ref().to_vec()).collect();
+        Self { tags, ..self }
+    }
+
     /// It is the answer to those who wait for it now, and not stored.
     #[must_use]
     pub fn not_kept(self) -> Self {
@@ -76,9 +85,14 @@ impl<V> Loaded<V> {
         &self.value
     }
 
-    pub(crate) fn put(&self) -> Put<'_> {
+    /// Its tags, to be lent to [`put`](Self::put).
+    pub(crate) fn borrowed_tags(&self) -> Vec<&[u8]> {
+        self.tags.iter().map(|tag| &**tag).collect()
+    }
+
+    pub(crate) fn put<'t>(&self, tags: &'t [&'t [u8]]) -> Put<'t> {
         let cost = self.cost.unwrap_or_default();
-        Put { ttl: self.ttl, durability: self.durability, cost, ..Put::default() }
+        Put { ttl: self.ttl, durability: self.durability, cost, tags, ..Put::default() }
     }
 }
 

@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use larder_engine::{Clock, Engine, Health, Outcome, Put, Rejection, Value};
+use larder_engine::{Clock, Engine, Health, Outcome, Put, Rejection, Ttl, Value};
 
 use crate::error::{Error, Result};
 use crate::event::{Event, Events};
@@ -107,10 +107,76 @@ impl Lower {
 
     /// The stored value. Failures are misses, unless the cache is strict.
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Value>> {
+        Ok(self.get_tagged(key)?.map(|(value, _)| value))
+    }
+
+    /// The stored value, and the numbers of its tags.
+    pub(crate) fn get_tagged(&self, key: &[u8]) -> Result<Option<(Value, Vec<u64>)>> {
         if self.stale.hides(key) {
             return Ok(None);
         }
-        self.miss_on_failure(self.attempt(&self.reads, "read a value", |engine| engine.get(key)))
+        let read = |engine: &dyn Engine| match engine.tagged() {
+            Some(tagged) => tagged.get_tagged(key),
+            None => Ok(engine.get(key)?.map(|value| (value, Vec::new()))),
+        };
+        self.miss_on_failure(self.attempt(&self.reads, "read a value", read))
+    }
+
+    /// Gives a stored value another expiry. Whether there is one. Hold the key's stripe.
+    pub(crate) fn touch(&self, key: &[u8], ttl: Ttl) -> Result<bool> {
+        if self.engine.atomic().is_none() {
+            return Err(Error::Unsupported { what: "expiry that can be changed" });
+        }
+        if self.stale.hides(key) {
+            return Ok(false);
+        }
+        let touched = self.attempt(&self.writes, "change an expiry", |engine| {
+            engine.atomic().map_or(Ok(false), |atomic| atomic.touch(key, ttl))
+        });
+        // The value is as it was, or its time is: neither is wrong.
+        Ok(self.miss_on_failure(touched.map(Some))?.unwrap_or(false))
+    }
+
+    /// Invalidates a tag. If the store cannot, it is owed: nothing is read until it could.
+    pub(crate) fn invalidate_tag(&self, tag: &[u8]) -> Result<(), Failure> {
+        if self.stale.bypassed() {
+            return Err(self.not_tried());
+        }
+        let invalidated = self.attempt_invalidation(tag);
+        if invalidated.is_err() && self.stale.owe(tag) {
+            self.events.push(|| Event::Bypassed);
+            self.tell_health();
+        }
+        invalidated
+    }
+
+    /// The keys under a tag, of whoever shares the store. None where it fails, unless the cache is
+    /// strict.
+    pub(crate) fn keys_by_tag(&self, tag: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let keys = self.attempt(&self.reads, "list keys by tag", |engine| match engine.tagged() {
+            Some(tagged) => tagged.keys_by_tag(tag),
+            None => Ok(Vec::new()),
+        });
+        Ok(self.miss_on_failure(keys.map(Some))?.unwrap_or_default())
+    }
+
+    fn attempt_invalidation(&self, tag: &[u8]) -> Result<(), Failure> {
+        self.attempt(&self.writes, "invalidate a tag", |engine| match engine.tagged() {
+            Some(tagged) => tagged.invalidate_tag(tag),
+            // Nothing was put there under a tag.
+            None => Ok(()),
+        })
+    }
+
+    /// Makes good invalidations that are owed. Whether none is left.
+    pub(crate) fn settle(&self) -> bool {
+        while let Some(tag) = self.stale.owed() {
+            if self.attempt_invalidation(&tag).is_err() {
+                return false;
+            }
+            self.stale.settled(&tag);
+        }
+        true
     }
 
     /// The version of the stored value.

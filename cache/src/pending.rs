@@ -249,7 +249,7 @@ mod tests {
     use crate::entry::Life;
 
     fn entry(version: u64) -> Arc<Entry<()>> {
-        Entry::new((), Life::default(), version, 10, true)
+        Entry::new((), Life::default(), version, 10, None, true)
     }
 
     #[test]

@@ -4,6 +4,10 @@
 //! key is masked: reads of the store skip it, until a later write or removal of that key went
 //! through. Too many masked keys cannot be remembered; then the store as a whole is bypassed,
 //! until it could be cleared.
+//!
+//! When the store fails to invalidate a tag, it may hold any number of values that are gone. The
+//! invalidation is **owed**, and all of the store is skipped until it could be made good; what is
+//! put meanwhile under the tag goes with it.
 
 use std::collections::HashSet;
 
@@ -13,6 +17,7 @@ use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
 /// Bounds of what is remembered.
 const KEYS_MAX: usize = 16 << 10;
 const BYTES_MAX: usize = 4 << 20;
+const TAGS_MAX: usize = 256;
 
 #[derive(Debug, Default)]
 pub(crate) struct Stale {
@@ -20,6 +25,10 @@ pub(crate) struct Stale {
     /// Mirrors `keys`, so that the usual case takes no lock. Written under it.
     len: AtomicUsize,
     bypassed: AtomicBool,
+    /// Tags that are still to be invalidated.
+    tags: Mutex<Vec<Box<[u8]>>>,
+    /// How many. Written under their lock.
+    owed: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -35,7 +44,46 @@ impl Stale {
         // Acquire: pairs with the Release in `mask`. A key is masked before the value that
         // the store lacks can be seen, so whoever has seen that value sees the mask. The
         // bypass comes second: it is switched on before the masks that it replaces go.
-        self.len.load(Ordering::Acquire) != 0 && self.hides_now(key) || self.bypassed()
+        self.len.load(Ordering::Acquire) != 0 && self.hides_now(key)
+            || self.owes()
+            || self.bypassed()
+    }
+
+    /// Whether an invalidation is owed.
+    #[inline]
+    pub(crate) fn owes(&self) -> bool {
+        // Acquire: pairs with the Release in `owe`, which comes before `invalidate_tag` returns.
+        self.owed.load(Ordering::Acquire) != 0
+    }
+
+    /// Notes that a tag is still to be invalidated. True if that was one too many and the store is
+    /// now bypassed.
+    pub(crate) fn owe(&self, tag: &[u8]) -> bool {
+        let mut tags = self.tags.lock();
+        if tags.iter().any(|owed| **owed == *tag) {
+            return false;
+        }
+        if tags.len() == TAGS_MAX {
+            drop(tags);
+            return self.bypass();
+        }
+        tags.push(tag.into());
+        // Release: see `owes`.
+        self.owed.store(tags.len(), Ordering::Release);
+        false
+    }
+
+    /// One of the tags that are still to be invalidated.
+    pub(crate) fn owed(&self) -> Option<Box<[u8]>> {
+        if self.owes() { self.tags.lock().first().cloned() } else { None }
+    }
+
+    /// A tag was invalidated.
+    pub(crate) fn settled(&self, tag: &[u8]) {
+        let mut tags = self.tags.lock();
+        tags.retain(|owed| **owed != *tag);
+        // Release: whoever reads the store now reads it as it is after the invalidation.
+        self.owed.store(tags.len(), Ordering::Release);
     }
 
     #[cold]
@@ -53,7 +101,7 @@ impl Stale {
     /// Whether there is anything to repair.
     #[inline]
     pub(crate) fn any(&self) -> bool {
-        self.len() != 0 || self.bypassed()
+        self.len() != 0 || self.owes() || self.bypassed()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -118,6 +166,10 @@ impl Stale {
     pub(crate) fn cleared(&self) -> bool {
         let mut keys = self.keys.lock();
         *keys = Keys::default();
+        let mut tags = self.tags.lock();
+        tags.clear();
+        self.owed.store(0, Ordering::Release);
+        drop(tags);
         // Release: the store was cleared before.
         self.len.store(0, Ordering::Release);
         self.bypassed.swap(false, Ordering::Release)
@@ -152,6 +204,22 @@ mod tests {
         assert!(!stale.mask(b"yet another"));
         assert!(stale.cleared());
         assert!(!stale.hides(b"never seen"));
+        assert!(!stale.any());
+    }
+
+    #[test]
+    fn what_is_owed_hides_everything_until_it_is_settled() {
+        let stale = Stale::default();
+        assert!(!stale.owe(b"a") && !stale.owe(b"b") && !stale.owe(b"a"));
+        assert!(stale.hides(b"any") && stale.any());
+        assert_eq!(stale.owed().as_deref(), Some(&b"a"[..]));
+        stale.settled(b"a");
+        assert!(stale.hides(b"any"));
+        stale.settled(b"b");
+        assert!(!stale.hides(b"any") && !stale.any());
+        assert!((0..TAGS_MAX as u64).all(|n| !stale.owe(&n.to_le_bytes())));
+        assert!(stale.owe(b"one more") && stale.bypassed());
+        assert!(stale.cleared());
         assert!(!stale.any());
     }
 

@@ -256,6 +256,7 @@ fn plain(error: Error) -> EngineError {
         Error::Engine { source, .. } => source,
         Error::KeyTooLong { len, max } => EngineError::KeyTooLong { len, max },
         Error::Closed => EngineError::Closed,
+        Error::TooManyTags { count, max } => EngineError::TooManyTags { count, max },
         error => EngineError::Io {
             op: "use the store",
             path: std::path::PathBuf::new(),

@@ -74,6 +74,33 @@ pub trait Engine: Send + Sync + fmt::Debug {
 
     /// What the engine says about itself. Costs no more than reading counters.
     fn stats(&self) -> Stats;
+
+    /// The changes that the engine can make at one moment, if it can.
+    fn atomic(&self) -> Option<&dyn Atomic> {
+        None
+    }
+
+    /// What the engine can do with tags, if it knows what they are.
+    fn tagged(&self) -> Option<&dyn Tagged> {
+        None
+    }
+}
+
+/// An engine in which values can be invalidated by their tags ([`Put::tags`]).
+#[expect(clippy::missing_errors_doc, reason = "as of the engine")]
+pub trait Tagged: Engine {
+    /// Invalidates everything that was put under `tag` before, in time independent of how much
+    /// that is. It survives what a removal survives.
+    fn invalidate_tag(&self, tag: &[u8]) -> Result<()>;
+
+    /// The keys that are live under `tag`, in no order. May look at every entry.
+    fn keys_by_tag(&self, tag: &[u8]) -> Result<Vec<Vec<u8>>>;
+
+    /// The number that the engine knows `tag` by; the same for as long as the store exists.
+    fn tag_id(&self, tag: &[u8]) -> Result<u64>;
+
+    /// As [`Engine::get`], with the numbers of the value's tags.
+    fn get_tagged(&self, key: &[u8]) -> Result<Option<(Value, Vec<u64>)>>;
 }
 
 /// What became of a `put`.

@@ -87,7 +87,7 @@ pub use disk::{
 };
 #[cfg(not(loom))]
 pub use engine::{
-    Atomic, Cost, Durability, Engine, Expected, Outcome, Put, Rejection, Ttl, WhenShort,
+    Atomic, Cost, Durability, Engine, Expected, Outcome, Put, Rejection, Tagged, Ttl, WhenShort,
 };
 pub use error::{Error, Result};
 pub use larder_format::CodecId;

@@ -115,6 +115,7 @@ where
             Asked::Board(last_resort) => last_resort,
         };
         loop {
+            let asked_at = core.invalidated.now();
             let arrival = match core.flights.board(&key, asker).map_err(|_| Error::Recursion)? {
                 Seat::Lead(lead) => Arrival::Lead(lead),
                 Seat::Passenger(mut passenger) => poll_fn(|cx| passenger.poll(cx)).await,
@@ -129,9 +130,11 @@ where
                 Arrival::Lead(lead) => {
                     return self.lead(&key, lead, last_resort, asker, sharing, load).await;
                 }
-                Arrival::Landed(value) => {
+                Arrival::Landed(landing) => {
                     core.counters.load_waits.add(1);
-                    return Ok(value);
+                    if core.answers(&landing, asked_at) {
+                        return Ok(landing.value);
+                    }
                 }
                 Arrival::Failed(error) => {
                     if let Some(error) = sharing.take(&error) {
@@ -185,6 +188,7 @@ where
             return Ok(value);
         }
         let core = self.core();
+        lead.begins_at(core.invalidated.now());
         match self.run(asker, load).await {
             Ok(loads) => {
                 let (at, fate) = (key.clone(), lead.fate());

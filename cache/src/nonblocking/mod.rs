@@ -132,7 +132,8 @@ where
     {
         let (key, loaded) = (self.key(key)?, value.into());
         self.off(move |core| {
-            let put = loaded.put();
+            let tags = loaded.borrowed_tags();
+            let put = loaded.put(&tags);
             core.insert_value(&key, loaded.value.clone(), &put)
         })
         .await?
@@ -156,6 +157,12 @@ where
     {
         let key = self.key(key)?;
         self.off(move |core| core.take(&key)).await?
+    }
+
+    /// Invalidates a tag. As [`Cache::invalidate_tag`].
+    pub async fn invalidate_tag(&self, tag: impl AsRef<[u8]>) -> Result<()> {
+        let tag = tag.as_ref().to_vec();
+        self.off(move |core| core.invalidate_tag(&tag)).await?
     }
 
     /// Removes everything. As [`Cache::clear`].

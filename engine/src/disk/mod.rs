@@ -131,7 +131,7 @@ pub use verify::{Finding, VerifyReport};
 pub use zstd::Compression;
 
 use crate::batch::{BatchOutcome, WriteBatch};
-use crate::engine::{Atomic, Durability, Engine, Expected, Outcome, Put, Rejection, Ttl};
+use crate::engine::{Atomic, Durability, Engine, Expected, Outcome, Put, Rejection, Tagged, Ttl};
 use crate::error::{Error, Result};
 use crate::stats::Stats;
 use crate::value::{Meta, Value};
@@ -559,5 +559,31 @@ impl Engine for Disk {
 
     fn stats(&self) -> Stats {
         self.store.stats()
+    }
+
+    fn atomic(&self) -> Option<&dyn Atomic> {
+        Some(self)
+    }
+
+    fn tagged(&self) -> Option<&dyn Tagged> {
+        Some(self)
+    }
+}
+
+impl Tagged for Disk {
+    fn invalidate_tag(&self, tag: &[u8]) -> Result<()> {
+        Self::invalidate_tag(self, tag)
+    }
+
+    fn keys_by_tag(&self, tag: &[u8]) -> Result<Vec<Vec<u8>>> {
+        Self::keys_by_tag(self, tag)
+    }
+
+    fn tag_id(&self, tag: &[u8]) -> Result<u64> {
+        self.store.tag_hash(&plain(tag))
+    }
+
+    fn get_tagged(&self, key: &[u8]) -> Result<Option<(Value, Vec<u64>)>> {
+        self.store.get_tagged(&plain(key))
     }
 }

@@ -48,6 +48,27 @@ impl Store {
         })
     }
 
+    /// As [`get`](Self::get), with the hashes of the value's tags.
+    pub(crate) fn get_tagged(&self, key: &[u8]) -> Result<Option<(Value, Vec<u64>)>> {
+        self.check_open()?;
+        let hash = self.hash(key)?;
+        self.upkeep.timings.time_get(|| {
+            let guard = &crossbeam_epoch::pin();
+            let seen = match self.seek::<COPY_OUT_MAX>(hash, key, guard) {
+                Sought::Nothing => return Ok(None),
+                Sought::Usual(bytes, meta) => {
+                    return Ok(Some((Value::new(bytes, meta), Vec::new())));
+                }
+                Sought::Unclear => self.glance(hash, guard),
+            };
+            let mut tags = Vec::new();
+            let value = self.read_noting(seen, hash, key, guard, |record| {
+                tags.extend(record.tags());
+            })?;
+            Ok(value.map(|value| (value, tags)))
+        })
+    }
+
     /// Looks for the value of a key, of at most `MAX` bytes, in the usual way: one slot, and a small
     /// record that expires never, has no tags and is not packed.
     #[inline(always)]
@@ -107,12 +128,24 @@ impl Store {
     }
 
     fn read(&self, seen: Glance, hash: u64, key: &[u8], guard: &Guard) -> Result<Option<Value>> {
+        self.read_noting(seen, hash, key, guard, |_| ())
+    }
+
+    fn read_noting(
+        &self,
+        seen: Glance,
+        hash: u64,
+        key: &[u8],
+        guard: &Guard,
+        note: impl FnOnce(&Record<'_>),
+    ) -> Result<Option<Value>> {
         let Some(found) = self.live_from(seen, hash, key, guard) else {
             self.counters.add(Count::Misses, 1);
             return Ok(None);
         };
         let value = self.value(&found.found, guard)?;
         if value.is_some() {
+            note(&found.found);
             self.note_hit(&found, hash, guard);
         } else {
             self.note_corrupt();
