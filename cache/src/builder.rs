@@ -53,6 +53,7 @@ pub struct Builder<K, V, C = Auto> {
     disk: Option<PathBuf>,
     disk_budget: Option<u64>,
     engine: Option<Arc<dyn Engine>>,
+    enabled: bool,
     pub(crate) owns_engine: bool,
     mode: Mode,
     ttl: Option<Duration>,
@@ -82,6 +83,7 @@ impl<K, V, C> Builder<K, V, C> {
             disk: None,
             disk_budget: None,
             engine: None,
+            enabled: true,
             owns_engine: false,
             mode: Mode::default(),
             ttl: None,
@@ -161,6 +163,23 @@ impl<K, V, C> Builder<K, V, C> {
     #[must_use]
     pub fn engine(mut self, engine: Arc<dyn Engine>) -> Self {
         self.engine = Some(engine);
+        self
+    }
+
+    /// Whether the cache keeps anything. One that is switched off takes nothing in, opens no
+    /// store, and loads each time, still once for all who ask at the same time. Every cache is
+    /// switched off where the environment has `LARDER_DISABLE=1`.
+    ///
+    /// ```
+    /// # use larder::Cache;
+    /// let cache = Cache::<u32, u32>::builder().enabled(false).build()?;
+    /// assert_eq!(cache.get_or_insert_with(&1, || 1)?, 1);
+    /// assert_eq!(cache.get_or_insert_with(&1, || 2)?, 2);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    #[must_use]
+    pub fn enabled(mut self, enabled: bool) -> Self {
+        self.enabled = enabled;
         self
     }
 
@@ -329,6 +348,7 @@ impl<K, V, C> Builder<K, V, C> {
             disk: self.disk,
             disk_budget: self.disk_budget,
             engine: self.engine,
+            enabled: self.enabled,
             owns_engine: self.owns_engine,
             mode: self.mode,
             ttl: self.ttl,
@@ -431,8 +451,13 @@ where
         self.build_core().map(Cache::new)
     }
 
-    pub(crate) fn build_core(self) -> Result<Core<V, C>> {
+    pub(crate) fn build_core(mut self) -> Result<Core<V, C>> {
         self.validate()?;
+        if !self.enabled || is_switched_off() {
+            self.memory = Capacity::Disabled;
+            (self.disk, self.engine, self.mode) = (None, None, Mode::default());
+            self.advise = None;
+        }
         let advise = self.advise.as_ref();
         let advising = advise
             .map(|(rate, policies)| Advising::new(*rate, policies, self.policy, self.memory))
@@ -466,6 +491,12 @@ where
         };
         Ok(Core::new(memory, lower, pending, unflushed, events, options))
     }
+}
+
+/// Whether the environment switches all caches off.
+fn is_switched_off() -> bool {
+    let value = std::env::var("LARDER_DISABLE").unwrap_or_default();
+    !matches!(&*value, "" | "0" | "false" | "no" | "off")
 }
 
 /// A time after or before a deadline; more than a hundred years is as good as that.

@@ -87,6 +87,16 @@ pub enum Error {
     /// What was to run elsewhere for a future was dropped: the executor shuts down, say.
     #[error("the work was dropped before it was done: is the executor shutting down?")]
     Cancelled,
+    /// A file or directory beside the store could not be used.
+    #[error("cannot {op} {}", path.display())]
+    Settings {
+        /// What was tried, as an infinitive.
+        op: &'static str,
+        /// The file or directory.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The cache was closed.
     #[error("the cache is closed: build it again")]
     Closed,

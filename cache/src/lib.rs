@@ -31,6 +31,7 @@
 //! | to change what is there | [`Cache::add`], [`Cache::replace_if`], [`Cache::update`], [`Cache::touch`] |
 //! | nobody to wait while an old value is loaded anew | [`Builder::serve_stale`], [`Builder::refresh_ahead`], [`Cache::get_or_load_behind`] |
 //! | the old value if the new one cannot be had | [`Builder::serve_stale_on_error`] |
+//! | settings from a file or the environment | `Config` (feature `config`) |
 //! | futures instead of threads | `Cache::nonblocking`, `Cache::on_tokio` (features `async`, `tokio`) |
 //! | fewer writes | [`Mode::WriteOnEvict`] |
 //! | to know how it does | [`Cache::stats`], [`Builder::on_event`] |
@@ -93,6 +94,8 @@ mod change;
 mod changing;
 mod codec;
 mod conditional;
+#[cfg(feature = "config")]
+mod config;
 mod core;
 mod entry;
 mod error;
@@ -109,6 +112,8 @@ mod lower;
 #[cfg(feature = "async")]
 mod nonblocking;
 mod pending;
+#[cfg(feature = "config")]
+mod places;
 mod stale;
 mod stats;
 mod stripe;
@@ -123,6 +128,8 @@ pub use builder::Builder;
 pub use cache::Cache;
 pub use codec::{Auto, Codec, CodecError, Postcard, Raw};
 pub use conditional::Info;
+#[cfg(feature = "config")]
+pub use config::{Config, ConfigError, MemoryLimit, Problem};
 pub use core::Mode;
 pub use error::{Error, LoadError, Result};
 pub use event::Event;
@@ -130,6 +137,8 @@ pub use key::{KeyBuf, KeyDecode, KeyEncode, KeyReader};
 pub use loaded::Loaded;
 #[cfg(feature = "async")]
 pub use nonblocking::{AsyncCache, Entries, Offload, Work};
+#[cfg(feature = "config")]
+pub use places::cache_dir;
 pub use stats::CacheStats;
 #[cfg(feature = "tracing")]
 pub use traced::trace_event;
