@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`engine`] | [`Engine`], the contract that memory, disk and their composition share |
+//! | [`mod@array`] | arrays, stored and looked at without a copy |
 //! | [`Disk`] | the log-structured store in a directory |
 //! | [`value`] | [`Value`]: bytes with their metadata, on the heap or mapped |
 //! | [`memory`] | [`Tier`](memory::Tier), the typed memory tier; [`Memory`](memory::Memory), the engine over it |
@@ -19,6 +20,8 @@
     allow(dead_code, unused_imports, reason = "models use a part, and the store is not there")
 )]
 
+#[cfg(not(loom))]
+pub mod array;
 #[cfg(not(loom))]
 mod batch;
 pub mod clock;
@@ -71,6 +74,8 @@ mod memory {
 }
 
 #[cfg(not(loom))]
+pub use array::{ArrayError, ArrayRef, Element};
+#[cfg(not(loom))]
 pub use batch::{BatchOutcome, WriteBatch};
 pub use clock::{Clock, ManualClock, SystemClock};
 #[cfg(all(feature = "zstd", not(loom)))]
@@ -90,7 +95,7 @@ pub use engine::{
     Atomic, Cost, Durability, Engine, Expected, Outcome, Put, Rejection, Tagged, Ttl, WhenShort,
 };
 pub use error::{Error, Result};
-pub use larder_format::CodecId;
+pub use larder_format::{Alignment, ArrayDescriptor, CodecId, DType, Order};
 #[cfg(all(feature = "histograms", not(loom)))]
 pub use latency::{Latencies, Latency};
 pub use stats::{Health, Recovery, Stats};
