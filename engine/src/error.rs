@@ -146,6 +146,9 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
+    /// An array cannot be stored, or not be looked at as was asked.
+    #[error(transparent)]
+    Array(#[from] crate::array::ArrayError),
     /// The store was opened to be read only.
     #[error("the store is open to be read only: open it without `read_only` to change it")]
     ReadOnly,

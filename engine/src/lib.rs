@@ -74,7 +74,7 @@ mod memory {
 }
 
 #[cfg(not(loom))]
-pub use array::{ArrayError, ArrayRef, Element};
+pub use array::{AnyArray, ArrayError, ArrayRef, ArrayView, Check, Element};
 #[cfg(not(loom))]
 pub use batch::{BatchOutcome, WriteBatch};
 pub use clock::{Clock, ManualClock, SystemClock};
@@ -86,9 +86,9 @@ pub use disk::Metrics;
 pub use disk::Tracing;
 #[cfg(not(loom))]
 pub use disk::{
-    Access, Admission, BackupReport, Disk, DiskBuilder, Event, Finding, Limits, Listed, Maintained,
-    Maintenance, Namespace, Observer, Place, Pushed, Queue, RepairReport, Reserved, Retain,
-    ValueReader, VerifyReport, Work,
+    Access, Admission, ArrayAppender, BackupReport, Disk, DiskBuilder, Event, Finding, Limits,
+    Listed, Maintained, Maintenance, Namespace, Observer, Place, Pushed, Queue, RepairReport,
+    Reserved, ReservedArray, Retain, ValueReader, VerifyReport, Work,
 };
 #[cfg(not(loom))]
 pub use engine::{

@@ -61,6 +61,15 @@ impl Alignment {
         })
     }
 
+    /// The alignment that an encoded descriptor states, as far as it is one.
+    #[must_use]
+    pub fn of_encoded(descriptor: &[u8]) -> Option<Self> {
+        if !descriptor.starts_with(&ARRAY_MAGIC) {
+            return None;
+        }
+        Self::from_log2(*descriptor.get(13)?)
+    }
+
     /// As a power of two.
     #[must_use]
     pub const fn log2(self) -> u8 {

@@ -120,6 +120,8 @@ pub struct CodecId {
 impl CodecId {
     /// Bytes as they are.
     pub const RAW: Self = Self { id: 0, version: 0 };
+    /// An array, which says itself what it is.
+    pub const ARRAY: Self = Self { id: 3, version: 0 };
 }
 
 /// A record's header, decoded and checked.

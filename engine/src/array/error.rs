@@ -86,6 +86,15 @@ pub enum ArrayError {
         /// The type.
         element: ElementName,
     },
+    /// The compressed data is not what a larder writes.
+    #[error("the compressed data cannot be decoded: remove the array, or make it again")]
+    Unpackable,
+    /// There is no memory to decode it to.
+    #[error("there is no memory for the {len} bytes of it")]
+    NoMemory {
+        /// Bytes that it takes.
+        len: u64,
+    },
     /// This build cannot read what is stored, or not write what was asked for.
     #[error("the array is compressed, and this build is without feature zstd")]
     Unsupported,

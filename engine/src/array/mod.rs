@@ -4,12 +4,58 @@
 //! |---|---|
 //! | `element.rs` | which Rust type is which element type |
 //! | `source.rs` | an array in memory, to be stored |
+//! | `any.rs`, `view.rs` | a stored one, to be looked at: of any type, and of one |
+//! | `plain.rs`, `check.rs` | bytes where they lie, and when they are compared with their checksums |
+//! | `packed.rs`, `shuffle.rs` | compressed ones |
 //! | `error.rs` | what can be wrong |
+//!
+//! Not here: where arrays are stored (`disk/arrays.rs`).
 
+mod any;
+mod check;
 mod element;
 mod error;
+mod packed;
+mod plain;
+#[cfg(feature = "zstd")]
+mod shuffle;
 mod source;
+mod view;
 
+use std::sync::Arc;
+
+use larder_format::ArrayDescriptor;
+
+pub use any::AnyArray;
+pub use check::Check;
 pub use element::Element;
 pub use error::{ArrayError, ElementName};
+#[cfg(feature = "zstd")]
+pub(crate) use packed::pack;
 pub use source::ArrayRef;
+pub use view::ArrayView;
+
+use crate::disk::{Chunks, Frozen, View};
+use crate::value::Meta;
+use plain::Plain;
+
+/// An array of bytes that are right, descriptor first, copied to the heap.
+pub(crate) fn of_bytes(bytes: &[u8], meta: Meta) -> Result<AnyArray, ArrayError> {
+    let (descriptor, stored) = ArrayDescriptor::split(bytes).map_err(ArrayError::Impossible)?;
+    let copied = Frozen::on_heap(stored.len(), |out| {
+        out.copy_from_slice(stored);
+        Ok(())
+    });
+    let copied = copied.map_err(|_| ArrayError::NoMemory { len: stored.len() as u64 })??;
+    AnyArray::of_stored(descriptor, Plain::on_heap(copied), meta)
+}
+
+/// An array whose stored bytes a view shows, beginning `at` in what `chunks` covers.
+pub(crate) fn of_stored(
+    descriptor: ArrayDescriptor,
+    (view, chunks, at): (View, Arc<dyn Chunks>, usize),
+    meta: Meta,
+    check: Check,
+) -> Result<AnyArray, ArrayError> {
+    AnyArray::of_stored(descriptor, Plain::stored(view, chunks, at, check), meta)
+}

@@ -17,7 +17,8 @@ use std::collections::hash_map::Entry;
 use std::path::Path;
 use std::sync::Arc;
 
-use larder_format::{Committed, ExternalRef, Flags, Kind, Superblock};
+use larder_format::layout::UNIT;
+use larder_format::{ArrayDescriptor, Committed, ExternalRef, Flags, Kind, Superblock};
 
 use super::Disk;
 use super::builder::{Options, random};
@@ -233,23 +234,31 @@ impl Store {
             report.damaged += 1;
             return Ok(false);
         }
-        let view;
+        let (file, view);
+        let mut array = None;
         let value = if record.header.flags.has(Flags::EXTERNAL) {
             let guard = &crossbeam_epoch::pin();
-            let file = match ExternalRef::decode(record.value()) {
+            file = match ExternalRef::decode(record.value()) {
                 Ok(named) => self.externals.get_kept(&*self.storage, &named, guard)?,
                 Err(_) => None,
             };
-            let Some(found) = file.and_then(|file| file.value()) else {
+            let found = file.as_ref().and_then(|file| Some((file, file.value()?)));
+            let Some((file, found)) = found else {
                 report.damaged += 1;
                 return Ok(false);
             };
             view = found;
-            view.bytes()
+            array = file.array();
+            // Its NumPy header follows from what it is.
+            if array.is_some() {
+                file.parts().map_or(&[][..], |(data, _)| data)
+            } else {
+                view.bytes()
+            }
         } else {
             record.value()
         };
-        if target.take_in(record, value)? {
+        if target.take_in(record, array, value)? {
             report.entries += 1;
             report.bytes += (record.key().len() + value.len()) as u64;
         }
@@ -258,7 +267,12 @@ impl Store {
 
     /// Puts the value of another store's record, whose keys are hashed alike, unless the key is
     /// there. Whether it was not.
-    fn take_in(&self, record: &Record<'_>, value: &[u8]) -> Result<bool> {
+    fn take_in(
+        &self,
+        record: &Record<'_>,
+        array: Option<&ArrayDescriptor>,
+        value: &[u8],
+    ) -> Result<bool> {
         let key = record.key();
         let hash = self.hash(key)?;
         let tags: Vec<u64> = record.tags().collect();
@@ -267,6 +281,7 @@ impl Store {
         let mut change = Change {
             hash,
             key,
+            head: &[],
             value,
             tags: &tags,
             fate,
@@ -277,17 +292,15 @@ impl Store {
         if self.lookup(hash, key, &crossbeam_epoch::pin()).is_some() {
             return Ok(false);
         }
-        let mut draft = Draft {
-            content: Content::Given,
-            flags: Flags::NONE,
-            codec: header.codec,
-            expires_at_ms: header.expires_at_ms,
-        };
+        let kept = Draft::kept(record, header.expires_at_ms);
+        let draft = Draft { content: Content::Given, ..kept };
         let encoded;
-        if value.len() >= self.file.superblock().external_min as usize {
-            encoded = self.put_external(&change, false)?.encode();
+        if draft.flags.has(Flags::EXTERNAL) {
+            encoded = self.put_external(&change, array, false)?.encode();
             change.value = &encoded;
-            draft.flags = Flags::EXTERNAL;
+        } else if draft.flags.has(Flags::ARRAY) {
+            // Its place has to be aligned.
+            (change.head, change.value) = value.split_at(value.len().min(UNIT));
         }
         let (taken, _) = self.update(&change, |_, _| Ok(Decision::Write(draft, true)))?;
         Ok(taken)

@@ -22,6 +22,7 @@ use larder_format::{Batch, CodecId, ExternalRef, Flags, Kind, RecordHeader, Slot
 
 use super::change::Change;
 use super::counters::Count;
+use super::external::FileId;
 use super::lanes::Held;
 use super::segment::{Segment, file_name};
 use super::shortage::Patience;
@@ -159,9 +160,18 @@ impl Store {
             let (key, value) = (&*change.key, &*stored);
             let fate = (Kind::Value, expires_at_ms);
             let (patience, is_durable) = (Patience::Help, false);
-            let change =
-                Change { hash, key, value, tags: &[], fate, now_ms, patience, durable: is_durable };
-            let named = self.put_external(&change, durable)?;
+            let change = Change {
+                hash,
+                key,
+                head: &[],
+                value,
+                tags: &[],
+                fate,
+                now_ms,
+                patience,
+                durable: is_durable,
+            };
+            let named = self.put_external(&change, None, durable)?;
             step.flags = step.flags.with(Flags::EXTERNAL);
             step.external = Some(named);
             stored = named.encode().to_vec().into();
@@ -253,6 +263,7 @@ impl Store {
             key_hash: self.hasher.hash(&[]),
             tags: &[],
             key: &[],
+            head: &[],
             value: &batch,
             codec: CodecId::RAW,
             expires_at_ms: NEVER,
@@ -278,6 +289,7 @@ impl Store {
                     key_hash: step.hash,
                     tags: &step.tags,
                     key: step.key,
+                    head: &[],
                     value: step.stored(),
                     codec: step.codec,
                     expires_at_ms: step.expires_at_ms,
@@ -366,9 +378,9 @@ impl Store {
     fn discard(&self, steps: &[Step<'_>]) -> Result<()> {
         let guard = &crossbeam_epoch::pin();
         let named = steps.iter().filter_map(|step| step.external.as_ref());
-        named
-            .into_iter()
-            .try_for_each(|named| self.externals.remove(&*self.storage, named.id, guard))
+        named.into_iter().try_for_each(|named| {
+            self.externals.remove(&*self.storage, FileId::named(named), guard)
+        })
     }
 }
 

@@ -20,6 +20,7 @@ use crossbeam_epoch::Guard;
 use larder_format::{CodecId, ExternalRef, Flags, Kind, Slot, SlotState};
 
 use super::counters::Count;
+use super::external::FileId;
 use super::growth::Ground;
 use super::index::{Blocked, Found, Generation, Published, Survey, Verdict};
 use super::lanes::Held;
@@ -27,7 +28,7 @@ use super::map::Map;
 use super::segment::{Record, Segment, file_name};
 use super::shortage::Patience;
 use super::store::Store;
-use super::writer::{NewRecord, room_for};
+use super::writer::{ALIGN_MAX, NewRecord, room_for};
 use crate::clock::NEVER;
 use crate::error::{Error, Result};
 use crate::sync::Ordering;
@@ -40,6 +41,8 @@ const ENTRIES_STEP: (u64, u64) = (1024, 64);
 pub(super) struct Change<'a> {
     pub(super) hash: u64,
     pub(super) key: &'a [u8],
+    /// What the value begins with, if that lies apart from it.
+    pub(super) head: &'a [u8],
     pub(super) value: &'a [u8],
     /// Hashes of the tags that go with the value.
     pub(super) tags: &'a [u64],
@@ -163,6 +166,9 @@ impl Store {
         mut decide: impl FnMut(Option<&Found<Record<'_>>>, &Guard) -> Result<Decision<R>>,
     ) -> Result<(R, Option<Written>)> {
         let mut room = room_for(change.key.len(), change.value.len());
+        if !change.head.is_empty() {
+            room += change.head.len() + ALIGN_MAX;
+        }
         let (kind, deadline_ms) = change.fate;
         loop {
             self.select(lane, deadline_ms, change.now_ms);
@@ -196,7 +202,7 @@ impl Store {
             };
             let kept = current.map(|current| &current.found);
             if let (Content::Kept, Some(record)) = (draft.content, kept) {
-                let needed = room_for(change.key.len(), record.value().len());
+                let needed = record.room();
                 if needed > room {
                     room = needed;
                     continue;
@@ -259,6 +265,7 @@ impl Store {
             (Content::FirstNumber(bytes), _) => (bytes, change.tags),
             (Content::Kept, None) | (Content::Nothing, _) => (&[], &[]),
         };
+        let head = if matches!(draft.content, Content::Given) { change.head } else { &[] };
         let kind =
             if matches!(draft.content, Content::Nothing) { Kind::Tombstone } else { Kind::Value };
         let flags = if hides { draft.flags.with(Flags::REPLACED) } else { draft.flags };
@@ -271,6 +278,7 @@ impl Store {
                 key_hash: change.hash,
                 tags,
                 key: change.key,
+                head,
                 value,
                 codec: draft.codec,
                 expires_at_ms: draft.expires_at_ms,
@@ -493,7 +501,7 @@ impl Store {
         if old.header.flags.has(Flags::EXTERNAL)
             && let Ok(named) = ExternalRef::decode(old.value())
         {
-            self.doomed.lock().push(named.id);
+            self.doomed.lock().push(FileId::named(&named));
             self.upkeep.bell.ring();
         }
     }
@@ -512,7 +520,7 @@ impl Store {
         let Ok(named) = ExternalRef::decode(record.value()) else { return };
         if !self.is_named(record, named.id, hash, guard) {
             // What cannot be unlinked now is swept by the next opening.
-            let _ = self.externals.remove(&*self.storage, named.id, guard);
+            let _ = self.externals.remove(&*self.storage, FileId::named(&named), guard);
             // Relaxed: a sum.
             let bytes = record.segment.external_bytes();
             bytes.fetch_sub(named.data_len.min(bytes.load(Ordering::Relaxed)), Ordering::Relaxed);

@@ -359,7 +359,7 @@ impl Store {
         guard: &mut Guard,
     ) -> Result<Option<&'l mut Held<'s>>> {
         let Some(lane) = lane else { return Ok(None) };
-        let needed = room_for(record.key().len(), record.value().len());
+        let needed = record.room();
         // Not pinned meanwhile: it may have to wait for the disk, and nobody's memory for it.
         let roomy = guard.repin_after(|| self.make_room_in_lane(keep, lane, needed))?;
         Ok(roomy.then_some(lane))
@@ -470,6 +470,7 @@ impl Store {
             key_hash: hash,
             tags: &tags,
             key: record.key(),
+            head: &[],
             value: record.value(),
             codec: header.codec,
             expires_at_ms: header.expires_at_ms,
@@ -535,6 +536,7 @@ impl Store {
             key_hash: self.hasher.hash(record.key()),
             tags: &[],
             key: record.key(),
+            head: &[],
             value: &[],
             codec: CodecId::RAW,
             expires_at_ms: NEVER,

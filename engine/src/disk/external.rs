@@ -9,24 +9,67 @@
 use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use crossbeam_epoch::Guard;
 use larder_format::layout::{CHUNK, EXTERNAL_TRAILER_LEN};
 use larder_format::record::chunk_crc;
-use larder_format::{ExternalClass, ExternalFooter, ExternalRef, Salt};
+use larder_format::{
+    ArrayDescriptor, Compression, ExternalClass, ExternalFooter, ExternalRef, Salt,
+};
 use parking_lot::Mutex;
 
 use super::cell::EpochCell;
-use super::map::{Frozen, Owner, View};
+use super::chunks::{Chunks as _, Verified};
+use super::map::Frozen;
 use super::storage::{File, Storage, give_birth};
 use super::usage::{Usage, blocks};
+use super::view::{Owner, View};
 use crate::error::{Error, Result};
-use crate::sync::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{AtomicBool, Ordering};
 
-/// The name of the file of a large value.
-pub(crate) fn file_name(id: u64) -> String {
-    format!("big/{id:016x}.val")
+/// The directories of external files, and what their names end in.
+pub(crate) const PLACES: [(ExternalClass, &str, &str); 2] =
+    [(ExternalClass::Value, "big", ".val"), (ExternalClass::Array, "arr", ".npy")];
+
+/// Which external file: no two have one id, and the class decides the directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct FileId {
+    pub(crate) class: ExternalClass,
+    pub(crate) id: u64,
+}
+
+impl FileId {
+    /// The file that a record names.
+    pub(crate) const fn named(named: &ExternalRef) -> Self {
+        Self { class: named.class, id: named.id }
+    }
+
+    /// The file that a footer belongs to.
+    pub(crate) const fn of(footer: &ExternalFooter) -> Self {
+        Self { class: footer.class, id: footer.id }
+    }
+
+    /// What it is called.
+    pub(crate) fn name(self) -> String {
+        let Self { class, id } = self;
+        match class {
+            ExternalClass::Value => format!("big/{id:016x}.val"),
+            ExternalClass::Array => format!("arr/{id:016x}.npy"),
+        }
+    }
+}
+
+/// Bytes that are summed, and then written, at a time.
+const PIECE: usize = 1 << 20;
+
+/// What goes into an external file.
+#[derive(Debug)]
+pub(crate) struct Contents<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) value: &'a [u8],
+    /// What the value is, if the file is an array's.
+    pub(crate) array: Option<&'a ArrayDescriptor>,
 }
 
 /// A mapped external file, its trailer and tail checked.
@@ -35,8 +78,9 @@ pub(crate) struct External {
     frozen: Frozen,
     file: Arc<dyn File>,
     footer: ExternalFooter,
-    /// One bit for each chunk that was found right.
-    verified: Box<[AtomicU64]>,
+    verified: Verified,
+    /// What the array is, if it is one and its tail is right; once that was looked at.
+    array: OnceLock<Option<ArrayDescriptor>>,
     sync_failed: AtomicBool,
     retired: AtomicBool,
     len: u64,
@@ -45,20 +89,30 @@ pub(crate) struct External {
 
 impl External {
     /// Writes a value to a file of its own.
-    pub(crate) fn create(
+    fn create(
         storage: &dyn Storage,
-        template: ExternalFooter,
-        key: &[u8],
-        value: &[u8],
+        mut footer: ExternalFooter,
+        what: &Contents<'_>,
         durable: bool,
         usage: &Arc<Usage>,
     ) -> Result<Self> {
-        let name = file_name(template.id);
-        let mut tail = larder_format::external::encode_table(template.seq, value);
-        tail.extend_from_slice(key);
-        let footer = ExternalFooter { tail_crc: template.tail_crc(&tail), ..template };
+        let name = FileId::of(&footer).name();
         let file = give_birth(storage, &name, footer.file_len(), durable, |file| {
-            file.write_at(value, footer.data_at())?;
+            if let Some(array) = what.array {
+                file.write_at(&array.npy_header(), 0)?;
+            }
+            let mut tail = Vec::new();
+            // Summed piece by piece, just before it is written: then it is near.
+            for (piece, at) in what.value.chunks(PIECE).zip((footer.data_at()..).step_by(PIECE)) {
+                for chunk in piece.chunks(CHUNK) {
+                    let number = tail.len() as u64 / 4;
+                    tail.extend(chunk_crc(footer.seq, number, chunk).to_le_bytes());
+                }
+                file.write_at(piece, at)?;
+            }
+            tail.extend_from_slice(what.key);
+            tail.extend(what.array.map(ArrayDescriptor::encode).unwrap_or_default());
+            footer.tail_crc = footer.tail_crc(&tail);
             file.write_at(&tail, footer.table_at())?;
             file.write_at(&footer.encode(), footer.trailer_at())
         })?;
@@ -73,7 +127,7 @@ impl External {
         named: &ExternalRef,
         usage: &Arc<Usage>,
     ) -> Result<Option<Self>> {
-        let name = file_name(named.id);
+        let name = FileId::named(named).name();
         let Some(file) = storage.open(&name)? else { return Ok(None) };
         let footer = read_footer(&*file, uuid, named.id)
             .map_err(|error| Error::io("read", &storage.path(&name), error))?;
@@ -94,13 +148,13 @@ impl External {
         let map_len = usize::try_from(footer.file_len()).unwrap_or(usize::MAX);
         let map = file
             .map(map_len)
-            .map_err(|error| Error::io("map", &storage.path(&file_name(footer.id)), error))?;
-        let words = usize::try_from(footer.chunk_count().div_ceil(64)).unwrap_or(0);
+            .map_err(|error| Error::io("map", &storage.path(&FileId::of(&footer).name()), error))?;
         Ok(Self {
             frozen: Frozen::new(map),
             file,
             footer,
-            verified: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            verified: Verified::new(footer.chunk_count()),
+            array: OnceLock::new(),
             sync_failed: AtomicBool::new(false),
             retired: AtomicBool::new(false),
             len,
@@ -108,29 +162,70 @@ impl External {
         })
     }
 
-    /// The value, if all of it is as it was written. Chunks are checked once.
-    pub(crate) fn value(self: &Arc<Self>) -> Option<View> {
-        let bytes = self.frozen.bytes();
+    pub(super) const fn footer(&self) -> &ExternalFooter {
+        &self.footer
+    }
+
+    pub(super) const fn frozen(&self) -> &Frozen {
+        &self.frozen
+    }
+
+    pub(super) const fn verified(&self) -> &Verified {
+        &self.verified
+    }
+
+    /// Data, and what stands between it and the trailer.
+    pub(super) fn parts(&self) -> Option<(&[u8], &[u8])> {
         let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
-        let data = at(self.footer.data_at())..at(self.footer.table_at());
-        let tail = bytes.get(data.end..at(self.footer.trailer_at()))?;
+        let [from, to] = [self.footer.data_at(), self.footer.table_at()].map(at);
+        let bytes = self.frozen.bytes();
+        Some((bytes.get(from..to)?, bytes.get(to..at(self.footer.trailer_at()))?))
+    }
+
+    /// What the array is, if the file is one's and its tail is right: looked at once.
+    pub(crate) fn array(&self) -> Option<&ArrayDescriptor> {
+        let look = || {
+            let (_, tail) = self.parts()?;
+            self.footer.check_tail(tail).ok()?;
+            let at = self.footer.descriptor_at().saturating_sub(self.footer.table_at());
+            let found = ArrayDescriptor::decode(tail.get(usize::try_from(at).ok()?..)?).ok()?;
+            let fits = self.footer.class == ExternalClass::Array
+                && found.data_len() == self.footer.data_len
+                && found.encoded_len() as u64 == u64::from(self.footer.descriptor_len)
+                && found.compression() == Compression::None;
+            fits.then_some(found)
+        };
+        self.array.get_or_init(look).as_ref()
+    }
+
+    /// Whether what stands between data and trailer is as it was written.
+    pub(super) fn has_right_tail(&self) -> bool {
+        self.parts().is_some_and(|(_, tail)| self.footer.check_tail(tail).is_ok())
+    }
+
+    /// A view of a part of the data, unchecked.
+    pub(crate) fn view(self: &Arc<Self>, part: Range<usize>) -> View {
+        let at = usize::try_from(self.footer.data_at()).unwrap_or(usize::MAX);
+        View::new(Arc::clone(self) as Arc<dyn Owner>, at + part.start..at + part.end)
+    }
+
+    /// The value, if all of it is as it was written: of an array, the file as far as NumPy reads
+    /// it. Chunks are checked once.
+    pub(crate) fn value(self: &Arc<Self>) -> Option<View> {
+        let (_, tail) = self.parts()?;
         self.footer.check_tail(tail).ok()?;
-        let chunks = bytes.get(data.clone())?.chunks(CHUNK);
+        let from = match self.footer.class {
+            ExternalClass::Value => self.footer.data_at(),
+            ExternalClass::Array => {
+                let header = self.array()?.npy_header();
+                self.frozen.bytes().starts_with(&header).then_some(0)?
+            }
+        };
+        let from = usize::try_from(from).ok()?;
+        let to = usize::try_from(self.footer.table_at()).ok()?;
         let intact =
-            chunks.zip(tail.as_chunks::<4>().0).enumerate().all(|(number, (chunk, crc))| {
-                let (word, mask) = (&self.verified[number / 64], 1 << (number % 64));
-                // Relaxed: the bit only spares work; the bytes that it speaks of never change.
-                if word.load(Ordering::Relaxed) & mask != 0 {
-                    return true;
-                }
-                let intact =
-                    chunk_crc(self.footer.seq, number as u64, chunk) == u32::from_le_bytes(*crc);
-                if intact {
-                    word.fetch_or(mask, Ordering::Relaxed);
-                }
-                intact
-            });
-        intact.then(|| View::new(Arc::clone(self) as Arc<dyn Owner>, data))
+            (0..self.footer.chunk_count()).all(|number| self.is_known(number) || self.sum(number));
+        intact.then(|| View::new(Arc::clone(self) as Arc<dyn Owner>, from..to))
     }
 }
 
@@ -175,8 +270,8 @@ struct Listed(Arc<External>);
 struct Unsynced {
     /// Those of this process.
     own: Vec<Arc<External>>,
-    /// Ids of those that another process left, which need not have synced them.
-    inherited: Vec<u64>,
+    /// Those that another process left, which need not have synced them.
+    inherited: Vec<FileId>,
     /// The directory, or a file that another process left, could not be synced: what is on the
     /// disk is not known before the next opening.
     failed: bool,
@@ -285,25 +380,25 @@ impl Externals {
         &self,
         storage: &dyn Storage,
         (id, seq, key_hash): (u64, u64, u64),
-        key: &[u8],
-        value: &[u8],
+        what: &Contents<'_>,
         durable: bool,
     ) -> Result<ExternalRef> {
+        let descriptor_len = what.array.map_or(0, ArrayDescriptor::encoded_len);
         let template = ExternalFooter {
             uuid: self.uuid,
             id,
-            class: ExternalClass::Value,
+            class: if what.array.is_some() { ExternalClass::Array } else { ExternalClass::Value },
             seq,
             key_hash,
-            data_len: value.len() as u64,
-            key_len: u32::try_from(key.len()).unwrap_or(u32::MAX),
-            descriptor_len: 0,
+            data_len: what.value.len() as u64,
+            key_len: u32::try_from(what.key.len()).unwrap_or(u32::MAX),
+            descriptor_len: u32::try_from(descriptor_len).unwrap_or(u32::MAX),
             tail_crc: 0,
         };
         // Before it is there, so that it never takes what does not count.
         let len = blocks(template.file_len());
         self.usage.add(len);
-        let external = External::create(storage, template, key, value, durable, &self.usage)
+        let external = External::create(storage, template, what, durable, &self.usage)
             .inspect_err(|_| self.usage.sub(len))?;
         Ok(self.take_in(external, durable))
     }
@@ -319,7 +414,7 @@ impl Externals {
     ) -> Result<ExternalRef> {
         let external = External::over(storage, footer, file, &self.usage).inspect_err(|_| {
             // Best effort: the next opening sweeps it.
-            let _ = storage.remove(&file_name(footer.id));
+            let _ = storage.remove(&FileId::of(&footer).name());
         })?;
         Ok(self.take_in(external, durable))
     }
@@ -337,8 +432,8 @@ impl Externals {
     }
 
     /// Unlinks a file. Views of it go on; its bytes count as retired until the last one goes.
-    pub(crate) fn remove(&self, storage: &dyn Storage, id: u64, guard: &Guard) -> Result<()> {
-        let name = file_name(id);
+    pub(crate) fn remove(&self, storage: &dyn Storage, file: FileId, guard: &Guard) -> Result<()> {
+        let (name, id) = (file.name(), file.id);
         let mut unsynced = self.unsynced.lock();
         let Some(file) = storage.open(&name)? else { return Ok(()) };
         let len = blocks(file.len().unwrap_or(0));
@@ -355,7 +450,7 @@ impl Externals {
         let io = |op, error| Error::io(op, &storage.path(&name), error);
         storage.remove(&name).map_err(|error| io("remove", error))?;
         unsynced.own.retain(|external| external.footer.id != id);
-        unsynced.inherited.retain(|inherited| *inherited != id);
+        unsynced.inherited.retain(|inherited| inherited.id != id);
         match mapped {
             Some(external) => {
                 // Relaxed: read by `drop` only, which is ordered by the Arc.
@@ -385,8 +480,8 @@ impl Externals {
     }
 
     /// Takes over files that another process left: the next sync has to see to them.
-    pub(crate) fn inherit(&self, ids: Vec<u64>) {
-        self.unsynced.lock().inherited = ids;
+    pub(crate) fn inherit(&self, files: Vec<FileId>) {
+        self.unsynced.lock().inherited = files;
     }
 
     /// Whether no session says yet of some files that were synced that they are durable.
@@ -415,8 +510,8 @@ impl Externals {
         if unsynced.failed {
             return Err(Error::SyncLost { path: storage.path("big") });
         }
-        for id in &unsynced.inherited {
-            let name = file_name(*id);
+        for file in &unsynced.inherited {
+            let name = file.name();
             if let Some(file) = storage.open(&name)?
                 && let Err(error) = file.sync()
             {
@@ -425,7 +520,7 @@ impl Externals {
             }
         }
         for external in &unsynced.own {
-            let path = || storage.path(&file_name(external.footer.id));
+            let path = || storage.path(&FileId::of(&external.footer).name());
             // Relaxed: only looked at under the lock.
             if external.sync_failed.load(Ordering::Relaxed) {
                 return Err(Error::SyncLost { path: path() });
@@ -435,9 +530,15 @@ impl Externals {
                 return Err(Error::io("sync", &path(), error));
             }
         }
-        if let Err(error) = storage.sync_dir("big") {
-            unsynced.failed = true;
-            return Err(Error::io("sync", &storage.path("big"), error));
+        for (class, dir, _) in PLACES {
+            let own = unsynced.own.iter().map(|external| external.footer.class);
+            let mut written = own.chain(unsynced.inherited.iter().map(|file| file.class));
+            if written.any(|written| written == class)
+                && let Err(error) = storage.sync_dir(dir)
+            {
+                unsynced.failed = true;
+                return Err(Error::io("sync", &storage.path(dir), error));
+            }
         }
         unsynced.own.clear();
         unsynced.inherited.clear();

@@ -7,17 +7,20 @@
 //! 1. What the file takes counts before it is taken, and until it is gone.
 //! 2. Dropped before it is finished, it leaves nothing behind; what a death leaves is swept by
 //!    the next opening.
-//! 3. Nothing is mapped before the file has its name and its length (`storage.rs`).
+//! 3. Nothing is mapped before the file has its name and its length (`storage.rs`); but for an
+//!    array that is computed in place: its file has its length from the start, and one map, which
+//!    is gone before the file has its name.
 
 use std::io;
 use std::sync::Arc;
 
 use larder_format::layout::CHUNK;
 use larder_format::record::chunk_crc;
-use larder_format::{ExternalClass, ExternalFooter, ExternalRef};
+use larder_format::{ArrayDescriptor, ExternalClass, ExternalFooter, ExternalRef};
 
 use super::counters::Count;
-use super::external::file_name;
+use super::external::FileId;
+use super::map::Unborn;
 use super::storage::{File, christen, create_anew, temporary_name};
 use super::store::Store;
 use super::usage::blocks;
@@ -30,6 +33,8 @@ pub(super) struct Incoming<'a> {
     store: &'a Store,
     /// Of the file if it ended here.
     footer: ExternalFooter,
+    /// What the value is, if it is an array.
+    array: Option<ArrayDescriptor>,
     temporary: String,
     file: Option<Arc<dyn File>>,
     /// Length of the file so far; all of it counts.
@@ -45,25 +50,38 @@ pub(super) struct Incoming<'a> {
 impl<'a> Incoming<'a> {
     /// Begins a file with room for `room` bytes.
     pub(super) fn begin(store: &'a Store, hash: u64, key: &[u8], room: u64) -> Result<Self> {
+        Self::begin_as(store, hash, key, None, room)
+    }
+
+    /// As [`begin`](Self::begin), of an array if that is said, of which all but the length of the
+    /// first axis has to be right.
+    pub(super) fn begin_as(
+        store: &'a Store,
+        hash: u64,
+        key: &[u8],
+        array: Option<ArrayDescriptor>,
+        room: u64,
+    ) -> Result<Self> {
+        let descriptor_len = array.as_ref().map_or(0, ArrayDescriptor::encoded_len);
         // Relaxed: only distinctness counts.
         let id = store.file.next_external().fetch_add(1, Ordering::Relaxed);
         let seq = store.file.next_seq().fetch_add(1, Ordering::Relaxed);
         let footer = ExternalFooter {
             uuid: store.file.superblock().uuid,
             id,
-            class: ExternalClass::Value,
+            class: if array.is_some() { ExternalClass::Array } else { ExternalClass::Value },
             seq,
             key_hash: hash,
             data_len: 0,
             key_len: u32::try_from(key.len()).unwrap_or(u32::MAX),
-            descriptor_len: 0,
+            descriptor_len: u32::try_from(descriptor_len).unwrap_or(u32::MAX),
             tail_crc: 0,
         };
-        let temporary = temporary_name(&file_name(id));
+        let temporary = temporary_name(&FileId::of(&footer).name());
         let rest = Vec::with_capacity(CHUNK);
         let (file_len, table) = (0, Vec::new());
         let mut incoming =
-            Self { store, footer, temporary, file: None, file_len, room: 0, rest, table };
+            Self { store, footer, array, temporary, file: None, file_len, room: 0, rest, table };
         incoming.make_room(room)?;
         Ok(incoming)
     }
@@ -82,18 +100,43 @@ impl<'a> Incoming<'a> {
         Ok(())
     }
 
+    /// Says what the array is that was pushed.
+    pub(super) const fn describe(&mut self, array: ArrayDescriptor) {
+        self.array = Some(array);
+    }
+
+    /// All of the file, to be written to; of an array nothing of which is pushed.
+    pub(super) fn map(&self) -> Result<Unborn> {
+        let Some(file) = &self.file else { return Err(Error::Closed) };
+        let len = usize::try_from(self.file_len).unwrap_or(usize::MAX);
+        let map = file.map(len).map_err(|error| self.failed("map", error))?;
+        Ok(Unborn::new(map))
+    }
+
+    /// Takes what stands in the file for the value.
+    pub(super) fn take(&mut self, value: &[u8]) {
+        for (number, chunk) in (0..).zip(value.chunks(CHUNK)) {
+            self.table.extend(chunk_crc(self.footer.seq, number, chunk).to_le_bytes());
+        }
+        self.footer.data_len = value.len() as u64;
+    }
+
     /// Ends the value, and gives the file its name. The caller then writes the record that
     /// names it, or removes the file.
     pub(super) fn finish(mut self, key: &[u8], durable: bool) -> Result<ExternalRef> {
         self.flush()?;
         let mut tail = std::mem::take(&mut self.table);
         tail.extend_from_slice(key);
+        tail.extend(self.array.as_ref().map(ArrayDescriptor::encode).unwrap_or_default());
         let footer = ExternalFooter { tail_crc: self.footer.tail_crc(&tail), ..self.footer };
         self.resize(footer.file_len())?;
         let Some(file) = self.file.clone() else { return Err(Error::Closed) };
-        let name = file_name(footer.id);
+        let name = FileId::of(&footer).name();
         let storage = &*self.store.storage;
-        file.write_at(&tail, footer.table_at())
+        let header = self.array.as_ref().map(ArrayDescriptor::npy_header);
+        header
+            .map_or(Ok(()), |header| file.write_at(&header, 0))
+            .and_then(|()| file.write_at(&tail, footer.table_at()))
             .and_then(|()| file.write_at(&footer.encode(), footer.trailer_at()))
             .map_err(|error| self.failed("write", error))?;
         // Where that fails, neither name is left.
@@ -170,7 +213,7 @@ impl<'a> Incoming<'a> {
     }
 
     fn failed(&self, op: &'static str, error: io::Error) -> Error {
-        Error::io(op, &self.store.storage.path(&file_name(self.footer.id)), error)
+        Error::io(op, &self.store.storage.path(&FileId::of(&self.footer).name()), error)
     }
 }
 

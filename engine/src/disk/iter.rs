@@ -199,6 +199,7 @@ mod tests {
             key_hash: hash,
             tags: &[],
             key: KEY,
+            head: &[],
             value: b"value",
             codec: CodecId::RAW,
             expires_at_ms: NEVER,

@@ -27,6 +27,7 @@ use larder_format::layout::{ENTRY_LEN, PAGE, SEGMENT_COMMITTED, SEGMENT_DATA, TR
 
 use super::backing::Backing;
 use super::committed::{AppendRight, CommittedWord};
+use super::heap::HeapFile;
 use super::storage::File;
 use crate::sync::{AtomicBool, AtomicU64, Ordering, Words};
 
@@ -528,6 +529,23 @@ impl Frozen {
         Self { map }
     }
 
+    /// Bytes on the heap, aligned to a page, that `fill` writes over zeros; or what it says
+    /// instead.
+    pub(crate) fn on_heap<E>(
+        len: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> std::io::Result<Result<Arc<Self>, E>> {
+        let mut unborn = Unborn::on_heap(len)?;
+        let filled = fill(unborn.bytes_mut());
+        Ok(filled.map(|()| Arc::new(unborn.freeze())))
+    }
+
+    /// Asks for the pages of a range. Whether all are there: not if the file was cut short.
+    pub(crate) fn load(&self, range: Range<usize>) -> bool {
+        let fits = range.start <= range.end && range.end <= self.map.len();
+        fits && self.map.backing.load(range)
+    }
+
     /// All of the file.
     pub(crate) fn bytes(&self) -> &[u8] {
         // SAFETY: complete, hence never written again.
@@ -535,45 +553,41 @@ impl Frozen {
     }
 }
 
-/// A view of committed bytes that keeps its mapping alive.
-#[derive(Clone)]
-pub(crate) struct View {
-    bytes: NonNull<[u8]>,
-    owner: Arc<dyn Owner>,
+/// Memory that one thread writes to before anybody else sees it: of a file that has no name yet,
+/// or on the heap.
+#[derive(Debug)]
+pub(crate) struct Unborn {
+    map: Map,
 }
 
-/// Something that keeps a mapping, and the bytes of a view in it, as they are.
-pub(crate) trait Owner: Send + Sync {
-    /// The committed bytes of a range; the view is made of them. Empty if the range is not
-    /// committed.
-    fn committed_bytes(&self, range: Range<usize>) -> &[u8];
-
-    /// Bytes of disk that stay taken for as long as a view is held.
-    fn pinned_len(&self) -> u64;
-}
-
-// SAFETY: a view is a shared slice of bytes that never change, and an owner that is Send and
-// Sync.
-unsafe impl Send for View {}
-// SAFETY: as for Send.
-unsafe impl Sync for View {}
-
-impl View {
-    /// A view of `range` in what `owner` keeps.
-    pub(crate) fn new(owner: Arc<dyn Owner>, range: Range<usize>) -> Self {
-        let bytes = NonNull::from(owner.committed_bytes(range));
-        Self { bytes, owner }
+impl Unborn {
+    /// Over the map of a file that nobody else has or maps, or will until it is
+    /// [frozen](Self::freeze).
+    pub(crate) const fn new(map: Map) -> Self {
+        Self { map }
     }
 
-    /// Bytes of disk that stay taken for as long as the view is held.
-    pub(crate) fn pinned_len(&self) -> u64 {
-        self.owner.pinned_len()
+    /// As many zeros on the heap, aligned to a page.
+    pub(crate) fn on_heap(len: usize) -> std::io::Result<Self> {
+        Ok(Self::new(HeapFile::try_new(len)?.map(len)?))
     }
 
-    #[inline]
+    /// All of it.
     pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: `bytes` came from a reference into what `owner` keeps mapped and
-        // unchanged; the Arc makes it live at least as long as `self`.
-        unsafe { self.bytes.as_ref() }
+        // SAFETY: in the map; written only through `bytes_mut`, which borrows `self` mutably.
+        unsafe { self.map.bytes(0..self.map.len()) }
+    }
+
+    /// All of it, to be written to.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: all of the map, whose memory is valid and writable while `self` lives. Nobody
+        // else has a map of the file (said by who made this), and `&mut self` makes this slice
+        // the only one over it. u8 has no invalid values.
+        unsafe { std::slice::from_raw_parts_mut(self.map.base.as_ptr(), self.map.len) }
+    }
+
+    /// Ends the writing.
+    pub(crate) fn freeze(self) -> Frozen {
+        Frozen::new(self.map)
     }
 }

@@ -21,6 +21,7 @@
 
 mod access;
 mod admission;
+mod arrays;
 mod backing;
 mod backup;
 mod batch;
@@ -29,6 +30,7 @@ mod buffered;
 mod builder;
 mod cell;
 mod change;
+mod chunks;
 mod collect;
 mod committed;
 mod compact;
@@ -98,6 +100,7 @@ mod trim;
 mod upkeep;
 mod usage;
 mod verify;
+mod view;
 mod worth;
 mod writer;
 #[cfg(feature = "zstd")]
@@ -108,11 +111,13 @@ use std::sync::Arc;
 
 pub use access::Access;
 pub use admission::Admission;
+pub use arrays::{ArrayAppender, ReservedArray};
 pub use backup::BackupReport;
 pub use builder::DiskBuilder;
+pub(crate) use chunks::Chunks;
 pub use listing::{Listed, Place};
 pub use maintenance::{Maintained, Maintenance};
-pub(crate) use map::View;
+pub(crate) use map::Frozen;
 #[cfg(feature = "metrics")]
 pub use metered::Metrics;
 pub use namespace::Namespace;
@@ -127,6 +132,7 @@ pub(crate) use timing::Timed;
 pub use traced::Tracing;
 pub use trim::Limits;
 pub use verify::{Finding, VerifyReport};
+pub(crate) use view::View;
 #[cfg(feature = "zstd")]
 pub use zstd::Compression;
 

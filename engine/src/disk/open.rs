@@ -347,7 +347,7 @@ pub(super) fn parse_id(name: &str, suffix: &str) -> Option<u64> {
 /// Removes what a process left that died while a file was being born. Only names that this
 /// crate gives are touched.
 fn sweep_temporary(storage: &dyn Storage) -> Result<()> {
-    for dir in ["", "seg", "big"] {
+    for dir in ["", "seg", "arr", "big"] {
         for name in list(storage, dir)? {
             let ours = match dir {
                 "" => name.starts_with("index.") || name.starts_with("store."),

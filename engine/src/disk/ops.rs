@@ -1,9 +1,10 @@
 //! What callers do to a key, in terms of [`update`](Store::update).
 
-use larder_format::{CodecId, ExternalRef, Flags, Kind, SlotState};
+use larder_format::{ArrayDescriptor, CodecId, ExternalRef, Flags, Kind, SlotState};
 
 use super::change::{Change, Content, Decision, Draft, Written};
 use super::counters::Count;
+use super::external::{Contents, FileId};
 use super::index::Found;
 use super::segment::Record;
 use super::shortage::Patience;
@@ -22,14 +23,14 @@ pub(super) struct Terms {
     pub(super) hash: u64,
     /// Hashes of the tags.
     tags: Vec<u64>,
-    ttl: Ttl,
+    pub(super) ttl: Ttl,
     codec: CodecId,
     pub(super) durable: bool,
     when_short: WhenShort,
 }
 
 impl Terms {
-    fn change<'a>(
+    pub(super) fn change<'a>(
         &'a self,
         key: &'a [u8],
         value: &'a [u8],
@@ -39,20 +40,20 @@ impl Terms {
         let fate = (Kind::Value, expires_at_ms);
         let (hash, tags, durable) = (self.hash, &*self.tags, self.durable);
         let patience = Patience::of(self.when_short);
-        let change = Change { hash, key, value, tags, fate, now_ms, patience, durable };
+        let change = Change { hash, key, head: &[], value, tags, fate, now_ms, patience, durable };
         let (content, flags) = (Content::Given, Flags::NONE);
         (change, Draft { content, flags, codec: self.codec, expires_at_ms })
     }
 }
 
 /// What is known about a value that is ready to be stored.
-struct Offer {
+pub(super) struct Offer {
     /// Its file, if it has one.
-    named: Option<ExternalRef>,
+    pub(super) named: Option<ExternalRef>,
     /// Bytes that packing it saved.
-    saved: usize,
-    weight: u64,
-    durable: bool,
+    pub(super) saved: usize,
+    pub(super) weight: u64,
+    pub(super) durable: bool,
 }
 
 impl Store {
@@ -141,7 +142,7 @@ impl Store {
         let (encoded, _gate);
         if change.value.len() >= external_min {
             _gate = self.enter_gate()?;
-            let external = self.put_external(&change, terms.durable)?;
+            let external = self.put_external(&change, None, terms.durable)?;
             encoded = external.encode();
             change.value = &encoded;
             draft.flags = draft.flags.with(Flags::EXTERNAL);
@@ -157,19 +158,21 @@ impl Store {
         &self,
         key: &[u8],
         named: ExternalRef,
+        flags: Flags,
         terms: &Terms,
     ) -> Result<Outcome> {
         let now_ms = self.clock.now_ms();
         let expires_at_ms = terms.ttl.deadline_ms(now_ms, self.ttl);
         let open = self.check_open();
         if open.is_err() || !is_live(expires_at_ms, now_ms) {
-            self.externals.remove(&*self.storage, named.id, &crossbeam_epoch::pin())?;
+            let file = FileId::named(&named);
+            self.externals.remove(&*self.storage, file, &crossbeam_epoch::pin())?;
             open?;
             return self.put_under(key, &[], terms, None);
         }
         let encoded = named.encode();
         let (change, mut draft) = terms.change(key, &encoded, expires_at_ms, now_ms);
-        draft.flags = Flags::EXTERNAL;
+        draft.flags = Flags::EXTERNAL.with(flags);
         let weight = named.data_len.saturating_add(key.len() as u64);
         let offer = Offer { named: Some(named), saved: 0, weight, durable: terms.durable };
         self.publish(&change, draft, &offer, None, None)
@@ -177,7 +180,7 @@ impl Store {
 
     /// Writes the record of a value that is ready to be stored, if the key is as expected.
     #[inline]
-    fn publish(
+    pub(super) fn publish(
         &self,
         change: &Change<'_>,
         draft: Draft,
@@ -208,7 +211,7 @@ impl Store {
         if let Some(conflict) = conflict {
             if let Some(named) = &offer.named {
                 let guard = &crossbeam_epoch::pin();
-                self.externals.remove(&*self.storage, named.id, guard)?;
+                self.externals.remove(&*self.storage, FileId::named(named), guard)?;
             }
             return Ok(conflict);
         }
@@ -273,7 +276,13 @@ impl Store {
         }
     }
 
-    pub(super) fn put_external(&self, change: &Change<'_>, durable: bool) -> Result<ExternalRef> {
+    /// Writes the value of a change to a file of its own; that of an array if it is one.
+    pub(super) fn put_external(
+        &self,
+        change: &Change<'_>,
+        array: Option<&ArrayDescriptor>,
+        durable: bool,
+    ) -> Result<ExternalRef> {
         let (key, value) = (change.key, change.value);
         if change.patience != Patience::Help {
             self.wait_for_space(value.len() as u64, change.patience)?;
@@ -283,7 +292,12 @@ impl Store {
         let id = self.file.next_external().fetch_add(1, Ordering::Relaxed);
         let seq = self.file.next_seq().fetch_add(1, Ordering::Relaxed);
         let identity = (id, seq, change.hash);
-        let named = self.externals.put(&*self.storage, identity, key, value, durable)?;
+        let named = self.externals.put(
+            &*self.storage,
+            identity,
+            &Contents { key, value, array },
+            durable,
+        )?;
         self.counters.add(Count::WrittenBytes, value.len() as u64);
         Ok(named)
     }
@@ -320,7 +334,8 @@ impl Store {
         let now_ms = self.clock.now_ms();
         let fate = (Kind::Tombstone, NEVER);
         let (patience, durable) = (Patience::Help, false);
-        let change = Change { hash, key, value: &[], tags: &[], fate, now_ms, patience, durable };
+        let change =
+            Change { hash, key, head: &[], value: &[], tags: &[], fate, now_ms, patience, durable };
         if self.file.dropped().load(Ordering::Relaxed) == 0 {
             // Nothing to write, most likely: no lane is needed to find that out.
             let guard = &crossbeam_epoch::pin();
@@ -357,7 +372,8 @@ impl Store {
         let expires_at_ms = ttl.deadline_ms(now_ms, self.ttl);
         let fate = (Kind::Value, expires_at_ms);
         let (patience, durable) = (Patience::Help, false);
-        let change = Change { hash, key, value: &[], tags: &[], fate, now_ms, patience, durable };
+        let change =
+            Change { hash, key, head: &[], value: &[], tags: &[], fate, now_ms, patience, durable };
         let (touched, _) = self.update(&change, |current, guard| {
             let Some(live) = self.live_version(current, now_ms, guard).and(current) else {
                 return Ok(Decision::Leave(false));
@@ -391,7 +407,7 @@ impl Store {
         let durable = options.durability == Durability::Sync;
         let patience = Patience::of(self.when_short(options.when_short));
         let (value, tags) = (&[0; 8], &*tags);
-        let change = Change { hash, key, value, tags, fate, now_ms, patience, durable };
+        let change = Change { hash, key, head: &[], value, tags, fate, now_ms, patience, durable };
         let (sum, written) = self.update(&change, |current, guard| {
             let live = self.live_version(current, now_ms, guard).and(current);
             let live = match live {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crossbeam_epoch::Guard;
 use larder_format::{ExternalRef, Kind};
 
-use super::external;
+use super::external::{self, FileId, PLACES};
 use super::open::parse_id;
 use super::segment::Segment;
 use super::session::list;
@@ -36,30 +36,34 @@ impl Store {
     pub(super) fn sweep_external(&self, orphans: bool, same_boot: bool) -> Result<()> {
         let guard = &crossbeam_epoch::pin();
         let mut highest = 0;
-        let (mut ids, mut unknown) = (Vec::new(), Vec::new());
-        for name in list(&*self.storage, "big")? {
-            let Some(id) = parse_id(&name, ".val") else { continue };
-            highest = highest.max(id);
-            ids.push(id);
-            let Some(file) = self.storage.open(&external::file_name(id))? else { continue };
+        let mut unknown = Vec::new();
+        let mut files = Vec::new();
+        for (class, dir, suffix) in PLACES {
+            let names = list(&*self.storage, dir)?;
+            let ids = names.iter().filter_map(|name| parse_id(name, suffix));
+            files.extend(ids.map(|id| FileId { class, id }));
+        }
+        for &which in &files {
+            highest = highest.max(which.id);
+            let Some(file) = self.storage.open(&which.name())? else { continue };
             self.usage.add(blocks(file.len().unwrap_or(0)));
             if orphans {
-                match self.is_named_by_index(&*file, id, guard)? {
+                match self.is_named_by_index(&*file, which, guard)? {
                     Named::Yes => {}
-                    Named::No => self.doomed.lock().push(id),
-                    Named::Unknown(hash) => unknown.push((id, hash)),
+                    Named::No => self.doomed.lock().push(which),
+                    Named::Unknown(hash) => unknown.push((which, hash)),
                 }
             }
         }
         if !unknown.is_empty() {
             let named = self.named_in_log(unknown.iter().map(|(_, hash)| *hash));
-            let is_orphan = |(id, hash): &(u64, u64)| named.get(hash) != Some(&Some(*id));
+            let is_orphan = |(file, hash): &(FileId, u64)| named.get(hash) != Some(&Some(file.id));
             self.doomed
                 .lock()
                 .extend(unknown.iter().filter(|file| is_orphan(file)).map(|file| file.0));
         }
         if orphans && same_boot {
-            self.externals.inherit(ids);
+            self.externals.inherit(files);
         }
         // Above all that were ever given out, as sequence numbers are: a record may have
         // survived whose file did not, and must not find another's.
@@ -70,10 +74,10 @@ impl Store {
         Ok(())
     }
 
-    fn is_named_by_index(&self, file: &dyn File, id: u64, guard: &Guard) -> Result<Named> {
-        let io = |error| Error::io("read", &self.storage.path(&external::file_name(id)), error);
+    fn is_named_by_index(&self, file: &dyn File, which: FileId, guard: &Guard) -> Result<Named> {
+        let io = |error| Error::io("read", &self.storage.path(&which.name()), error);
         let uuid = &self.file.superblock().uuid;
-        let Some(footer) = external::read_footer(file, uuid, id).map_err(io)? else {
+        let Some(footer) = external::read_footer(file, uuid, which.id).map_err(io)? else {
             return Ok(Named::No);
         };
         let mut key = vec![0; footer.key_len as usize];
@@ -82,7 +86,8 @@ impl Store {
         Ok(match self.lookup(hash, &key, guard) {
             None => Named::Unknown(hash),
             Some(found)
-                if ExternalRef::decode(found.found.value()).is_ok_and(|named| named.id == id) =>
+                if ExternalRef::decode(found.found.value())
+                    .is_ok_and(|named| FileId::named(&named) == which) =>
             {
                 Named::Yes
             }

@@ -161,7 +161,8 @@ impl Store {
     ) -> Result<u64> {
         let fate = (Kind::Value, NEVER);
         let (patience, durable) = (Patience::Help, false);
-        let change = Change { hash, key, value, tags: &[], fate, now_ms, patience, durable };
+        let change =
+            Change { hash, key, head: &[], value, tags: &[], fate, now_ms, patience, durable };
         let (content, flags) = (Content::Given, Flags::NONE);
         let draft = Draft { content, flags, codec, expires_at_ms: NEVER };
         let mut lost = Some(lost);

@@ -127,6 +127,27 @@ impl Store {
         seen
     }
 
+    /// Reads the live record of a key, and counts what became of it.
+    pub(super) fn read_with<R>(
+        &self,
+        hash: u64,
+        key: &[u8],
+        guard: &Guard,
+        read: impl FnOnce(&Record<'_>) -> Result<Option<R>>,
+    ) -> Result<Option<R>> {
+        let Some(found) = self.live(hash, key, guard) else {
+            self.counters.add(Count::Misses, 1);
+            return Ok(None);
+        };
+        let result = read(&found.found)?;
+        if result.is_some() {
+            self.note_hit(&found, hash, guard);
+        } else {
+            self.note_corrupt();
+        }
+        Ok(result)
+    }
+
     fn read(&self, seen: Glance, hash: u64, key: &[u8], guard: &Guard) -> Result<Option<Value>> {
         self.read_noting(seen, hash, key, guard, |_| ())
     }
@@ -185,7 +206,7 @@ impl Store {
         };
         let record = &found.found;
         let flags = record.header.flags;
-        if flags.has(Flags::EXTERNAL) || flags.has(Flags::COMPRESSED) {
+        if flags.has(Flags::EXTERNAL) || flags.has(Flags::COMPRESSED) || flags.has(Flags::ARRAY) {
             return Ok(self.read(seen, hash, key, guard)?.map(|value| look(&value, value.meta())));
         }
         if !record.can_be_served() {

@@ -32,7 +32,7 @@ use larder_format::{ExternalRef, Flags, FooterEntry, SegmentState, Slot, SlotSta
 
 use super::collect::{self, Collected, Missing, Newest};
 use super::counters::Count;
-use super::external;
+use super::external::{FileId, PLACES};
 use super::lost::{Lost, synced_part};
 use super::segment::{Record, Segment, file_name};
 use super::storage::File;
@@ -135,8 +135,11 @@ impl Store {
     /// Large values that were removed must be gone for good before a session begins that takes
     /// what it finds for settled.
     pub(super) fn forget_torn(&self, large: &Large) -> Result<()> {
-        let io = |error| Error::io("sync", &self.storage.path("big"), error);
-        if large.torn { self.storage.sync_dir("big").map_err(io) } else { Ok(()) }
+        for (_, dir, _) in PLACES.iter().filter(|_| large.torn) {
+            let io = |error| Error::io("sync", &self.storage.path(dir), error);
+            self.storage.sync_dir(dir).map_err(io)?;
+        }
+        Ok(())
     }
 
     /// Offers what was found in a segment. Returns the highest sequence number of it.
@@ -224,7 +227,7 @@ impl Store {
         if named.settled {
             return Ok(true);
         }
-        let name = external::file_name(named.id);
+        let name = FileId::named(&named).name();
         let Some(file) = self.storage.open(&name)? else { return Ok(false) };
         if !self.externals.is_whole(&*self.storage, &named, owner)? {
             self.counters.add(Count::Corrupt, 1);

@@ -194,7 +194,7 @@ impl Store {
             self.doomed.lock().extend(doomed);
             return Err(error);
         }
-        let remove = |id| self.externals.remove(&*self.storage, id, &crossbeam_epoch::pin());
+        let remove = |file| self.externals.remove(&*self.storage, file, &crossbeam_epoch::pin());
         doomed.into_iter().try_for_each(remove)
     }
 

@@ -13,7 +13,7 @@ use larder_format::{ExternalRef, Flags, Kind};
 use super::Disk;
 use super::access::Access;
 use super::builder::Options;
-use super::external;
+use super::external::FileId;
 use super::file::Directory;
 use super::maintenance::Maintenance;
 use super::retain::Retain;
@@ -184,7 +184,7 @@ impl Store {
                 continue;
             }
             drop(guard);
-            let name = named.map(|named| external::file_name(named.id));
+            let name = named.map(|named| FileId::named(&named).name());
             let path =
                 name.as_ref().map_or_else(|| self.storage.path("big"), |n| self.storage.path(n));
             let what = "the file is missing or damaged, and its key was removed".to_owned();

@@ -16,6 +16,7 @@ use larder_format::{CodecId, ExternalRef, Flags, Kind};
 use super::change::Change;
 
 use super::compact::{ANY_DEAD, PRESSED};
+use super::external::FileId;
 use super::lanes::Held;
 use super::observer::Event;
 use super::shortage::Patience;
@@ -214,6 +215,7 @@ impl Store {
                 key_hash: change.hash,
                 tags: &[],
                 key: change.key,
+                head: &[],
                 value: &[],
                 codec: CodecId::RAW,
                 expires_at_ms: NEVER,
@@ -229,7 +231,7 @@ impl Store {
         if flags.has(Flags::EXTERNAL)
             && let Ok(named) = ExternalRef::decode(value)
         {
-            self.doomed.lock().push(named.id);
+            self.doomed.lock().push(FileId::named(&named));
         }
     }
 }

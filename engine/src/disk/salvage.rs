@@ -21,7 +21,7 @@ use larder_format::layout::{
 use larder_format::scan::payload_is_intact;
 use larder_format::{FooterEntry, FormatError, KeyHasher, RecordHeader, Salt, SegmentHeader};
 
-use super::external;
+use super::external::{self, FileId, PLACES};
 use super::open::parse_id;
 use super::segment::{Segment, file_name};
 use super::session::{DIRS, STORE, list, lock_process};
@@ -62,9 +62,14 @@ pub(super) fn salvage(storage: &dyn Storage) -> Result<Salvaged> {
             save_segment(storage, &superblock, id, &mut salvaged)?;
         }
     }
-    for name in list_or_none(storage, "big")? {
-        let Some(id) = parse_id(&name, ".val") else { continue };
-        let name = external::file_name(id);
+    let mut files = Vec::new();
+    for (class, dir, suffix) in PLACES {
+        let names = list_or_none(storage, dir)?;
+        let ids = names.iter().filter_map(|name| parse_id(name, suffix));
+        files.extend(ids.map(|id| FileId { class, id }));
+    }
+    for FileId { class, id } in files {
+        let name = FileId { class, id }.name();
         let Some(file) = storage.open(&name)? else { continue };
         let footer = external::read_footer(&*file, &superblock.uuid, id);
         if footer.map_err(|error| Error::io("read", &storage.path(&name), error))?.is_none() {

@@ -20,11 +20,14 @@ use larder_format::{
     Trailer,
 };
 
+use super::chunks::Verified;
 use super::group::{Group, Lead, Sight, Synced};
-use super::map::{Owner, Region, View};
+use super::map::Region;
 use super::storage::{File, Storage, give_birth};
 use super::tally::Tally;
 use super::usage::Usage;
+use super::view::{Owner, View};
+use super::writer::room_for;
 use crate::error::{Error, Result};
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
@@ -46,6 +49,8 @@ pub(crate) struct Segment {
     /// One bit for each record of at least [`BLOCK`] bytes that was found intact, by the block of
     /// the file that it starts in: two of them never start in one.
     intact: Box<[AtomicU64]>,
+    /// The chunks of long values that were found right, one by one.
+    verified: Verified,
     /// Those who wait for a sync, and what is known to be on the disk.
     group: Group,
     /// Bytes of external files that its records refer to.
@@ -161,6 +166,7 @@ impl Segment {
             salt: Salt::new(&header.uuid, header.id),
             region: Arc::new(region),
             intact: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            verified: Verified::of_segment(nominal),
             group: Group::new(synced),
             external_bytes: AtomicU64::new(0),
             retired: AtomicBool::new(false),
@@ -181,6 +187,10 @@ impl Segment {
 
     pub(crate) const fn salt(&self) -> Salt {
         self.salt
+    }
+
+    pub(super) const fn verified(&self) -> &Verified {
+        &self.verified
     }
 
     pub(crate) const fn region(&self) -> &Arc<Region> {
@@ -479,6 +489,12 @@ impl<'a> Record<'a> {
         self.segment.header.created_ms.saturating_add(self.header.written_ms.into())
     }
 
+    /// Most bytes that a copy of it takes in a segment, footer entry included.
+    pub(crate) fn room(&self) -> usize {
+        let align = 1 << self.header.align_log2;
+        room_for(usize::from(self.header.key_len), self.value().len()) + align
+    }
+
     /// Length of the record in the file.
     #[inline]
     pub(crate) const fn len(&self) -> usize {
@@ -493,18 +509,27 @@ impl<'a> Record<'a> {
         if self.len() < BLOCK {
             return self.is_intact();
         }
+        self.is_known_intact() || self.is_intact() && self.note_intact()
+    }
+
+    /// Whether the record is long, and was found intact before.
+    #[inline]
+    pub(crate) fn is_known_intact(&self) -> bool {
         let block = self.offset / BLOCK;
         let (word, mask) = (&self.segment.intact[block / 64], 1 << (block % 64));
         // Relaxed, here and below: the bit only spares work; the bytes that it speaks of were
         // committed before, which whoever got this far has seen.
-        if word.load(Ordering::Relaxed) & mask != 0 {
-            return true;
+        self.len() >= BLOCK && word.load(Ordering::Relaxed) & mask != 0
+    }
+
+    /// Remembers that the record was found intact, if it is long; always true.
+    #[inline]
+    pub(crate) fn note_intact(&self) -> bool {
+        if self.len() >= BLOCK {
+            let block = self.offset / BLOCK;
+            self.segment.intact[block / 64].fetch_or(1 << (block % 64), Ordering::Relaxed);
         }
-        let is_intact = self.is_intact();
-        if is_intact {
-            word.fetch_or(mask, Ordering::Relaxed);
-        }
-        is_intact
+        true
     }
 
     /// Whether key and value agree with their checksums now.
@@ -520,13 +545,30 @@ impl<'a> Record<'a> {
 
     /// As [`is_intact`](Self::is_intact), of a value that has a checksum for each chunk.
     fn are_chunks_intact(&self) -> bool {
-        let (header, extent) = (&self.header, self.extent());
-        let table = self.slice(extent.chunks_at, extent.chunks_at + header.chunk_count() * 4);
-        let mut chunks = (0_u64..).zip(self.value().chunks(CHUNK)).zip(table.as_chunks::<4>().0);
-        payload_crc(header.seq, self.key(), table) == header.payload_crc
-            && chunks.all(|((number, chunk), crc)| {
-                chunk_crc(header.seq, number, chunk) == u32::from_le_bytes(*crc)
-            })
+        let count = self.header.chunk_count() as u64;
+        self.has_right_table() && (0..count).all(|number| self.is_chunk_intact(number))
+    }
+
+    /// The checksums of the chunks.
+    fn table(&self) -> &'a [u8] {
+        let extent = self.extent();
+        self.slice(extent.chunks_at, extent.chunks_at + self.header.chunk_count() * 4)
+    }
+
+    /// Whether key and checksums of the chunks agree with their own checksum.
+    pub(crate) fn has_right_table(&self) -> bool {
+        payload_crc(self.header.seq, self.key(), self.table()) == self.header.payload_crc
+    }
+
+    /// Whether a chunk agrees with its checksum, if that is right.
+    pub(crate) fn is_chunk_intact(&self, number: u64) -> bool {
+        let at = usize::try_from(number).unwrap_or(usize::MAX);
+        let crc = self.table().as_chunks::<4>().0.get(at);
+        let chunk = at.checked_mul(CHUNK).and_then(|from| self.value().get(from..));
+        crc.zip(chunk).is_some_and(|(crc, chunk)| {
+            let chunk = &chunk[..chunk.len().min(CHUNK)];
+            chunk_crc(self.header.seq, number, chunk) == u32::from_le_bytes(*crc)
+        })
     }
 }
 

@@ -23,12 +23,11 @@ use super::cell;
 use super::compress::{Packer, Unreadable};
 use super::counters::{Count, Counters};
 use super::dying::Dying;
-use super::external::Externals;
+use super::external::{Externals, FileId};
 use super::growth::Index;
 use super::index::{Found, Verdict};
 use super::lanes::Lanes;
 use super::lookup::{self, Again, Glance};
-use super::map::View;
 use super::seal::Damage;
 use super::segment::{Record, Segment};
 use super::session::StoreFile;
@@ -37,6 +36,7 @@ use super::table::Table;
 use super::tags::LostTags;
 use super::upkeep::Upkeep;
 use super::usage::Usage;
+use super::view::View;
 use crate::clock::{Clock, NEVER, is_live};
 use crate::error::{Error, Result};
 use crate::stats::{Recovery, Stats};
@@ -78,7 +78,7 @@ pub(crate) struct Store {
     /// Fewer bytes than this of key and value make a usual put (`quick.rs`).
     pub(super) usual_below: usize,
     /// External files of replaced values, to be unlinked once their replacement is durable.
-    pub(super) doomed: Mutex<Vec<u64>>,
+    pub(super) doomed: Mutex<Vec<FileId>>,
     pub(super) usage: Arc<Usage>,
     pub(super) counters: Arc<Counters>,
     /// What was found wrong, and mended.
@@ -263,6 +263,9 @@ impl Store {
             return Ok(None);
         }
         let meta = Self::meta(record);
+        if Self::is_packed_array(record) {
+            return self.array_value(record, guard);
+        }
         if record.header.flags.has(Flags::COMPRESSED) {
             let unpacked = self.unpack(record, guard)?;
             return Ok(unpacked.ok().map(|bytes| Value::owned(bytes, meta)));

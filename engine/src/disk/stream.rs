@@ -10,6 +10,8 @@
 
 use std::io::{self, BufRead, Cursor, Read, Seek, SeekFrom, Write};
 
+use larder_format::Flags;
+
 use super::Disk;
 use super::counters::Count;
 use super::incoming::Incoming;
@@ -115,7 +117,7 @@ const READING: &str = "read the value to be put into";
 
 impl Store {
     /// What went wrong with a stream; a full disk of the caller's is not ours.
-    fn stream_error(&self, op: &'static str, source: io::Error) -> Error {
+    pub(super) fn stream_error(&self, op: &'static str, source: io::Error) -> Error {
         Error::Io { op, path: self.storage.root().to_owned(), source }
     }
 }
@@ -238,7 +240,7 @@ impl<'a> Inflow<'a> {
             Some(file) => {
                 let _gate = self.store.enter_gate()?;
                 let named = file.finish(&self.key, self.terms.durable)?;
-                self.store.put_file(&self.key, named, &self.terms)
+                self.store.put_file(&self.key, named, Flags::NONE, &self.terms)
             }
         }
     }

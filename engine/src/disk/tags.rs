@@ -226,6 +226,7 @@ impl Store {
             key_hash: hash,
             tags: &[],
             key: tag,
+            head: &[],
             value: &[],
             codec: CodecId::RAW,
             expires_at_ms: NEVER,

@@ -102,8 +102,12 @@ impl Store {
                 find(entry.offset(), "the record is not what the footer says".to_owned());
                 continue;
             }
+            let flags = record.header.flags;
             if !record.is_intact() {
-                find(entry.offset(), "key or value fail their checksum".to_owned());
+                let is_array = flags.has(Flags::ARRAY) && !flags.has(Flags::EXTERNAL);
+                let named = if is_array { self.array_damage(&record, guard)? } else { None };
+                let what = || "key or value fail their checksum".to_owned();
+                find(entry.offset(), named.unwrap_or_else(what));
                 continue;
             }
             let current = self.lookup(entry.key_hash, record.key(), guard);
@@ -118,8 +122,13 @@ impl Store {
                 // Nobody reads it again: its file may be gone.
                 continue;
             }
-            if record.header.flags.has(Flags::EXTERNAL) && self.external(&record, guard)?.is_none()
-            {
+            if flags.has(Flags::ARRAY) {
+                if let Some(what) = self.array_damage(&record, guard)? {
+                    find(entry.offset(), what);
+                }
+                continue;
+            }
+            if flags.has(Flags::EXTERNAL) && self.external(&record, guard)?.is_none() {
                 find(entry.offset(), "its external file is missing or damaged".to_owned());
                 continue;
             }

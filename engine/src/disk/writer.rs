@@ -8,12 +8,12 @@ use std::io;
 use std::sync::Arc;
 
 use larder_format::layout::{CHUNK, ENTRY_LEN, RECORD_HEADER_LEN, TRAILER_LEN, UNIT};
-use larder_format::record::{Extent, payload_crc, plain_extent};
+use larder_format::record::{Extent, chunk_crc, payload_crc, plain_extent};
 use larder_format::scan::encode_chunk_table;
 use larder_format::segment::entry_at;
 use larder_format::{
-    CodecId, Committed, Flags, FooterEntry, Kind, RecordHeader, SegmentHeader, SegmentState,
-    Trailer,
+    Alignment, CodecId, Committed, Flags, FooterEntry, Kind, RecordHeader, SegmentHeader,
+    SegmentState, Trailer,
 };
 
 use super::map::Appender;
@@ -30,11 +30,37 @@ pub(crate) struct NewRecord<'a> {
     /// Hashes of its tags, at most 15.
     pub(crate) tags: &'a [u64],
     pub(crate) key: &'a [u8],
+    /// What the value begins with, where its parts lie apart: the descriptor of an array.
+    pub(crate) head: &'a [u8],
+    /// The value, or what follows its head.
     pub(crate) value: &'a [u8],
     pub(crate) codec: CodecId,
     pub(crate) expires_at_ms: u64,
     pub(crate) written_at_ms: u64,
 }
+
+impl NewRecord<'_> {
+    /// Bytes of value.
+    const fn value_len(&self) -> usize {
+        self.head.len() + self.value.len()
+    }
+
+    /// What the value's place is a multiple of, as a power of two: an array says so itself,
+    /// wherever it is moved to.
+    fn align_log2(&self) -> u8 {
+        if !self.flags.has(Flags::ARRAY) || self.flags.has(Flags::EXTERNAL) {
+            return UNIT_LOG2;
+        }
+        let start = if self.head.is_empty() { self.value } else { self.head };
+        Alignment::of_encoded(start).map_or(UNIT_LOG2, Alignment::log2)
+    }
+}
+
+/// Alignment of most values, as a power of two.
+const UNIT_LOG2: u8 = 4;
+
+/// Bytes that the alignment of an array may take besides.
+pub(crate) const ALIGN_MAX: usize = 1 << 12;
 
 /// Most bytes that a record of these lengths takes in a segment, footer entry included.
 pub(crate) const fn room_for(key_len: usize, value_len: usize) -> usize {
@@ -46,6 +72,19 @@ pub(crate) const fn room_for(key_len: usize, value_len: usize) -> usize {
         + chunks
         + 2 * UNIT
         + ENTRY_LEN
+}
+
+/// The checksums of the chunks of a value.
+fn chunk_table(new: &NewRecord<'_>) -> Vec<u8> {
+    if new.head.is_empty() {
+        return encode_chunk_table(new.seq, new.value);
+    }
+    let head = new.head.len().min(CHUNK);
+    let (first, rest) = new.value.split_at(new.value.len().min(CHUNK - head));
+    let together = [new.head, first].concat();
+    let first_crc = chunk_crc(new.seq, 0, &together);
+    let others = (1..).zip(rest.chunks(CHUNK)).map(|(n, chunk)| chunk_crc(new.seq, n, chunk));
+    std::iter::once(first_crc).chain(others).flat_map(u32::to_le_bytes).collect()
 }
 
 /// Bytes that a segment keeps for the next records when it gives back blocks.
@@ -211,9 +250,10 @@ impl Writer {
         let &SegmentHeader { base_seq, created_ms, .. } = self.segment.header();
         let written = new.written_at_ms.saturating_sub(created_ms);
         let key_len = u16::try_from(new.key.len()).map_err(too_long)?;
-        let value_len = u32::try_from(new.value.len()).map_err(too_long)?;
+        let value_len = u32::try_from(new.value_len()).map_err(too_long)?;
         let mut header = RecordHeader {
             flags: new.flags,
+            align_log2: new.align_log2(),
             codec: new.codec,
             expires_at_ms: new.expires_at_ms,
             tag_count: u8::try_from(new.tags.len()).map_err(too_long)?,
@@ -238,7 +278,9 @@ impl Writer {
             let (zeros, value) = rest.split_at_mut(extent.value_at - extent.key_at - key.len());
             key.copy_from_slice(new.key);
             zeros.fill(0);
-            value.copy_from_slice(new.value);
+            let (start, rest) = value.split_at_mut(new.head.len());
+            start.copy_from_slice(new.head);
+            rest.copy_from_slice(new.value);
             header.payload_crc = payload_crc(new.seq, payload, &[]);
             header.encode_into(head, salt, offset as u64, new.tags);
         } else {
@@ -270,19 +312,19 @@ impl Writer {
         offset: usize,
         extent: Extent,
     ) -> io::Result<()> {
-        let mut table =
-            if header.is_chunked() { encode_chunk_table(new.seq, new.value) } else { Vec::new() };
+        let mut table = if header.is_chunked() { chunk_table(new) } else { Vec::new() };
         let [key_from, value_from] = [extent.key_at - offset, extent.value_at - offset];
         let record = &mut self.record;
         record.clear();
         record.resize(key_from, 0);
         record.extend_from_slice(new.key);
         let summed = |record: &[u8], rest: &[u8]| payload_crc(new.seq, &record[key_from..], rest);
-        let together = new.value.len() <= TOGETHER_MAX;
+        let together = new.value_len() <= TOGETHER_MAX;
         if header.is_chunked() {
             header.payload_crc = summed(record, &table);
         }
         record.resize(value_from, 0);
+        record.extend_from_slice(new.head);
         if together {
             record.extend_from_slice(new.value);
         }
@@ -299,7 +341,7 @@ impl Writer {
         }
         self.appender.write(offset, record)?;
         if !together {
-            self.appender.write(extent.value_at, new.value)?;
+            self.appender.write(extent.value_at + new.head.len(), new.value)?;
         }
         if !table.is_empty() {
             self.appender.write(extent.chunks_at, &table)?;

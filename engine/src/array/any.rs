@@ -1,0 +1,241 @@
+//! A stored array, whatever its elements are.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use larder_format::{ArrayDescriptor, Compression, DType, Order};
+
+use super::element::Element;
+use super::error::{ArrayError, ElementName};
+use super::packed::Packed;
+use super::plain::Plain;
+use super::view::ArrayView;
+use crate::value::Meta;
+
+/// A view of a stored array of any type: for tools, and for who does not know beforehand.
+///
+/// It is [`typed`](Self::typed) to be looked at as elements. The same holds of it as of an
+/// [`ArrayView`].
+#[derive(Clone)]
+pub struct AnyArray {
+    /// Of what is seen, as if it were stored by itself.
+    descriptor: ArrayDescriptor,
+    shape: Box<[usize]>,
+    meta: Meta,
+    data: Data,
+}
+
+#[derive(Clone)]
+enum Data {
+    Plain(Plain),
+    /// Some bytes of a compressed array, and those bytes once they were decoded.
+    Packed(Arc<Packed>, Range<usize>, Arc<OnceLock<Result<Plain, ArrayError>>>),
+}
+
+impl AnyArray {
+    /// An array whose stored bytes, behind the descriptor, are these.
+    pub(super) fn of_stored(
+        descriptor: ArrayDescriptor,
+        stored: Plain,
+        meta: Meta,
+    ) -> Result<Self, ArrayError> {
+        let data = match descriptor.compression() {
+            Compression::None => Data::Plain(stored),
+            Compression::ShuffledZstd => {
+                let len = usize::try_from(descriptor.data_len());
+                let len = len.map_err(|_| ArrayError::NoMemory { len: descriptor.data_len() })?;
+                Data::Packed(Arc::new(Packed::open(descriptor, stored)?), 0..len, Arc::default())
+            }
+        };
+        let descriptor = descriptor.with_compression(Compression::None);
+        Self::over(descriptor, data, meta)
+    }
+
+    fn over(descriptor: ArrayDescriptor, data: Data, meta: Meta) -> Result<Self, ArrayError> {
+        let axes = descriptor.shape().iter().map(|axis| usize::try_from(*axis));
+        let shape = axes.collect::<Result<_, _>>();
+        let shape = shape.map_err(|_| ArrayError::NoMemory { len: descriptor.data_len() })?;
+        Ok(Self { descriptor, shape, meta, data })
+    }
+
+    /// What is known about the value.
+    #[must_use]
+    pub const fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// What is seen, as if it were an array by itself: uncompressed, whatever is stored.
+    #[must_use]
+    pub const fn descriptor(&self) -> &ArrayDescriptor {
+        &self.descriptor
+    }
+
+    /// The type of the elements.
+    #[must_use]
+    pub const fn dtype(&self) -> DType {
+        self.descriptor.dtype()
+    }
+
+    /// Bytes of an element.
+    #[must_use]
+    pub const fn item_len(&self) -> u32 {
+        self.descriptor.item_len()
+    }
+
+    /// Which axis lies densest.
+    #[must_use]
+    pub const fn order(&self) -> Order {
+        self.descriptor.order()
+    }
+
+    /// Length of each axis in elements, outermost first.
+    #[must_use]
+    pub const fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Elements from one to the next along each axis, outermost axis first. An axis of length
+    /// zero counts as one of length one.
+    #[must_use]
+    pub fn strides(&self) -> Vec<usize> {
+        let item_len = u64::from(self.item_len());
+        let strides = self.descriptor.strides_bytes().into_iter();
+        strides.map(|bytes| usize::try_from(bytes / item_len).unwrap_or(usize::MAX)).collect()
+    }
+
+    /// Bytes of data.
+    pub(super) const fn data_len(&self) -> usize {
+        match &self.data {
+            Data::Plain(plain) => plain.len(),
+            Data::Packed(_, range, _) => range.end - range.start,
+        }
+    }
+
+    /// The data: elements in a row, little-endian, in the array's order. What was not checked
+    /// yet is checked now, and what is compressed decoded, once for each view.
+    ///
+    /// # Errors
+    /// [`ArrayError::Damaged`] names the first chunk that is not as it was written;
+    /// [`ArrayError::Unpackable`] where decoding says so.
+    pub fn data(&self) -> Result<&[u8], ArrayError> {
+        self.data_in(0..self.data_len())
+    }
+
+    /// As [`data`](Self::data), of some bytes only; empty if there are no such.
+    #[inline]
+    pub(super) fn data_in(&self, part: Range<usize>) -> Result<&[u8], ArrayError> {
+        match &self.data {
+            Data::Plain(plain) => plain.bytes(part),
+            Data::Packed(packed, range, decoded) => {
+                let decoded = decoded.get_or_init(|| packed.decode(range.clone()));
+                decoded.as_ref().map_err(Clone::clone)?.bytes(part)
+            }
+        }
+    }
+
+    /// Some rows: along the first axis of an array in C order. Costs no look at the data, and
+    /// the new view needs only the chunks that its own rows lie in.
+    ///
+    /// # Errors
+    /// [`ArrayError::Rows`] if there are no such rows, [`ArrayError::Order`] in Fortran order
+    /// (unless there is one axis), [`ArrayError::Axes`] without axes.
+    pub fn rows(&self, rows: Range<usize>) -> Result<Self, ArrayError> {
+        let Some((count, rest)) = self.shape.split_first() else {
+            return Err(ArrayError::Axes { stored: 0, asked: 1 });
+        };
+        if self.order() == Order::Fortran && !rest.is_empty() {
+            return Err(ArrayError::Order { what: "a view of rows" });
+        }
+        let Range { start: from, end: to } = rows;
+        if from > to || to > *count {
+            return Err(ArrayError::Rows { from, to, rows: *count });
+        }
+        let row_len = self.data_len().checked_div(*count).unwrap_or(0);
+        let part = from * row_len..to * row_len;
+        let mut shape: Vec<u64> = self.descriptor.shape().to_vec();
+        if let Some(first) = shape.first_mut() {
+            *first = (to - from) as u64;
+        }
+        let descriptor = ArrayDescriptor::new(self.dtype(), self.item_len(), self.order(), &shape)
+            .map_err(ArrayError::Impossible)?;
+        let data = match &self.data {
+            Data::Plain(plain) => Data::Plain(plain.part(part)),
+            Data::Packed(packed, range, decoded) => match decoded.get() {
+                Some(Ok(decoded)) => Data::Plain(decoded.part(part)),
+                _ => {
+                    let part = range.start + part.start..range.start + part.end;
+                    Data::Packed(Arc::clone(packed), part, Arc::default())
+                }
+            },
+        };
+        Self::over(descriptor, data, self.meta)
+    }
+
+    /// The same array, seen as elements of a type.
+    ///
+    /// # Errors
+    /// [`ArrayError::Element`] if it has others, [`ArrayError::Alignment`] if they do not lie
+    /// where the type has to.
+    pub fn typed<T: Element>(self) -> Result<ArrayView<T>, ArrayError> {
+        ArrayView::new(self)
+    }
+
+    /// What the elements are, for messages.
+    pub(super) const fn element(&self) -> ElementName {
+        ElementName { dtype: self.descriptor.dtype(), item_len: self.descriptor.item_len() }
+    }
+
+    /// Where the data is, unchecked; `None` before it is decoded.
+    pub(super) fn unchecked(&self) -> Option<&[u8]> {
+        match &self.data {
+            Data::Plain(plain) => Some(plain.unchecked()),
+            Data::Packed(..) => None,
+        }
+    }
+
+    /// The same on the heap, aligned to a page, holding no mapping.
+    ///
+    /// # Errors
+    /// As of [`data`](Self::data); [`ArrayError::NoMemory`].
+    pub fn to_owned(&self) -> Result<Self, ArrayError> {
+        let data = self.data()?;
+        let copied = crate::disk::Frozen::on_heap(data.len(), |out| {
+            out.copy_from_slice(data);
+            Ok(())
+        });
+        let copied = copied.map_err(|_| ArrayError::NoMemory { len: data.len() as u64 })??;
+        let data = Data::Plain(Plain::on_heap(copied));
+        Ok(Self { data, shape: self.shape.clone(), ..*self })
+    }
+
+    /// Bytes of disk that stay taken for as long as this is held, whatever happens to the
+    /// entry: the length of the mapped file, or 0 for what is on the heap.
+    #[must_use]
+    pub fn pinned_len(&self) -> u64 {
+        match &self.data {
+            Data::Plain(plain) => plain.pinned_len(),
+            Data::Packed(packed, ..) => packed.pinned_len(),
+        }
+    }
+
+    /// Whether the data is looked at where it lies in a mapped file.
+    #[must_use]
+    pub const fn is_mapped(&self) -> bool {
+        match &self.data {
+            Data::Plain(plain) => plain.is_mapped(),
+            Data::Packed(..) => false,
+        }
+    }
+}
+
+impl fmt::Debug for AnyArray {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("AnyArray")
+            .field("element", &format_args!("{}", self.element()))
+            .field("shape", &self.shape)
+            .field("order", &self.order())
+            .field("is_mapped", &self.is_mapped())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,109 @@
+//! Checking the bytes of a view: how often, and chunk by chunk.
+//!
+//! A view of an array needs some chunks of what is stored, and looks at no other. Which of them
+//! were found right is remembered where the file is mapped (`disk/chunks.rs`), for all views of
+//! it; a view remembers besides when all of its own were.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::error::ArrayError;
+use crate::disk::Chunks;
+use crate::sync::{AtomicBool, Ordering};
+
+/// How often the bytes of an array are compared with their checksums.
+///
+/// Summing takes about as long as reading from memory, and happens in pieces of 64 KiB. What
+/// describes the array is always checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Check {
+    /// Whenever bytes are asked for, anew: finds what was damaged in memory meanwhile.
+    Always,
+    /// When they are asked for the first time since their file was opened. What is right then
+    /// stays so, as nothing that is stored ever changes.
+    #[default]
+    FirstTouch,
+    /// Never: for arrays that are checked by other means. Elements are still values of their
+    /// type, though perhaps not those that were stored.
+    Never,
+}
+
+/// Chunks for whose pages the system is asked at a time.
+const RUN: u64 = 16;
+
+/// What a view has to do before it shows bytes.
+#[derive(Debug)]
+pub(super) struct Checked {
+    chunks: Arc<dyn Chunks>,
+    /// Where the view begins in what the chunks cover.
+    at: usize,
+    policy: Check,
+    /// Whether all of the view was found right, where that is remembered.
+    done: AtomicBool,
+}
+
+impl Clone for Checked {
+    fn clone(&self) -> Self {
+        self.part(0)
+    }
+}
+
+impl Checked {
+    pub(super) fn new(chunks: Arc<dyn Chunks>, at: usize, policy: Check) -> Self {
+        Self { chunks, at, policy, done: AtomicBool::new(policy == Check::Never) }
+    }
+
+    /// The same of a view that begins later.
+    pub(super) fn part(&self, from: usize) -> Self {
+        let chunks = Arc::clone(&self.chunks);
+        // Relaxed, here and below: the flag only spares work; the bytes that it speaks of never
+        // change.
+        let done = AtomicBool::new(self.done.load(Ordering::Relaxed));
+        Self { chunks, at: self.at + from, policy: self.policy, done }
+    }
+
+    /// Checks what a part of the view needs; `is_all` if that is all of it.
+    #[inline]
+    pub(super) fn check(&self, part: Range<usize>, is_all: bool) -> Result<(), ArrayError> {
+        if self.done.load(Ordering::Relaxed) || part.is_empty() {
+            return Ok(());
+        }
+        self.check_chunks(part)?;
+        if is_all && self.policy == Check::FirstTouch {
+            self.done.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn check_chunks(&self, part: Range<usize>) -> Result<(), ArrayError> {
+        let len = self.chunks.chunk_len();
+        let first = (self.at + part.start) / len;
+        let end = (self.at + part.end).div_ceil(len);
+        let is_due = |number: u64| self.policy == Check::Always || !self.chunks.is_known(number);
+        let (mut number, end) = (first as u64, end as u64);
+        while number < end {
+            if !is_due(number) {
+                number += 1;
+                continue;
+            }
+            let most = end.min(number + RUN);
+            let run_end = (number..most).find(|next| !is_due(*next)).unwrap_or(most);
+            if !self.chunks.load(number..run_end) {
+                return Err(self.damaged(number));
+            }
+            let wrong = (number..run_end).find(|number| !self.chunks.sum(*number));
+            if let Some(wrong) = wrong {
+                return Err(self.damaged(wrong));
+            }
+            number = run_end;
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn damaged(&self, chunk: u64) -> ArrayError {
+        let (file, at) = self.chunks.place(chunk);
+        let chunks = self.chunks.chunk_count();
+        ArrayError::Damaged { chunk, chunks, place: format!("{file} at {at}") }
+    }
+}

@@ -1,0 +1,201 @@
+//! Arrays come back as they were put, where they lie: every type, either order, in the log and in
+//! files of their own, plain and as bytes, over reopening, compaction and backup.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::fs;
+use std::path::Path;
+
+use larder_engine::{
+    AnyArray, ArrayError, ArrayRef, Check, CodecId, DType, Disk, Element, Engine, Error,
+    Maintenance, Order, Put,
+};
+
+fn open(dir: &Path) -> Disk {
+    // Segments of 1 MiB: arrays of 256 KiB and more have files of their own.
+    let builder = Disk::builder(dir).budget(64 << 20).segment_len(1 << 20);
+    builder.maintenance(Maintenance::Manual).open().unwrap()
+}
+
+fn put<T: Element>(disk: &Disk, key: &[u8], array: &[T], shape: &[usize]) {
+    let array = ArrayRef::new(array, shape).unwrap();
+    assert!(disk.put_array(key, &array, &Put::default()).unwrap().is_admitted());
+}
+
+fn files(dir: &Path) -> Vec<std::path::PathBuf> {
+    fs::read_dir(dir.join("arr")).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+/// Puts an array, and looks at it in every way.
+fn round<T: Element>(disk: &Disk, make: impl Fn(u8) -> T) {
+    for len in [0_usize, 1, 15, 16, 63, 64, 65, 4097, 70_000] {
+        let elements: Vec<T> = (0..251).cycle().take(len).map(&make).collect();
+        for order in [Order::C, Order::Fortran] {
+            let shape = if len % 5 == 0 { vec![len / 5, 5] } else { vec![len, 1, 1] };
+            let array = match order {
+                Order::C => ArrayRef::new(&elements, &shape),
+                Order::Fortran => ArrayRef::fortran(&elements, &shape),
+            };
+            let array = array.unwrap();
+            assert!(disk.put_array(b"key", &array, &Put::default()).unwrap().is_admitted());
+            for check in [Check::Always, Check::FirstTouch, Check::Never] {
+                let view = disk.get_array_with::<T>(b"key", check).unwrap().unwrap();
+                assert_eq!((view.shape(), view.order()), (&*shape, order));
+                assert_eq!(view.len(), len);
+                let seen = view.as_slice().unwrap();
+                assert_eq!(seen, elements);
+                assert!(view.is_mapped() || len == 0);
+                assert!(seen.is_empty() || seen.as_ptr().addr().is_multiple_of(64));
+                let pieces: Vec<T> =
+                    view.pieces().flat_map(|piece| piece.unwrap().to_vec()).collect();
+                assert_eq!(pieces, elements);
+                assert_eq!(view.to_owned().unwrap().as_slice().unwrap(), elements);
+                if len > 0 {
+                    let last: Vec<usize> = shape.iter().map(|axis| axis - 1).collect();
+                    assert_eq!(view.get(&last).unwrap(), elements.last().copied());
+                    assert_eq!(view.get(&shape).unwrap(), None);
+                }
+            }
+            let value = disk.get(b"key").unwrap().unwrap();
+            assert_eq!(value.meta().codec, CodecId::ARRAY);
+            assert!(value.ends_with(array.data()));
+        }
+    }
+}
+
+#[test]
+fn every_type_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = open(&dir.path().join("store"));
+    round(&disk, |n| n % 2 == 0);
+    round(&disk, |n| n.cast_signed());
+    round(&disk, i16::from);
+    round(&disk, i32::from);
+    round(&disk, i64::from);
+    round(&disk, |n| n);
+    round(&disk, u16::from);
+    round(&disk, u32::from);
+    round(&disk, u64::from);
+    round(&disk, f32::from);
+    round(&disk, f64::from);
+    round(&disk, |n| [n, 1, 2]);
+    round(&disk, |n| [n; 17]);
+    #[cfg(feature = "half")]
+    round(&disk, half::f16::from);
+    #[cfg(feature = "half")]
+    round(&disk, half::bf16::from);
+    #[cfg(feature = "complex")]
+    round(&disk, |n| num_complex::Complex::new(f32::from(n), 1.0));
+    #[cfg(feature = "complex")]
+    round(&disk, |n| num_complex::Complex::new(f64::from(n), 1.0));
+    assert!(disk.verify().unwrap().is_clean());
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = open(&dir.path().join("store"));
+    put(&disk, b"key", &[1.0_f32, 2.0], &[2]);
+    let message = disk.get_array::<f64>(b"key").unwrap_err().to_string();
+    assert!(message.contains("f32") && message.contains("f64"), "{message}");
+    let view = disk.get_array::<f32>(b"key").unwrap().unwrap();
+    assert_eq!(view.shape_of::<2>(), Err(ArrayError::Axes { stored: 1, asked: 2 }));
+    assert_eq!(view.rows(1..3).unwrap_err(), ArrayError::Rows { from: 1, to: 3, rows: 2 });
+    let _ = disk.put(b"bytes", b"no array", &Put::default()).unwrap();
+    let error = disk.get_array::<u8>(b"bytes").unwrap_err();
+    assert!(matches!(error, Error::Array(ArrayError::NotAnArray)), "{error}");
+    assert!(disk.get_array::<u8>(b"nothing").unwrap().is_none());
+
+    let impossible = |shape: &[usize]| ArrayRef::new::<u64>(&[], shape).unwrap_err();
+    assert!(matches!(impossible(&[1 << 60, 1 << 60]), ArrayError::Impossible(_)));
+    assert!(matches!(impossible(&[usize::MAX, 0]), ArrayError::Impossible(_)));
+    assert!(matches!(impossible(&[0; 33]), ArrayError::Impossible(_)));
+    assert!(matches!(impossible(&[2]), ArrayError::Length { needed: 16, found: 0, .. }));
+    assert!(ArrayRef::from_bytes(DType::F32, 3, Order::C, &[1], &[0; 3]).is_err());
+    assert!(ArrayRef::new::<[u8; 0]>(&[], &[0]).is_err());
+}
+
+#[test]
+fn a_large_array_is_a_numpy_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store");
+    let disk = open(&store);
+    let elements: Vec<f32> = (0_u16..50_000).chain(0..50_000).map(f32::from).collect();
+    put(&disk, b"key", &elements, &[1000, 100]);
+    let [file] = &*files(&store) else { panic!("one array, one file") };
+    assert!(file.to_str().unwrap().ends_with(".npy"));
+    let bytes = fs::read(file).unwrap();
+    let header = std::str::from_utf8(&bytes[10..200]).unwrap();
+    assert!(bytes.starts_with(b"\x93NUMPY\x01\x00"));
+    assert!(header.contains("'descr': '<f4', 'fortran_order': False, 'shape': (1000, 100)"));
+    let data: Vec<u8> = elements.iter().flat_map(|element| element.to_le_bytes()).collect();
+    assert_eq!(&bytes[4096..4096 + data.len()], data);
+    // As bytes it is what NumPy reads of the file.
+    let value = disk.get(b"key").unwrap().unwrap();
+    assert!(value.is_mapped() && *value == bytes[..4096 + data.len()]);
+
+    // Replaced, it is gone once that is durable; a view of it is not.
+    let view = disk.get_array::<f32>(b"key").unwrap().unwrap();
+    put(&disk, b"key", &[1_u8], &[1]);
+    disk.sync().unwrap();
+    assert!(files(&store).is_empty());
+    assert_eq!(view.rows(500..501).unwrap().as_slice().unwrap(), &elements[50_000..50_100]);
+    assert!(disk.stats().retired_bytes >= data.len() as u64);
+    drop(view);
+}
+
+#[test]
+fn arrays_outlive_reopening_compaction_and_backup() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, copy) = (dir.path().join("store"), dir.path().join("copy"));
+    let small: Vec<u64> = (0..1000).collect();
+    let medium: Vec<f64> = (0_u16..20_000).map(f64::from).collect();
+    let large: Vec<f64> = (0_u16..60_000).map(f64::from).collect();
+    let check = |disk: &Disk| {
+        let view = disk.get_array::<u64>(b"small").unwrap().unwrap();
+        assert_eq!(view.as_slice().unwrap(), small);
+        for (key, elements) in [(b"medium", &medium), (b"large_", &large)] {
+            let view = disk.get_array::<f64>(key).unwrap().unwrap();
+            let seen = view.as_slice().unwrap();
+            assert!(seen == elements && seen.as_ptr().addr().is_multiple_of(64));
+        }
+        assert_eq!(disk.verify().unwrap().findings, []);
+    };
+    let disk = open(&store);
+    put(&disk, b"small", &small, &[10, 100]);
+    put(&disk, b"medium", &medium, &[20_000]);
+    put(&disk, b"large_", &large, &[3, 20_000]);
+    check(&disk);
+    disk.close().unwrap();
+    let disk = open(&store);
+    check(&disk);
+    let view = disk.get_array::<f64>(b"medium").unwrap().unwrap();
+    for n in 0..30_u32 {
+        let _ = disk.put(&n.to_le_bytes(), &vec![0; 100_000], &Put::default()).unwrap();
+    }
+    for n in 0..30_u32 {
+        disk.remove(&n.to_le_bytes()).unwrap();
+    }
+    disk.compact().unwrap();
+    check(&disk);
+    assert_eq!(view.as_slice().unwrap(), medium);
+    let report = disk.backup(&copy).unwrap();
+    assert_eq!((report.entries, report.damaged), (3, 0));
+    check(&open(&copy));
+    disk.close().unwrap();
+    let read_only = Disk::builder(&store).read_only().open().unwrap();
+    check(&read_only);
+}
+
+#[test]
+fn an_array_can_be_looked_at_without_knowing_its_type() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = open(&dir.path().join("store"));
+    put(&disk, b"key", &[[1_u8, 2, 3], [4, 5, 6]], &[2]);
+    let any: AnyArray = disk.get_any_array(b"key", Check::FirstTouch).unwrap().unwrap();
+    assert_eq!((any.dtype(), any.item_len(), any.shape()), (DType::Bytes, 3, &[2][..]));
+    assert_eq!(any.data().unwrap(), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(any.strides(), [1]);
+    let typed = any.typed::<[u8; 3]>().unwrap();
+    assert_eq!(typed.rows(1..2).unwrap().as_slice().unwrap(), [[4, 5, 6]]);
+}
