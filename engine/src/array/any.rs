@@ -8,7 +8,7 @@ use larder_format::{ArrayDescriptor, Compression, DType, Order};
 
 use super::element::Element;
 use super::error::{ArrayError, ElementName};
-use super::packed::Packed;
+use super::packed::{Packed, uncompressed};
 use super::plain::Plain;
 use super::view::ArrayView;
 use crate::value::Meta;
@@ -48,8 +48,7 @@ impl AnyArray {
                 Data::Packed(Arc::new(Packed::open(descriptor, stored)?), 0..len, Arc::default())
             }
         };
-        let descriptor = descriptor.with_compression(Compression::None);
-        Self::over(descriptor, data, meta)
+        Self::over(uncompressed(&descriptor), data, meta)
     }
 
     fn over(descriptor: ArrayDescriptor, data: Data, meta: Meta) -> Result<Self, ArrayError> {

@@ -32,6 +32,7 @@ pub use element::Element;
 pub use error::{ArrayError, ElementName};
 #[cfg(feature = "zstd")]
 pub(crate) use packed::pack;
+pub(crate) use packed::uncompressed;
 pub use source::ArrayRef;
 pub use view::ArrayView;
 

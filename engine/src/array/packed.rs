@@ -14,7 +14,7 @@
 
 use std::ops::Range;
 
-use larder_format::ArrayDescriptor;
+use larder_format::{ArrayDescriptor, Compression};
 
 use super::error::ArrayError;
 use super::plain::Plain;
@@ -90,6 +90,12 @@ impl Packed {
     pub(super) fn pinned_len(&self) -> u64 {
         self.stored.pinned_len()
     }
+}
+
+/// What is said of the same array when it is not compressed.
+pub(crate) fn uncompressed(descriptor: &ArrayDescriptor) -> ArrayDescriptor {
+    let plain = descriptor.with_compression(Compression::None);
+    plain.with_chunk_log2(ArrayDescriptor::CHUNK_LOG2).unwrap_or(plain)
 }
 
 /// How many chunks there are.

@@ -5,6 +5,11 @@ use larder_format::{Alignment, ArrayDescriptor, Compression, DType, Order};
 use super::element::{Element, item_len};
 use super::error::ArrayError;
 
+/// Bytes that are compressed at a time, as a power of two: below that frames get longer, above it
+/// a row costs more.
+#[cfg(feature = "zstd")]
+const PACKED_CHUNK_LOG2: u8 = 17;
+
 /// An array in memory: what its elements are, its shape, and its data in one piece.
 ///
 /// Nothing of it is copied before it is stored. The data is little-endian and packed: elements
@@ -103,8 +108,10 @@ impl<'a> ArrayRef<'a> {
     /// Looking at it then decodes it to the heap.
     #[cfg(feature = "zstd")]
     #[must_use]
-    pub const fn compressed(self) -> Self {
-        Self { descriptor: self.descriptor.with_compression(Compression::ShuffledZstd), ..self }
+    pub fn compressed(self) -> Self {
+        let packed = self.descriptor.with_compression(Compression::ShuffledZstd);
+        let descriptor = packed.with_chunk_log2(PACKED_CHUNK_LOG2).unwrap_or(packed);
+        Self { descriptor, ..self }
     }
 
     /// What it is.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use larder_format::{Compression, ExternalClass, Flags};
+use larder_format::{ExternalClass, Flags};
 
 use super::super::Disk;
 use super::super::counters::Count;
@@ -10,7 +10,7 @@ use super::super::ops::{Offer, Terms};
 use super::super::space::{plain, with_tags};
 use super::super::store::Store;
 use super::CODEC;
-use crate::array::ArrayRef;
+use crate::array::{ArrayRef, uncompressed};
 use crate::clock::is_live;
 use crate::engine::{Outcome, Put, Rejection};
 use crate::error::{Error, Result};
@@ -115,7 +115,7 @@ impl Store {
             // Dead on arrival: what counts is that the old value goes.
             return self.put_under(key, &[], terms, None);
         }
-        let descriptor = array.descriptor().with_compression(Compression::None);
+        let descriptor = uncompressed(array.descriptor());
         let (stored, class) = match packed(array) {
             Some(packed) => (Cow::Owned(packed), ExternalClass::Value),
             None => (Cow::Borrowed(array.data()), ExternalClass::Array),
