@@ -74,7 +74,7 @@ mod memory {
 }
 
 #[cfg(not(loom))]
-pub use array::{AnyArray, ArrayError, ArrayRef, ArrayView, Check, Element};
+pub use array::{AnyArray, ArrayError, ArrayRef, ArrayView, Check, Element, Prefetch};
 #[cfg(not(loom))]
 pub use batch::{BatchOutcome, WriteBatch};
 pub use clock::{Clock, ManualClock, SystemClock};

@@ -92,6 +92,14 @@ impl Value {
         }
     }
 
+    /// The bytes, if they are a view of a mapped file.
+    pub(crate) const fn view(&self) -> Option<&View> {
+        match &self.bytes {
+            Bytes::Heap(_) | Bytes::Owned(_) => None,
+            Bytes::Mapped(view) => Some(view),
+        }
+    }
+
     /// The same value on the heap, holding no mapping.
     #[must_use]
     pub fn to_owned(&self) -> Self {

@@ -5,10 +5,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use larder_engine::{
-    AnyArray, ArrayError, ArrayRef, Check, CodecId, DType, Disk, Element, Engine, Error,
-    Maintenance, Order, Put,
+    AnyArray, ArrayError, ArrayRef, Check, CodecId, DType, Disk, Durability, Element, Engine,
+    Error, Maintenance, Order, Prefetch, Put, Ttl,
 };
 
 fn open(dir: &Path) -> Disk {
@@ -198,4 +199,77 @@ fn an_array_can_be_looked_at_without_knowing_its_type() {
     assert_eq!(any.strides(), [1]);
     let typed = any.typed::<[u8; 3]>().unwrap();
     assert_eq!(typed.rows(1..2).unwrap().as_slice().unwrap(), [[4, 5, 6]]);
+}
+
+#[test]
+fn the_bytes_of_an_array_are_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store");
+    let disk = open(&store);
+    let put_bytes = Put { codec: CodecId::ARRAY, ..Put::default() };
+    for len in [0, 3, 100, 2000, 20_000, 90_000] {
+        let elements: Vec<f32> = (0..=255_u8).cycle().take(len).map(f32::from).collect();
+        put(&disk, b"key", &elements, &[len]);
+        let value = disk.get(b"key").unwrap().unwrap();
+        let array = AnyArray::of_value(&value).unwrap().typed::<f32>().unwrap();
+        assert_eq!((array.as_slice().unwrap(), array.meta()), (&*elements, value.meta()));
+        assert_eq!(array.is_mapped(), value.is_mapped());
+        // As a cache stores what it has encoded: it is an array all the same.
+        let mut bytes = Vec::new();
+        array.as_any().encode(&mut bytes).unwrap();
+        assert_eq!(bytes.len(), array.as_any().encoded_len());
+        assert!(disk.put(b"copy", &bytes, &put_bytes).unwrap().is_admitted());
+        let copy = disk.get_array::<f32>(b"copy").unwrap().unwrap();
+        assert_eq!(copy.as_slice().unwrap(), elements);
+        let copy = AnyArray::of_value(&disk.get(b"copy").unwrap().unwrap()).unwrap();
+        assert_eq!(copy.data().unwrap(), array.as_any().data().unwrap());
+    }
+    disk.sync().unwrap();
+    assert_eq!(files(&store).len(), 2);
+    let _ = disk.put(b"no array", b"LARR, and nothing behind it", &put_bytes).unwrap();
+    let error = disk.get_array::<f32>(b"no array").unwrap_err();
+    assert!(matches!(error, Error::Array(ArrayError::NotAnArray)), "{error}");
+    let moved = AnyArray::copied(&ArrayRef::fortran(&[1_u8, 2, 3, 4], &[2, 2]).unwrap()).unwrap();
+    assert_eq!(moved.rows(0..1).unwrap_err(), ArrayError::Order { what: "a view of rows" });
+    assert_eq!(moved.typed::<u8>().unwrap().get(&[0, 1]).unwrap(), Some(3));
+}
+
+#[test]
+fn advice_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = open(&dir.path().join("store"));
+    for len in [10, 30_000, 100_000] {
+        let elements: Vec<u64> = (0..len).collect();
+        put(&disk, b"key", &elements, &[elements.len()]);
+        let view = disk.get_array::<u64>(b"key").unwrap().unwrap();
+        for how in [Prefetch::Soon, Prefetch::Now, Prefetch::LargePages] {
+            assert!(view.prefetch(how), "{how:?}");
+        }
+        assert_eq!(view.as_slice().unwrap(), elements);
+        assert!(view.to_owned().unwrap().prefetch(Prefetch::Now));
+    }
+}
+
+#[test]
+fn arrays_have_namespaces_tags_and_deadlines() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = open(&dir.path().join("store"));
+    let elements: Vec<u64> = (0..100_000).collect();
+    let array = ArrayRef::new(&elements, &[100_000]).unwrap();
+    let tagged = Put { tags: &[b"tag"], durability: Durability::Sync, ..Put::default() };
+    assert!(disk.namespace("a").put_array(b"key", &array, &tagged).unwrap().is_admitted());
+    assert!(disk.put_array(b"key", &array, &tagged).unwrap().is_admitted());
+    let view = disk.namespace("a").get_array::<u64>(b"key").unwrap().unwrap();
+    assert!(disk.namespace("b").get_array::<u64>(b"key").unwrap().is_none());
+    disk.invalidate_tag(b"tag").unwrap();
+    assert!(disk.get_array::<u64>(b"key").unwrap().is_none());
+    assert!(disk.namespace("a").get_array::<u64>(b"key").unwrap().is_none());
+    assert_eq!(view.as_slice().unwrap(), elements);
+    let short = Put { ttl: Ttl::After(Duration::from_millis(1)), ..Put::default() };
+    assert!(disk.put_array(b"key", &array, &short).unwrap().is_admitted());
+    std::thread::sleep(Duration::from_millis(3));
+    assert!(disk.get_array::<u64>(b"key").unwrap().is_none());
+    let gone = Put { ttl: Ttl::After(Duration::ZERO), ..Put::default() };
+    assert!(disk.put_array(b"key", &array, &gone).unwrap().is_admitted());
+    assert!(disk.get_array::<u64>(b"key").unwrap().is_none());
 }

@@ -4,14 +4,17 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
+use larder_format::layout::NPY_HEADER_LEN;
 use larder_format::{ArrayDescriptor, Compression, DType, Order};
 
 use super::element::Element;
 use super::error::{ArrayError, ElementName};
 use super::packed::{Packed, uncompressed};
 use super::plain::Plain;
+use super::source::ArrayRef;
 use super::view::ArrayView;
-use crate::value::Meta;
+use crate::disk::{Hint, View};
+use crate::value::{Meta, Value};
 
 /// A view of a stored array of any type: for tools, and for who does not know beforehand.
 ///
@@ -198,14 +201,64 @@ impl AnyArray {
     /// # Errors
     /// As of [`data`](Self::data); [`ArrayError::NoMemory`].
     pub fn to_owned(&self) -> Result<Self, ArrayError> {
-        let data = self.data()?;
-        let copied = crate::disk::Frozen::on_heap(data.len(), |out| {
-            out.copy_from_slice(data);
-            Ok(())
-        });
-        let copied = copied.map_err(|_| ArrayError::NoMemory { len: data.len() as u64 })??;
-        let data = Data::Plain(Plain::on_heap(copied));
+        let data = Data::Plain(Plain::copied(self.data()?)?);
         Ok(Self { data, shape: self.shape.clone(), ..*self })
+    }
+
+    /// Tells the system what will be done with the data, where it lies in a file.
+    pub(super) fn advise(&self, hint: Hint) -> bool {
+        match &self.data {
+            Data::Plain(plain) => plain.advise(hint),
+            Data::Packed(..) => true,
+        }
+    }
+
+    /// An array in memory, copied to the heap.
+    ///
+    /// # Errors
+    /// [`ArrayError::NoMemory`].
+    pub fn copied(array: &ArrayRef<'_>) -> Result<Self, ArrayError> {
+        let data = Data::Plain(Plain::copied(array.data())?);
+        Self::over(uncompressed(array.descriptor()), data, Meta::default())
+    }
+
+    /// The array whose bytes a value is, as [`Engine::get`](crate::Engine::get) gives them: where
+    /// they lie, if that is aligned, or else copied to the heap. They are taken to be right, as
+    /// they were checked when the value was got.
+    ///
+    /// # Errors
+    /// [`ArrayError::NotAnArray`] if they are none; [`ArrayError::NoMemory`].
+    pub fn of_value(value: &Value) -> Result<Self, ArrayError> {
+        let (descriptor, at) = match value.view().and_then(View::as_npy) {
+            Some(array) => (*array, NPY_HEADER_LEN),
+            None => {
+                let array = ArrayDescriptor::split(value).map_err(|_| ArrayError::NotAnArray)?.0;
+                (array, array.encoded_len())
+            }
+        };
+        let stored = match value.view() {
+            Some(view) if is_aligned(view, at) => Plain::right(view.part(at..view.len())),
+            _ => Plain::copied(value.get(at..).unwrap_or_default())?,
+        };
+        Self::of_stored(descriptor, stored, *value.meta())
+    }
+
+    /// Appends the bytes of the array: descriptor and data, as [`Disk`](crate::Disk) takes them
+    /// with the codec [`CodecId::ARRAY`](crate::CodecId::ARRAY).
+    ///
+    /// # Errors
+    /// As of [`data`](Self::data).
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), ArrayError> {
+        let data = self.data()?;
+        out.extend_from_slice(&self.descriptor.encode());
+        out.extend_from_slice(data);
+        Ok(())
+    }
+
+    /// Bytes that [`encode`](Self::encode) appends.
+    #[must_use]
+    pub const fn encoded_len(&self) -> usize {
+        self.descriptor.encoded_len().saturating_add(self.data_len())
     }
 
     /// Bytes of disk that stay taken for as long as this is held, whatever happens to the
@@ -220,12 +273,18 @@ impl AnyArray {
 
     /// Whether the data is looked at where it lies in a mapped file.
     #[must_use]
-    pub const fn is_mapped(&self) -> bool {
+    pub fn is_mapped(&self) -> bool {
         match &self.data {
             Data::Plain(plain) => plain.is_mapped(),
             Data::Packed(..) => false,
         }
     }
+}
+
+/// Whether what begins there can be looked at as elements of any type.
+fn is_aligned(view: &View, at: usize) -> bool {
+    let data = view.bytes().get(at..).unwrap_or_default();
+    data.as_ptr().cast::<u128>().is_aligned()
 }
 
 impl fmt::Debug for AnyArray {

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::error::ArrayError;
-use crate::disk::Chunks;
+use crate::disk::{Chunks, Hint};
 use crate::sync::{AtomicBool, Ordering};
 
 /// How often the bytes of an array are compared with their checksums.
@@ -75,12 +75,20 @@ impl Checked {
         Ok(())
     }
 
-    fn check_chunks(&self, part: Range<usize>) -> Result<(), ArrayError> {
+    /// The chunks that a part of the view lies in.
+    fn chunks_of(&self, part: Range<usize>) -> Range<u64> {
         let len = self.chunks.chunk_len();
-        let first = (self.at + part.start) / len;
-        let end = (self.at + part.end).div_ceil(len);
+        ((self.at + part.start) / len) as u64..(self.at + part.end).div_ceil(len) as u64
+    }
+
+    /// Tells the system what will be done with a part of the view.
+    pub(super) fn advise(&self, part: Range<usize>, hint: Hint) -> bool {
+        self.chunks.advise(self.chunks_of(part), hint)
+    }
+
+    fn check_chunks(&self, part: Range<usize>) -> Result<(), ArrayError> {
+        let Range { start: mut number, end } = self.chunks_of(part);
         let is_due = |number: u64| self.policy == Check::Always || !self.chunks.is_known(number);
-        let (mut number, end) = (first as u64, end as u64);
         while number < end {
             if !is_due(number) {
                 number += 1;
@@ -88,7 +96,7 @@ impl Checked {
             }
             let most = end.min(number + RUN);
             let run_end = (number..most).find(|next| !is_due(*next)).unwrap_or(most);
-            if !self.chunks.load(number..run_end) {
+            if !self.chunks.advise(number..run_end, Hint::Now) {
                 return Err(self.damaged(number));
             }
             let wrong = (number..run_end).find(|number| !self.chunks.sum(*number));

@@ -6,6 +6,8 @@
 //! | `source.rs` | an array in memory, to be stored |
 //! | `any.rs`, `view.rs` | a stored one, to be looked at: of any type, and of one |
 //! | `plain.rs`, `check.rs` | bytes where they lie, and when they are compared with their checksums |
+//! | `prefetch.rs` | telling the system what will be read |
+//! | `ndarray.rs` | to and from `ndarray` (feature `ndarray`) |
 //! | `packed.rs`, `shuffle.rs` | compressed ones |
 //! | `error.rs` | what can be wrong |
 //!
@@ -15,8 +17,11 @@ mod any;
 mod check;
 mod element;
 mod error;
+#[cfg(feature = "ndarray")]
+mod ndarray;
 mod packed;
 mod plain;
+mod prefetch;
 #[cfg(feature = "zstd")]
 mod shuffle;
 mod source;
@@ -33,22 +38,18 @@ pub use error::{ArrayError, ElementName};
 #[cfg(feature = "zstd")]
 pub(crate) use packed::pack;
 pub(crate) use packed::uncompressed;
+pub use prefetch::Prefetch;
 pub use source::ArrayRef;
 pub use view::ArrayView;
 
-use crate::disk::{Chunks, Frozen, View};
+use crate::disk::{Chunks, View};
 use crate::value::Meta;
 use plain::Plain;
 
 /// An array of bytes that are right, descriptor first, copied to the heap.
 pub(crate) fn of_bytes(bytes: &[u8], meta: Meta) -> Result<AnyArray, ArrayError> {
     let (descriptor, stored) = ArrayDescriptor::split(bytes).map_err(ArrayError::Impossible)?;
-    let copied = Frozen::on_heap(stored.len(), |out| {
-        out.copy_from_slice(stored);
-        Ok(())
-    });
-    let copied = copied.map_err(|_| ArrayError::NoMemory { len: stored.len() as u64 })??;
-    AnyArray::of_stored(descriptor, Plain::on_heap(copied), meta)
+    AnyArray::of_stored(descriptor, Plain::copied(stored)?, meta)
 }
 
 /// An array whose stored bytes a view shows, beginning `at` in what `chunks` covers.

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use super::check::{Check, Checked};
 use super::error::ArrayError;
-use crate::disk::{Chunks, Frozen, View};
+use crate::disk::{Chunks, Frozen, Hint, View};
 
 /// Some bytes of what is stored, or of what was decoded.
 #[derive(Debug, Clone)]
 pub(super) struct Plain {
     view: View,
-    /// `None` for what is on the heap, which was right when it got there.
+    /// `None` for what was right when it was first seen.
     checked: Option<Checked>,
 }
 
@@ -25,6 +25,16 @@ impl Plain {
     pub(super) fn on_heap(bytes: Arc<Frozen>) -> Self {
         let len = bytes.bytes().len();
         Self { view: View::new(bytes, 0..len), checked: None }
+    }
+
+    /// A copy on the heap.
+    pub(super) fn copied(bytes: &[u8]) -> Result<Self, ArrayError> {
+        let copied = Frozen::on_heap(bytes.len(), |out| {
+            out.copy_from_slice(bytes);
+            Ok::<(), ArrayError>(())
+        });
+        let copied = copied.map_err(|_| ArrayError::NoMemory { len: bytes.len() as u64 })??;
+        Ok(Self::on_heap(copied))
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -52,12 +62,23 @@ impl Plain {
         Self { view: self.view.part(part), checked }
     }
 
+    /// Tells the system what will be done with the bytes. Whether they are there, if that was
+    /// asked.
+    pub(super) fn advise(&self, hint: Hint) -> bool {
+        self.checked.as_ref().is_none_or(|checked| checked.advise(0..self.len(), hint))
+    }
+
+    /// A view of bytes that are right, wherever they lie.
+    pub(super) const fn right(view: View) -> Self {
+        Self { view, checked: None }
+    }
+
     pub(super) fn pinned_len(&self) -> u64 {
         self.view.pinned_len()
     }
 
     /// Whether it lies in a mapped file.
-    pub(super) const fn is_mapped(&self) -> bool {
-        self.checked.is_some()
+    pub(super) fn is_mapped(&self) -> bool {
+        self.view.pinned_len() > 0
     }
 }

@@ -96,6 +96,13 @@ impl<'a> ArrayRef<'a> {
         Ok(Self { descriptor, data })
     }
 
+    /// The array whose bytes these are, as [`AnyArray::encode`](super::AnyArray::encode) writes
+    /// them; `None` if they are none, or compressed.
+    pub(crate) fn of_encoded(bytes: &'a [u8]) -> Option<Self> {
+        let (descriptor, data) = ArrayDescriptor::split(bytes).ok()?;
+        (descriptor.compression() == Compression::None).then_some(Self { descriptor, data })
+    }
+
     /// The same array, to be stored at a multiple of 256 bytes or of a page instead of 64
     /// bytes. In a file of its own its data always begins at a page.
     #[must_use]

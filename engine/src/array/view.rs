@@ -9,6 +9,7 @@ use larder_format::Order;
 use super::any::AnyArray;
 use super::element::{Element, item_len};
 use super::error::{ArrayError, ElementName};
+use super::source::ArrayRef;
 use crate::value::Meta;
 
 /// Bytes that [`ArrayView::pieces`] shows at a time: what stays near the processor between being
@@ -153,6 +154,14 @@ impl<T: Element> ArrayView<T> {
         Self::new(self.array.rows(rows)?)
     }
 
+    /// An array in memory, copied to the heap; in C order.
+    ///
+    /// # Errors
+    /// As of [`ArrayRef::new`]; [`ArrayError::NoMemory`].
+    pub fn copied(elements: &[T], shape: &[usize]) -> Result<Self, ArrayError> {
+        Self::new(AnyArray::copied(&ArrayRef::new(elements, shape)?)?)
+    }
+
     /// The same on the heap, aligned to a page, holding no mapping.
     ///
     /// # Errors
@@ -216,7 +225,7 @@ impl<T> ArrayView<T> {
 
     /// Whether the elements are looked at where they lie in a mapped file.
     #[must_use]
-    pub const fn is_mapped(&self) -> bool {
+    pub fn is_mapped(&self) -> bool {
         self.array.is_mapped()
     }
 

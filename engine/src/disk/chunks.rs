@@ -21,6 +21,7 @@ use larder_format::RecordHeader;
 use larder_format::layout::CHUNK;
 use larder_format::record::chunk_crc;
 
+use super::backing::Hint;
 use super::external::{External, FileId};
 use super::segment::{Record, Segment, file_name};
 use super::view::{Owner, View};
@@ -81,12 +82,9 @@ pub(crate) trait Chunks: Owner + fmt::Debug {
     /// Sums a chunk, and remembers if it is right. Whether it is.
     fn sum(&self, number: u64) -> bool;
 
-    /// Asks the system for the pages of some chunks, which are about to be summed. Whether all
-    /// are there: they are not if the file was cut short behind our back.
-    fn load(&self, numbers: Range<u64>) -> bool {
-        let _ = numbers;
-        true
-    }
+    /// Tells the system what will be done with some chunks. Whether all of their pages are there,
+    /// if that was asked: they are not if the file was cut short behind our back.
+    fn advise(&self, numbers: Range<u64>, hint: Hint) -> bool;
 
     /// The file, and where in it a chunk begins.
     fn place(&self, number: u64) -> (String, u64);
@@ -121,12 +119,12 @@ impl Chunks for External {
         is_right
     }
 
-    fn load(&self, numbers: Range<u64>) -> bool {
+    fn advise(&self, numbers: Range<u64>, hint: Hint) -> bool {
         let at = |number: u64| {
             let data = number.saturating_mul(CHUNK as u64).min(self.footer().data_len);
             usize::try_from(self.footer().data_at().saturating_add(data)).unwrap_or(usize::MAX)
         };
-        self.frozen().load(at(numbers.start)..at(numbers.end))
+        self.frozen().advise(at(numbers.start)..at(numbers.end), hint)
     }
 
     fn place(&self, number: u64) -> (String, u64) {
@@ -209,6 +207,19 @@ impl Chunks for RecordChunks {
             self.segment.verified().note(self.bit(number));
         }
         is_right
+    }
+
+    fn advise(&self, numbers: Range<u64>, hint: Hint) -> bool {
+        if hint == Hint::Now && self.chunk_count() == 1 {
+            // Its header was just read.
+            return true;
+        }
+        let extent = self.header.extent(self.offset);
+        let at = |number: u64| {
+            let from = usize::try_from(number).unwrap_or(usize::MAX).saturating_mul(CHUNK);
+            extent.value_at.saturating_add(from).min(extent.chunks_at)
+        };
+        self.segment.region().advise(at(numbers.start)..at(numbers.end), hint)
     }
 
     fn place(&self, number: u64) -> (String, u64) {

@@ -237,6 +237,10 @@ impl Owner for External {
     fn pinned_len(&self) -> u64 {
         self.len
     }
+
+    fn array(&self) -> Option<&ArrayDescriptor> {
+        self.array()
+    }
 }
 
 impl Drop for External {

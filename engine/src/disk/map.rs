@@ -25,7 +25,7 @@ use std::sync::Arc;
 use larder_format::Committed;
 use larder_format::layout::{ENTRY_LEN, PAGE, SEGMENT_COMMITTED, SEGMENT_DATA, TRAILER_LEN, UNIT};
 
-use super::backing::Backing;
+use super::backing::{Backing, Hint};
 use super::committed::{AppendRight, CommittedWord};
 use super::heap::HeapFile;
 use super::storage::File;
@@ -81,6 +81,12 @@ impl Map {
     /// Length in bytes.
     pub(crate) const fn len(&self) -> usize {
         self.len
+    }
+
+    /// See [`Backing::advise`]; false if there is no such range.
+    fn advise(&self, range: Range<usize>, hint: Hint) -> bool {
+        let fits = range.start <= range.end && range.end <= self.len;
+        fits && self.backing.advise(range, hint)
     }
 
     /// Asks for large pages, and makes all of them writable now: for files that are small
@@ -203,6 +209,11 @@ impl Region {
     /// Whether the file has the length that its header states.
     pub(crate) const fn is_whole(&self) -> bool {
         self.map.len() == self.nominal
+    }
+
+    /// Says what will be done with a range of committed bytes.
+    pub(crate) fn advise(&self, range: Range<usize>, hint: Hint) -> bool {
+        self.map.advise(range, hint)
     }
 
     /// Makes all pages writable now, so that no write has to wait for one.
@@ -540,10 +551,10 @@ impl Frozen {
         Ok(filled.map(|()| Arc::new(unborn.freeze())))
     }
 
-    /// Asks for the pages of a range. Whether all are there: not if the file was cut short.
-    pub(crate) fn load(&self, range: Range<usize>) -> bool {
-        let fits = range.start <= range.end && range.end <= self.map.len();
-        fits && self.map.backing.load(range)
+    /// Says what will be done with a range. Whether all of its pages are there, if that was asked:
+    /// not if the file was cut short.
+    pub(crate) fn advise(&self, range: Range<usize>, hint: Hint) -> bool {
+        self.map.advise(range, hint)
     }
 
     /// All of the file.

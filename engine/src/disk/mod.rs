@@ -109,9 +109,12 @@ mod zstd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use larder_format::CodecId;
+
 pub use access::Access;
 pub use admission::Admission;
 pub use arrays::{ArrayAppender, ReservedArray};
+pub(crate) use backing::Hint;
 pub use backup::BackupReport;
 pub use builder::DiskBuilder;
 pub(crate) use chunks::Chunks;
@@ -136,6 +139,7 @@ pub(crate) use view::View;
 #[cfg(feature = "zstd")]
 pub use zstd::Compression;
 
+use crate::array::ArrayRef;
 use crate::batch::{BatchOutcome, WriteBatch};
 use crate::engine::{Atomic, Durability, Engine, Expected, Outcome, Put, Rejection, Tagged, Ttl};
 use crate::error::{Error, Result};
@@ -444,6 +448,12 @@ impl Disk {
         expected: Option<Expected>,
     ) -> Result<Outcome> {
         let store = self.writable()?;
+        if options.codec == CodecId::ARRAY
+            && expected.is_none()
+            && let Some(array) = ArrayRef::of_encoded(value)
+        {
+            return self.put_array_stored(key, &array, options);
+        }
         if let Some(why) = store.refuse(key, value.len(), options.cost)? {
             return Ok(Outcome::Rejected(why));
         }

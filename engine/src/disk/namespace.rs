@@ -9,6 +9,7 @@ use larder_format::layout::TAGS_MAX;
 
 use super::Disk;
 use super::space::{Entries, Owner, Scope, prefix, tag_of, with_tags};
+use crate::array::{AnyArray, ArrayRef, ArrayView, Check, Element};
 use crate::batch::{BatchOutcome, WriteBatch};
 use crate::engine::{Durability, Expected, Outcome, Put, Ttl};
 use crate::error::{Error, Result};
@@ -72,6 +73,24 @@ impl Namespace<'_> {
     /// See [`Engine::get`](crate::Engine::get).
     pub fn get(&self, key: &[u8]) -> Result<Option<Value>> {
         self.disk.store.get(&self.stored(key))
+    }
+
+    /// See [`Disk::get_array`].
+    pub fn get_array<T: Element>(&self, key: &[u8]) -> Result<Option<ArrayView<T>>> {
+        let array = self.disk.store.get_array(&self.stored(key), Check::default())?;
+        Ok(array.map(AnyArray::typed).transpose()?)
+    }
+
+    /// See [`Disk::put_array`].
+    pub fn put_array(
+        &self,
+        key: &[u8],
+        array: &ArrayRef<'_>,
+        options: &Put<'_>,
+    ) -> Result<Outcome> {
+        with_tags(options, Some(&self.tag), |options| {
+            self.disk.put_array_stored(&self.stored(key), array, options)
+        })
     }
 
     /// See [`Disk::get_with`].

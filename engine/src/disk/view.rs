@@ -10,6 +10,9 @@ use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use larder_format::ArrayDescriptor;
+use larder_format::layout::NPY_HEADER_LEN;
+
 use super::map::Frozen;
 
 /// A view of committed bytes that keeps its mapping alive.
@@ -27,6 +30,11 @@ pub(crate) trait Owner: Send + Sync {
 
     /// Bytes of disk that stay taken for as long as a view is held.
     fn pinned_len(&self) -> u64;
+
+    /// What the array is that all of this holds, if it is a NumPy file.
+    fn array(&self) -> Option<&ArrayDescriptor> {
+        None
+    }
 }
 
 // SAFETY: a view is a shared slice of bytes that never change, and an owner that is Send and
@@ -57,6 +65,13 @@ impl View {
     /// Bytes of disk that stay taken for as long as the view is held.
     pub(crate) fn pinned_len(&self) -> u64 {
         self.owner.pinned_len()
+    }
+
+    /// What the array is whose NumPy file this is a view of, if of all of it.
+    pub(crate) fn as_npy(&self) -> Option<&ArrayDescriptor> {
+        let array = self.owner.array()?;
+        let len = (NPY_HEADER_LEN as u64).saturating_add(array.data_len());
+        (len == self.len() as u64).then_some(array)
     }
 
     /// How many bytes there are.

@@ -70,7 +70,8 @@ impl Disk {
 }
 
 impl Store {
-    fn get_array(&self, key: &[u8], check: Check) -> Result<Option<AnyArray>> {
+    /// The live array of a key as it is stored.
+    pub(super) fn get_array(&self, key: &[u8], check: Check) -> Result<Option<AnyArray>> {
         self.check_open()?;
         let hash = self.hash(key)?;
         self.upkeep.timings.time_get(|| {
@@ -89,7 +90,12 @@ impl Store {
         let flags = record.header.flags;
         let meta = Self::meta(record);
         if !flags.has(Flags::ARRAY) {
-            return Err(ArrayError::NotAnArray.into());
+            return match meta.codec == CODEC {
+                true => {
+                    Ok(self.value(record, guard)?.map(|it| AnyArray::of_value(&it)).transpose()?)
+                }
+                false => Err(ArrayError::NotAnArray.into()),
+            };
         }
         if flags.has(Flags::EXTERNAL) {
             return self.array_in_file(record, check, meta, guard);
