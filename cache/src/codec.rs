@@ -9,6 +9,7 @@
 //! | [`Auto`], the default | bytes and strings as [`Raw`], all else as [`Postcard`] | as theirs |
 //! | [`Raw`] | `Vec<u8>`, `Box<[u8]>`, `Arc<[u8]>`, `String`, [`Value`] | 0 |
 //! | [`Postcard`] | everything that serde knows | 1 |
+//! | [`Arrays`](crate::Arrays) | [`Array`](crate::Array) of any element | 3 |
 //! | your own | | from 128 |
 
 use std::any::Any;

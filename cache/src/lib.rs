@@ -87,6 +87,7 @@
 pub mod key;
 
 mod advice;
+mod array;
 mod builder;
 mod cache;
 mod chain;
@@ -124,6 +125,7 @@ mod traced;
 mod two_level;
 
 pub use advice::{Advice, Trial};
+pub use array::{Array, Arrays};
 pub use builder::Builder;
 pub use cache::Cache;
 pub use codec::{Auto, Codec, CodecError, Postcard, Raw};
@@ -152,6 +154,10 @@ pub use larder_engine::Metrics;
 pub use larder_engine::Tracing;
 pub use larder_engine::memory::PolicyKind;
 pub use larder_engine::memory::simulate::Estimate;
+pub use larder_engine::{
+    Alignment, AnyArray, ArrayAppender, ArrayDescriptor, ArrayError, ArrayRef, ArrayView, Check,
+    DType, Element, Order, Prefetch, ReservedArray,
+};
 pub use larder_engine::{
     Atomic, Clock, CodecId, Cost, Disk, DiskBuilder, Durability, Engine, Health, ManualClock, Meta,
     Outcome, Put, Recovery, Rejection, Reserved, Stats, SystemClock, Tagged, Ttl, Value,
