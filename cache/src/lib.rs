@@ -84,6 +84,11 @@
 
 #![forbid(unsafe_code)]
 
+/// The guide to arrays, whose examples run with the tests of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/arrays.md")]
+struct Guide;
+
 pub mod key;
 
 mod advice;

@@ -29,13 +29,14 @@ struct Holdings {
     segments: Files,
     index: Files,
     large_values: Files,
+    arrays: Files,
 }
 
 impl Holdings {
     /// Looks at the directory. Files that are not a store's do not count.
     fn of(dir: &Path) -> anyhow::Result<Self> {
         let mut found = Self::default();
-        for part in ["", "seg", "big"] {
+        for part in ["", "seg", "arr", "big"] {
             let path = dir.join(part);
             let cannot = || format!("cannot list {}", path.display());
             for entry in fs::read_dir(&path).with_context(cannot)? {
@@ -45,6 +46,7 @@ impl Holdings {
                 let files = match part {
                     "" if name.starts_with("index.") => &mut found.index,
                     "seg" if name.ends_with(".log") => &mut found.segments,
+                    "arr" if name.ends_with(".npy") => &mut found.arrays,
                     "big" if name.ends_with(".val") => &mut found.large_values,
                     _ => continue,
                 };
@@ -130,6 +132,7 @@ impl Report {
             ("segments", self.files.segments),
             ("index files", self.files.index),
             ("large values", self.files.large_values),
+            ("large arrays", self.files.arrays),
         ] {
             let (count, size) = files(kind);
             facts.row3(name, count, size);

@@ -26,6 +26,9 @@ pub struct Listed {
     pub is_large: bool,
     /// Whether the value is compressed.
     pub is_compressed: bool,
+    /// Whether the value is an array, and stored as one. Its description counts as a part of it
+    /// where that stands with it.
+    pub is_array: bool,
     /// What its tags are known by ([`Disk::tag_id`]); that of its namespace is left out.
     pub tags: Vec<u64>,
     /// What is known about the value.
@@ -119,7 +122,8 @@ impl Disk {
 impl Store {
     fn listed(&self, place: Place, record: &Record<'_>) -> Listed {
         let flags = record.header.flags;
-        let (is_large, is_compressed) = (flags.has(Flags::EXTERNAL), flags.has(Flags::COMPRESSED));
+        let (is_large, is_array) = (flags.has(Flags::EXTERNAL), flags.has(Flags::ARRAY));
+        let is_compressed = flags.has(Flags::COMPRESSED);
         let stored = record.value();
         let stored_len = match is_large {
             true => ExternalRef::decode(stored).map_or(0, |named| named.data_len),
@@ -136,6 +140,6 @@ impl Store {
         };
         let tags = record.tags().filter(|tag| Some(*tag) != own).collect();
         let meta = Self::meta(record);
-        Listed { place, len, stored_len, is_large, is_compressed, tags, meta }
+        Listed { place, len, stored_len, is_large, is_compressed, is_array, tags, meta }
     }
 }

@@ -16,6 +16,8 @@
 mod append;
 mod put;
 mod reserve;
+#[cfg(test)]
+mod tests;
 
 pub use append::ArrayAppender;
 pub use reserve::ReservedArray;

@@ -6,9 +6,11 @@
 
 use std::collections::BTreeMap;
 
+use larder_format::CodecId;
+
+use crate::array::AnyArray;
 use crate::disk::Disk;
 use crate::engine::Engine;
-use crate::value::Value;
 
 /// A value, made from nothing but these: what a reader finds tells which one it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -300,7 +302,12 @@ impl Ledger {
         let history = &self.keys[key as usize];
         let found = disk.get(&key_of(key)).map_err(|error| format!("get of key {key}: {error}"))?;
         let allowed = history.allowed(end);
-        let answer = self.identify(key, found.as_ref(), allowed);
+        let array = found.as_ref().filter(|value| value.meta().codec == CodecId::ARRAY);
+        let array = array.map(AnyArray::of_value).transpose();
+        let array = array.map_err(|error| format!("key {key} has no array: {error}"))?;
+        // It was found right as a whole, or it would be a miss.
+        let data = array.as_ref().and_then(|array| array.data().ok());
+        let answer = self.identify(key, data.or(found.as_deref()), allowed);
         match answer {
             Ok(Some(stored)) => Ok(Some(stored)),
             Ok(None) if may_miss || allowed.iter().any(|entry| entry.value.is_none()) => Ok(None),
@@ -312,7 +319,7 @@ impl Ledger {
     fn identify(
         &self,
         key: u32,
-        found: Option<&Value>,
+        found: Option<&[u8]>,
         allowed: &[Entry],
     ) -> Result<Option<Stored>, String> {
         let Some(found) = found else { return Ok(None) };
@@ -323,7 +330,7 @@ impl Ledger {
         let (owner, version) = (word(0), word(4));
         let known = allowed.iter().filter_map(|entry| entry.value);
         match known.into_iter().find(|stored| stored.version == version) {
-            Some(stored) if value_of(key, stored) == found[..] => Ok(Some(stored)),
+            Some(stored) if value_of(key, stored) == found => Ok(Some(stored)),
             _ if owner != key => Err(format!("bytes of key {owner}")),
             Some(_) => Err(format!("torn bytes of version {version}")),
             None => Err(format!("version {version} of {}", self.next_version)),

@@ -13,6 +13,7 @@ use super::cut::Cut;
 use super::ledger::{End, Joints, Ledger, key_of};
 use super::random::Random;
 use super::world::{Mode, World};
+use crate::array::ArrayRef;
 use crate::batch::{BatchOutcome, WriteBatch};
 use crate::clock::ManualClock;
 use crate::disk::Disk;
@@ -34,6 +35,12 @@ pub(super) const EXTERNAL_MIN: usize = SEGMENT_LEN as usize / 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Op {
     Put {
+        key: u32,
+        len: usize,
+        durable: bool,
+    },
+    /// A put of an array: from memory, computed in place, or row by row.
+    Array {
         key: u32,
         len: usize,
         durable: bool,
@@ -78,6 +85,23 @@ pub(super) enum Op {
     Reopen,
     /// Let the process die, and open again in another.
     Die,
+}
+
+/// Puts bytes as an array, in one of the ways that there are.
+fn put_array(disk: &Disk, key: &[u8], bytes: &[u8], put: &Put<'_>) -> Result<Outcome, Error> {
+    match bytes.len() % 3 {
+        0 => disk.put_array(key, &ArrayRef::new(bytes, &[bytes.len()])?, put),
+        1 => {
+            let mut place = disk.reserve_array::<u8>(key, &[bytes.len()], put)?;
+            place.as_mut_slice().copy_from_slice(bytes);
+            place.commit()
+        }
+        _ => {
+            let mut rows = disk.append_array::<u8>(key, &[], put)?;
+            bytes.chunks(1000).try_for_each(|some| rows.push(some))?;
+            rows.commit()
+        }
+    }
 }
 
 /// A store under test.
@@ -269,6 +293,12 @@ impl Machine {
                     true => disk.put(&key_of(key), &value, &put),
                     false => disk.put_reader(&key_of(key), &mut &value[..], None, &put),
                 })?;
+            }
+            Op::Array { key, len, durable } => {
+                let value = self.ledger.begin_put(key, len, None);
+                let durability = if durable { Durability::Sync } else { Durability::None };
+                let put = Put { durability, ..Put::default() };
+                self.put(key, durable, move |disk| put_array(disk, &key_of(key), &value, &put))?;
             }
             Op::Tagged { key, len, tag } => {
                 let value = self.ledger.begin_put(key, len, Some(tag));

@@ -38,7 +38,8 @@ pub(super) fn draw(random: &mut Random, keys: usize) -> Op {
         _ => random.below(600),
     };
     match random.below(100) {
-        0..=24 => Op::Put { key, len, durable: false },
+        0..=18 => Op::Put { key, len, durable: false },
+        19..=24 => Op::Array { key, len, durable: false },
         25..=30 => Op::Tagged { key, len, tag: u8::from(random.once_in(2)) },
         31..=34 => Op::PutIf { key, len },
         35..=37 => Op::Touch { key, hours: 1 + random.next() % 1_000 },
@@ -47,7 +48,8 @@ pub(super) fn draw(random: &mut Random, keys: usize) -> Op {
             Op::Batch { key, len, three, durable }
         }
         46..=47 => Op::Invalidate { tag: u8::from(random.once_in(2)) },
-        48..=56 => Op::Put { key, len, durable: true },
+        48..=54 => Op::Put { key, len, durable: true },
+        55..=56 => Op::Array { key, len, durable: true },
         57..=68 => Op::Remove { key },
         69..=80 => Op::Get { key },
         81..=91 => Op::Sync,
