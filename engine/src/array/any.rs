@@ -205,6 +205,14 @@ impl AnyArray {
         Ok(Self { data, shape: self.shape.clone(), ..*self })
     }
 
+    /// See [`Plain::up_to_next`].
+    pub(super) fn up_to_next(&self, len: usize) -> usize {
+        match &self.data {
+            Data::Plain(plain) => plain.up_to_next(len),
+            Data::Packed(..) => len,
+        }
+    }
+
     /// Tells the system what will be done with the data, where it lies in a file.
     pub(super) fn advise(&self, hint: Hint) -> bool {
         match &self.data {

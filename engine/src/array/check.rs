@@ -28,9 +28,6 @@ pub enum Check {
     Never,
 }
 
-/// Chunks for whose pages the system is asked at a time.
-const RUN: u64 = 16;
-
 /// What a view has to do before it shows bytes.
 #[derive(Debug)]
 pub(super) struct Checked {
@@ -50,7 +47,10 @@ impl Clone for Checked {
 
 impl Checked {
     pub(super) fn new(chunks: Arc<dyn Chunks>, at: usize, policy: Check) -> Self {
-        Self { chunks, at, policy, done: AtomicBool::new(policy == Check::Never) }
+        // The first chunk was looked at before anything was made of it.
+        let is_known = policy == Check::FirstTouch && at > 0 && chunks.chunk_count() == 1;
+        let done = AtomicBool::new(policy == Check::Never || is_known);
+        Self { chunks, at, policy, done }
     }
 
     /// The same of a view that begins later.
@@ -81,31 +81,27 @@ impl Checked {
         ((self.at + part.start) / len) as u64..(self.at + part.end).div_ceil(len) as u64
     }
 
+    /// Bytes of the view up to where the next lot of `len` bytes begins of what the chunks cover.
+    pub(super) const fn up_to_next(&self, len: usize) -> usize {
+        len - self.at % len
+    }
+
     /// Tells the system what will be done with a part of the view.
     pub(super) fn advise(&self, part: Range<usize>, hint: Hint) -> bool {
         self.chunks.advise(self.chunks_of(part), hint)
     }
 
     fn check_chunks(&self, part: Range<usize>) -> Result<(), ArrayError> {
-        let Range { start: mut number, end } = self.chunks_of(part);
-        let is_due = |number: u64| self.policy == Check::Always || !self.chunks.is_known(number);
-        while number < end {
-            if !is_due(number) {
-                number += 1;
-                continue;
-            }
-            let most = end.min(number + RUN);
-            let run_end = (number..most).find(|next| !is_due(*next)).unwrap_or(most);
-            if !self.chunks.advise(number..run_end, Hint::Now) {
-                return Err(self.damaged(number));
-            }
-            let wrong = (number..run_end).find(|number| !self.chunks.sum(*number));
-            if let Some(wrong) = wrong {
-                return Err(self.damaged(wrong));
-            }
-            number = run_end;
+        let is_due = |number: &u64| self.policy == Check::Always || !self.chunks.is_known(*number);
+        let mut due = self.chunks_of(part).filter(is_due).peekable();
+        match due.peek() {
+            Some(first) if !self.chunks.is_whole() => return Err(self.damaged(*first)),
+            _ => {}
         }
-        Ok(())
+        match due.find(|number| !self.chunks.sum(*number)) {
+            Some(wrong) => Err(self.damaged(wrong)),
+            None => Ok(()),
+        }
     }
 
     #[cold]

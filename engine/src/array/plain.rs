@@ -62,6 +62,11 @@ impl Plain {
         Self { view: self.view.part(part), checked }
     }
 
+    /// Bytes up to where the next lot of `len` bytes begins of what is checked together.
+    pub(super) fn up_to_next(&self, len: usize) -> usize {
+        self.checked.as_ref().map_or(len, |checked| checked.up_to_next(len))
+    }
+
     /// Tells the system what will be done with the bytes. Whether they are there, if that was
     /// asked.
     pub(super) fn advise(&self, hint: Hint) -> bool {

@@ -14,7 +14,7 @@ use crate::value::Meta;
 
 /// Bytes that [`ArrayView::pieces`] shows at a time: what stays near the processor between being
 /// summed and being looked at.
-const PIECE: usize = 64 << 10;
+const PIECE: usize = 256 << 10;
 
 /// A stored array: its elements, where they lie.
 ///
@@ -138,12 +138,16 @@ impl<T: Element> ArrayView<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn pieces(&self) -> impl Iterator<Item = Result<&[T], ArrayError>> {
-        let len = self.array.data_len();
-        let step = (PIECE / size_of::<T>()).max(1) * size_of::<T>();
-        (0..len).step_by(step).map(move |from| {
-            let bytes = self.array.data_in(from..len.min(from + step))?;
-            self.elements_of(bytes)
+        let (len, size) = (self.array.data_len(), size_of::<T>());
+        let whole = move |bytes: usize| (bytes / size).max(1) * size;
+        // Pieces end where chunks do, as far as elements let them.
+        let (mut from, mut step) = (0, whole(self.array.up_to_next(PIECE)));
+        std::iter::from_fn(move || {
+            let part = from..len.min(from + step);
+            (from, step) = (part.end, whole(PIECE));
+            (!part.is_empty()).then_some(part)
         })
+        .map(|part| self.elements_of(self.array.data_in(part)?))
     }
 
     /// Some rows; see [`AnyArray::rows`].

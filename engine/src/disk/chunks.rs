@@ -82,6 +82,11 @@ pub(crate) trait Chunks: Owner + fmt::Debug {
     /// Sums a chunk, and remembers if it is right. Whether it is.
     fn sum(&self, number: u64) -> bool;
 
+    /// Whether the file still has its length, so that reading it raises no signal.
+    fn is_whole(&self) -> bool {
+        true
+    }
+
     /// Tells the system what will be done with some chunks. Whether all of their pages are there,
     /// if that was asked: they are not if the file was cut short behind our back.
     fn advise(&self, numbers: Range<u64>, hint: Hint) -> bool;
@@ -117,6 +122,10 @@ impl Chunks for External {
             self.verified().note(number);
         }
         is_right
+    }
+
+    fn is_whole(&self) -> bool {
+        self.has_length()
     }
 
     fn advise(&self, numbers: Range<u64>, hint: Hint) -> bool {
@@ -210,10 +219,6 @@ impl Chunks for RecordChunks {
     }
 
     fn advise(&self, numbers: Range<u64>, hint: Hint) -> bool {
-        if hint == Hint::Now && self.chunk_count() == 1 {
-            // Its header was just read.
-            return true;
-        }
         let extent = self.header.extent(self.offset);
         let at = |number: u64| {
             let from = usize::try_from(number).unwrap_or(usize::MAX).saturating_mul(CHUNK);

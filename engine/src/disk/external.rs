@@ -198,6 +198,11 @@ impl External {
         self.array.get_or_init(look).as_ref()
     }
 
+    /// Whether the file has the length that it had; what cannot be found out counts as right.
+    pub(super) fn has_length(&self) -> bool {
+        self.file.len().map_or(true, |len| len >= self.footer.file_len())
+    }
+
     /// Whether what stands between data and trailer is as it was written.
     pub(super) fn has_right_tail(&self) -> bool {
         self.parts().is_some_and(|(_, tail)| self.footer.check_tail(tail).is_ok())

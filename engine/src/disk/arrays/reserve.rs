@@ -73,6 +73,10 @@ impl Disk {
     }
 }
 
+/// Bytes of an array in its file that are made writable ahead: more might have to leave memory
+/// again before they are written to.
+const READY: usize = 256 << 20;
+
 /// Where an array is computed.
 enum Place<'a> {
     /// In its file. The map comes first, so that it goes first.
@@ -120,7 +124,11 @@ impl<'a, T: Element> ReservedArray<'a, T> {
             let _gate = store.enter_gate()?;
             let array = Some(descriptor);
             match Incoming::begin_as(store, terms.hash, &key, array, len as u64) {
-                Ok(file) => place = Some(Place::File(file.map()?, Box::new(file))),
+                Ok(file) => {
+                    let map = file.map()?;
+                    map.make_ready(READY);
+                    place = Some(Place::File(map, Box::new(file)));
+                }
                 Err(Error::Full { needed, budget }) => {
                     refused = Some(Rejection::Full { needed, budget });
                 }
