@@ -120,12 +120,17 @@ impl AnyArray {
     /// # Errors
     /// [`ArrayError::Damaged`] names the first chunk that is not as it was written;
     /// [`ArrayError::Unpackable`] where decoding says so.
+    #[inline]
     pub fn data(&self) -> Result<&[u8], ArrayError> {
+        if let Data::Plain(plain) = &self.data
+            && let Some(bytes) = plain.known()
+        {
+            return Ok(bytes);
+        }
         self.data_in(0..self.data_len())
     }
 
     /// As [`data`](Self::data), of some bytes only; empty if there are no such.
-    #[inline]
     pub(super) fn data_in(&self, part: Range<usize>) -> Result<&[u8], ArrayError> {
         match &self.data {
             Data::Plain(plain) => plain.bytes(part),

@@ -62,10 +62,16 @@ impl Checked {
         Self { chunks, at: self.at + from, policy: self.policy, done }
     }
 
+    /// Whether nothing is left to be checked.
+    #[inline]
+    pub(super) fn is_done(&self) -> bool {
+        self.done.load(Ordering::Relaxed)
+    }
+
     /// Checks what a part of the view needs; `is_all` if that is all of it.
     #[inline]
     pub(super) fn check(&self, part: Range<usize>, is_all: bool) -> Result<(), ArrayError> {
-        if self.done.load(Ordering::Relaxed) || part.is_empty() {
+        if self.is_done() || part.is_empty() {
             return Ok(());
         }
         self.check_chunks(part)?;

@@ -41,6 +41,13 @@ impl Plain {
         self.view.len()
     }
 
+    /// All of the bytes, if nothing is left to be checked.
+    #[inline]
+    pub(super) fn known(&self) -> Option<&[u8]> {
+        let is_known = self.checked.as_ref().is_none_or(Checked::is_done);
+        is_known.then(|| self.view.bytes())
+    }
+
     /// Some of the bytes, checked as far as they are needed.
     #[inline]
     pub(super) fn bytes(&self, part: Range<usize>) -> Result<&[u8], ArrayError> {
