@@ -6,7 +6,6 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use larder_engine::{Health, Outcome, Put};
-use larder_format::layout::KEY_LEN_MAX;
 
 use crate::advice::Advice;
 use crate::builder::Builder;
@@ -35,14 +34,13 @@ use crate::stats::CacheStats;
 /// # Keys
 /// Any type with canonical bytes ([`KeyEncode`]). Lookups take borrowed forms, as in a
 /// `HashMap`: a `Cache<String, _>` is asked with a `&str`. Both tiers know a key by its bytes
-/// only.
+/// only, one of more than 32 KiB by a [digest](crate::key#long-keys) of them.
 ///
 /// # Consistency
 /// See [the crate](crate#consistency).
 ///
 /// # Errors
-/// All methods give [`Error::Closed`] after [`close`](Self::close), and [`Error::KeyTooLong`]
-/// for a key of more than 32 KiB. A store that fails gives no error but misses, unless the
+/// All methods give [`Error::Closed`] after [`close`](Self::close). A store that fails gives no error but misses, unless the
 /// cache is [strict](Builder::strict); [`flush`](Self::flush), [`sync`](Self::sync) and
 /// [`close`](Self::close) always say what went wrong.
 pub struct Cache<K, V, C = Auto>
@@ -409,13 +407,9 @@ where
         Q: KeyEncode + ?Sized,
         E: From<Error>,
     {
-        let mut bytes = KeyBuf::new();
-        bytes.push(&self.core.options.prefix);
+        let mut bytes = KeyBuf::storable(&self.core.options.prefix);
         key.encode(&mut bytes);
-        match bytes.as_bytes() {
-            key if key.len() <= KEY_LEN_MAX => act(key),
-            key => Err(Error::KeyTooLong { len: key.len(), max: KEY_LEN_MAX }.into()),
-        }
+        act(bytes.stored())
     }
 }
 

@@ -140,7 +140,7 @@ pub use config::{Config, ConfigError, MemoryLimit, Problem};
 pub use core::Mode;
 pub use error::{Error, LoadError, Result};
 pub use event::Event;
-pub use key::{KeyBuf, KeyDecode, KeyEncode, KeyReader};
+pub use key::{KeyBuf, KeyDecode, KeyEncode, KeyReader, Rounded, Tolerant};
 pub use loaded::Loaded;
 #[cfg(feature = "async")]
 pub use nonblocking::{AsyncCache, Entries, Offload, Work};

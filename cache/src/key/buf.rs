@@ -6,6 +6,10 @@ use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
 
+use larder_format::layout::KEY_LEN_MAX;
+
+use super::tag;
+
 /// Bytes that fit without an allocation; most keys do.
 const INLINE: usize = 64;
 
@@ -21,16 +25,41 @@ const INLINE: usize = 64;
 pub struct KeyBuf {
     len: usize,
     inline: [u8; INLINE],
-    /// Holds everything as soon as it holds anything.
+    /// Holds everything as soon as it holds anything, but for what was digested.
     heap: Vec<u8>,
+    /// Bytes on the heap beyond which they are digested.
+    limit: usize,
+    /// Bytes that are not digested: what stands before the key itself.
+    kept: usize,
+    digest: Option<Box<blake3::Hasher>>,
 }
+
+/// Bytes that are collected before they are digested.
+const STAGE: usize = 64 << 10;
 
 impl KeyBuf {
     /// An empty buffer.
     #[must_use]
     #[inline]
     pub const fn new() -> Self {
-        Self { len: 0, inline: [0; INLINE], heap: Vec::new() }
+        Self {
+            len: 0,
+            inline: [0; INLINE],
+            heap: Vec::new(),
+            limit: usize::MAX,
+            kept: 0,
+            digest: None,
+        }
+    }
+
+    /// A buffer for a key that is to be stored, behind `prefix`: a long key is digested.
+    #[inline]
+    pub(crate) fn storable(prefix: &[u8]) -> Self {
+        let mut buf = Self::new();
+        buf.push(prefix);
+        buf.limit = KEY_LEN_MAX;
+        buf.kept = prefix.len();
+        buf
     }
 
     /// Appends bytes as they are. Who implements [`KeyEncode`](crate::KeyEncode) with this
@@ -44,10 +73,52 @@ impl KeyBuf {
                 self.len = end;
                 return;
             }
-            self.heap.reserve(end.max(2 * INLINE));
+        }
+        self.push_on_the_heap(bytes);
+    }
+
+    fn push_on_the_heap(&mut self, bytes: &[u8]) {
+        if self.heap.is_empty() && self.digest.is_none() {
+            let room = (self.len + bytes.len()).min(self.limit);
+            self.heap.reserve(room.max(2 * INLINE));
             self.heap.extend_from_slice(&self.inline[..self.len]);
         }
-        self.heap.extend_from_slice(bytes);
+        if bytes.len() <= self.limit - self.heap.len() {
+            self.heap.extend_from_slice(bytes);
+        } else {
+            self.digest(bytes);
+        }
+    }
+
+    /// Digests what was encoded so far, and `bytes`.
+    #[cold]
+    fn digest(&mut self, bytes: &[u8]) {
+        let digest = self.digest.get_or_insert_with(Box::default);
+        digest.update(&self.heap[self.kept..]);
+        digest.update(bytes);
+        self.heap.truncate(self.kept);
+        // Nothing goes in place any more, even if nothing is kept.
+        self.len = INLINE;
+        self.limit = self.kept + STAGE;
+    }
+
+    /// What is stored: the prefix and the key, or the prefix and the key's digest.
+    #[inline]
+    pub(crate) fn stored(&mut self) -> &[u8] {
+        if let Some(mut digest) = self.digest.take() {
+            digest.update(&self.heap[self.kept..]);
+            self.heap.truncate(self.kept);
+            self.heap.push(tag::DIGEST);
+            self.heap.extend_from_slice(digest.finalize().as_bytes());
+        }
+        self.as_bytes()
+    }
+
+    /// Makes room for `len` bytes that are about to be pushed in pieces.
+    pub(crate) fn expect(&mut self, len: usize) {
+        if self.heap.capacity() != 0 || len > INLINE {
+            self.heap.reserve(len.min(self.limit - self.heap.len()));
+        }
     }
 
     /// Appends a tag and fixed bytes.

@@ -49,19 +49,24 @@ impl<'a> KeyReader<'a> {
         Some(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    /// How many bytes are left.
+    pub(super) const fn remaining(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.take(N)?.try_into().ok()
     }
 
-    fn byte(&mut self) -> Option<u8> {
+    pub(super) fn byte(&mut self) -> Option<u8> {
         self.array::<1>().map(|[byte]| byte)
     }
 
-    fn tag(&mut self, expected: u8) -> Option<()> {
+    pub(super) fn tag(&mut self, expected: u8) -> Option<()> {
         (self.byte()? == expected).then_some(())
     }
 
-    fn len(&mut self) -> Option<usize> {
+    pub(super) fn len(&mut self) -> Option<usize> {
         let mut len = 0_u64;
         for shift in (0..63).step_by(7) {
             let byte = self.byte()?;
@@ -202,3 +207,7 @@ tuple!(5: A B C D E);
 tuple!(6: A B C D E F);
 tuple!(7: A B C D E F G);
 tuple!(8: A B C D E F G H);
+tuple!(9: A B C D E F G H I);
+tuple!(10: A B C D E F G H I J);
+tuple!(11: A B C D E F G H I J K);
+tuple!(12: A B C D E F G H I J K L);

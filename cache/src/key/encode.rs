@@ -94,7 +94,8 @@ macro_rules! number {
                 out.push(&[tag::PACKED]);
                 out.tag_len(tag::$tag, items.len());
                 // In pieces of some size, so that the copying is done in bulk.
-                const STEP: usize = 64;
+                out.expect(items.len().saturating_mul(size_of::<$number>()));
+                const STEP: usize = 512;
                 const LEN: usize = $canonical(0 as $number).to_le_bytes().len();
                 for items in items.chunks(STEP) {
                     let mut bytes = [[0_u8; LEN]; STEP];
@@ -147,7 +148,7 @@ const fn f32_bits(number: f32) -> u32 {
     }
 }
 
-const fn f64_bits(number: f64) -> u64 {
+pub(super) const fn f64_bits(number: f64) -> u64 {
     if number.is_nan() {
         0x7ff8_0000_0000_0000
     } else if number == 0.0 {
@@ -248,3 +249,7 @@ tuple!(5: A B C D E);
 tuple!(6: A B C D E F);
 tuple!(7: A B C D E F G);
 tuple!(8: A B C D E F G H);
+tuple!(9: A B C D E F G H I);
+tuple!(10: A B C D E F G H I J);
+tuple!(11: A B C D E F G H I J K);
+tuple!(12: A B C D E F G H I J K L);
