@@ -26,7 +26,7 @@ use crate::sync::{AtomicUsize, Ordering};
 /// Memory that a cache may use if nothing is said.
 const MEMORY_DEFAULT: u64 = 64 << 20;
 /// Longest namespace in bytes: keys shall have room beside it.
-const NAMESPACE_MAX: usize = 255;
+pub(crate) const NAMESPACE_MAX: usize = 255;
 
 /// Sets up a [`Cache`]. Nothing is opened before [`build`](Self::build).
 ///
@@ -280,6 +280,14 @@ impl<K, V, C> Builder<K, V, C> {
     #[must_use]
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// Has a namespace where nobody gave it one and others may use the store.
+    pub(crate) fn namespace_if_shared(mut self, namespace: impl FnOnce() -> String) -> Self {
+        if self.engine.is_some() && self.namespace.is_none() {
+            self.namespace = Some(namespace());
+        }
         self
     }
 

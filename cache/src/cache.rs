@@ -71,10 +71,14 @@ where
     C: Codec<V>,
 {
     pub(crate) fn new(core: Core<V, C>) -> Self {
-        Self { core: Arc::new(core), keys: PhantomData }
+        Self::of(Arc::new(core))
     }
 
-    #[cfg(feature = "async")]
+    /// Another handle, whatever the type of its keys.
+    pub(crate) const fn of(core: Arc<Core<V, C>>) -> Self {
+        Self { core, keys: PhantomData }
+    }
+
     pub(crate) const fn core(&self) -> &Arc<Core<V, C>> {
         &self.core
     }

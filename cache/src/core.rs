@@ -36,6 +36,7 @@ use crate::fresh::{Freshness, State};
 use crate::key::Key;
 use crate::load::Found;
 use crate::lower::Lower;
+use crate::memo::Versions;
 use crate::pending::Pending;
 use crate::stats::{CacheStats, Counters};
 use crate::stripe::Stripes;
@@ -103,6 +104,8 @@ pub(crate) struct Core<V: Cached, C: Codec<V>> {
     pub(crate) invalidated: Log,
     /// Values that were moved up, from the store or pending to memory, by being replaced.
     pub(crate) moves: AtomicU64,
+    /// Whose results are in here.
+    pub(crate) functions: Versions,
     versions: AtomicU64,
 }
 
@@ -143,6 +146,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             cells: Cells::default(),
             invalidated: Log::default(),
             moves: AtomicU64::new(0),
+            functions: Versions::default(),
             versions: AtomicU64::new(OWN_VERSION),
         }
     }

@@ -42,8 +42,9 @@
 //! | `4a` `4b` `Ok` `Err` | the item |
 //! | `4c` a derived type | its shape as length and UTF-8, fields |
 //! | `50` namespace, before the key itself | length, UTF-8 |
-//! | `51` function, before the arguments | 8 bytes: see `memo` |
+//! | `51` function, before the arguments | 8 bytes: see [`memo`](crate::memo#functions-in-one-cache) |
 //! | `52` digest of a key | 32 bytes |
+//! | `53` list of a function's versions | length of its name, UTF-8 |
 //!
 //! Lengths are counted in items and written in base 128, least significant group first, with
 //! the top bit set in all bytes but the last.
@@ -129,4 +130,5 @@ pub(crate) mod tag {
     pub(crate) const NAMESPACE: u8 = 0x50;
     pub(crate) const FUNCTION: u8 = 0x51;
     pub(crate) const DIGEST: u8 = 0x52;
+    pub(crate) const VERSIONS: u8 = 0x53;
 }

@@ -90,6 +90,7 @@
 struct Guide;
 
 pub mod key;
+pub mod memo;
 
 mod advice;
 mod array;
@@ -142,6 +143,7 @@ pub use error::{Error, LoadError, Result};
 pub use event::Event;
 pub use key::{KeyBuf, KeyDecode, KeyEncode, KeyReader, Rounded, Tolerant};
 pub use loaded::Loaded;
+pub use memo::{Call, Explanation, Function, FunctionStats, Handle, Memo, MemoBuilder};
 #[cfg(feature = "async")]
 pub use nonblocking::{AsyncCache, Entries, Offload, Work};
 #[cfg(feature = "config")]
@@ -150,6 +152,60 @@ pub use stats::CacheStats;
 #[cfg(feature = "tracing")]
 pub use traced::trace_event;
 pub use two_level::{TwoLevel, TwoLevelBuilder};
+
+/// Derives [`KeyDecode`](trait@KeyDecode): see [`KeyEncode`](derive@KeyEncode), whose attributes it
+/// takes. What is skipped is made by `Default`.
+#[cfg(feature = "macros")]
+pub use larder_macros::KeyDecode;
+/// Derives [`KeyEncode`](trait@KeyEncode) for a struct or an enum.
+///
+/// | attribute | on | means |
+/// |---|---|---|
+/// | `#[key(name = "…")]` | type, variant, field | is called so in keys, whatever it is called in the program |
+/// | `#[key(skip)]` | field | does not count: values that differ in nothing else are the same key |
+/// | `#[key(transparent)]` | struct of one field | has that field's bytes, and so can be borrowed as that |
+///
+/// Fields are encoded in the order of their names, behind the [shape](crate::key#what-is-equal)
+/// of the type: to move fields about changes nothing; to rename, add or remove one makes
+/// other keys, so that no old key is taken for a new one.
+///
+/// ```
+/// use larder::{Cache, KeyDecode, KeyEncode};
+///
+/// #[derive(Debug, PartialEq, KeyEncode, KeyDecode)]
+/// enum Shape<T> {
+///     Circle { radius: T },
+///     Polygon(Vec<(T, T)>),
+///     #[key(name = "Empty")]
+///     Nothing,
+/// }
+///
+/// #[derive(Debug, PartialEq, KeyEncode, KeyDecode)]
+/// struct Request {
+///     shape: Shape<u32>,
+///     #[key(skip)]
+///     trace: String,
+/// }
+///
+/// let cache = Cache::<Request, f64>::builder().build()?;
+/// let request = |trace: &str| Request { shape: Shape::Circle { radius: 2 }, trace: trace.into() };
+/// assert!(cache.insert(request("first"), 12.566)?.is_admitted());
+/// assert_eq!(cache.get(&request("second"))?, Some(12.566));
+/// assert_eq!(cache.iter()?.next().unwrap()?.0, request(""));
+/// # Ok::<(), larder::Error>(())
+/// ```
+///
+/// All type parameters have to be keys. Unions cannot be keys:
+///
+/// ```compile_fail
+/// #[derive(larder::KeyEncode)]
+/// union Either { number: u32, float: f32 }
+/// ```
+#[cfg(feature = "macros")]
+pub use larder_macros::KeyEncode;
+/// Keeps the results of a function.
+#[cfg(feature = "macros")]
+pub use larder_macros::cached;
 
 #[cfg(feature = "zstd")]
 pub use larder_engine::Compression;

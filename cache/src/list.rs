@@ -21,7 +21,6 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     }
 
     /// The keys of all entries of both tiers, each once.
-    #[cfg(feature = "async")]
     pub(crate) fn keys(&self) -> Result<Vec<Key>> {
         self.open()?;
         let resident = self.memory.entries().into_iter().map(|(key, _)| key);

@@ -28,11 +28,21 @@ const BEHIND_MAX: usize = 8;
 pub(crate) struct Sharing<E> {
     share: fn(&E) -> Option<Shared>,
     take: fn(&Shared) -> Option<E>,
+    /// Whether what was loaded is the answer also where it cannot be stored.
+    forgives: bool,
 }
 
 impl<E> Sharing<E> {
     /// Each who waits runs a loader of its own.
-    pub(crate) const NONE: Self = Self { share: |_| None, take: |_| None };
+    pub(crate) const NONE: Self = Self { share: |_| None, take: |_| None, forgives: false };
+
+    /// The same, for who needs the value and not that it is stored.
+    pub(crate) const FORGIVING: Self = Self { forgives: true, ..Self::NONE };
+
+    /// What was loaded, and whether it is an error that it was not stored.
+    pub(crate) fn settle<V>(&self, (value, published): (V, Result<()>)) -> (V, Result<()>) {
+        (value, if self.forgives { Ok(()) } else { published })
+    }
 
     /// The error, where it is one that this asker can use.
     pub(crate) fn take(&self, error: &Shared) -> Option<E> {
@@ -45,6 +55,7 @@ impl<E: Clone + Send + Sync + 'static> Sharing<E> {
     pub(crate) const ALL: Self = Self {
         share: |error| Some(Arc::new(error.clone())),
         take: |shared| shared.downcast_ref::<E>().cloned(),
+        forgives: false,
     };
 }
 
@@ -190,7 +201,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         entry.value.clone()
     }
 
-    fn board<E>(
+    pub(crate) fn board<E>(
         &self,
         key: &Key,
         last_resort: Option<Arc<Entry<V>>>,
@@ -247,6 +258,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         match self.run(asker, load) {
             Ok(loads) => {
                 let published = self.publish_loaded(key, loads, &lead.fate());
+                let published = sharing.settle(published);
                 Ok(self.land(lead, published, old.is_some())?)
             }
             Err(error) => self.failed(Some(lead), error, old, sharing),

@@ -35,8 +35,9 @@ impl Source {
 fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut found = Vec::new();
-    let mut dirs: Vec<PathBuf> =
-        ["format", "engine", "cache", "lab", "cli"].map(|part| root.join(part).join("src")).into();
+    let mut dirs: Vec<PathBuf> = ["format", "engine", "macros", "cache", "lab", "cli"]
+        .map(|part| root.join(part).join("src"))
+        .into();
     while let Some(dir) = dirs.pop() {
         for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
             let path = entry.path();

@@ -128,6 +128,21 @@ impl KeyBuf {
         self.push(&bytes);
     }
 
+    /// Appends the shape of a derived type.
+    #[doc(hidden)]
+    #[inline]
+    pub fn shape(&mut self, shape: &'static str) {
+        self.tag_len(tag::SHAPE, shape.len());
+        self.push(shape.as_bytes());
+    }
+
+    /// Begins the arguments of a function.
+    #[doc(hidden)]
+    #[inline]
+    pub fn arguments(&mut self, count: u8) {
+        self.push(&[tag::TUPLE, count]);
+    }
+
     /// Appends a tag and a length.
     #[inline]
     pub(crate) fn tag_len(&mut self, tag: u8, len: usize) {

@@ -34,14 +34,18 @@ impl Items {
     fn write(mut self, tag: u8, out: &mut KeyBuf) {
         let bytes = self.bytes.as_bytes();
         out.tag_len(tag, self.places.len());
-        self.places.sort_unstable_by(|(one, _), (two, _)| bytes[one.clone()].cmp(&bytes[two.clone()]));
+        self.places
+            .sort_unstable_by(|(one, _), (two, _)| bytes[one.clone()].cmp(&bytes[two.clone()]));
         for (key, end) in self.places {
             out.push(&bytes[key.start..end]);
         }
     }
 }
 
-fn encode_set<'a, T: KeyEncode + 'a>(items: impl ExactSizeIterator<Item = &'a T>, out: &mut KeyBuf) {
+fn encode_set<'a, T: KeyEncode + 'a>(
+    items: impl ExactSizeIterator<Item = &'a T>,
+    out: &mut KeyBuf,
+) {
     let mut sorted = Items::new(items.len());
     for item in items {
         sorted.add(item, None::<&()>);

@@ -49,6 +49,14 @@ impl<'a> KeyReader<'a> {
         Some(taken)
     }
 
+    /// Takes the shape of a derived type.
+    #[doc(hidden)]
+    pub fn shape(&mut self) -> Option<&'a str> {
+        self.tag(tag::SHAPE)?;
+        let len = self.len()?;
+        std::str::from_utf8(self.take(len)?).ok()
+    }
+
     /// How many bytes are left.
     pub(super) const fn remaining(&self) -> usize {
         self.0.len()
