@@ -50,6 +50,8 @@
 mod call;
 mod explain;
 mod function;
+#[cfg(feature = "async")]
+mod futures;
 mod handle;
 mod notes;
 mod returns;

@@ -45,11 +45,6 @@ impl Function {
     fn new(options: Options, item: ItemFn) -> Result<Self> {
         let sig = &item.sig;
         let refuse = |span: Span, why: &str| Err(Error::new(span, why));
-        if let Some(token) = &sig.asyncness {
-            let why = "an async function cannot be cached yet: cache a function that it awaits the \
-                       parts of";
-            return refuse(token.span(), why);
-        }
         if let Some(token) = &sig.constness {
             return refuse(token.span(), "what a const function computes is kept by the compiler");
         }
@@ -110,6 +105,15 @@ impl Function {
         let sig = self.signature(self.item.sig.ident.clone());
         let (begin, value, result) = (self.begin(), &self.value, &self.result);
         let body = self.body();
+        if sig.asyncness.is_some() {
+            return quote! {
+                #(#attrs)*
+                #vis #sig {
+                    #begin
+                    __larder_function.find_or_await(__larder_key, #body).await
+                }
+            };
+        }
         quote! {
             #(#attrs)*
             #vis #sig {
@@ -138,11 +142,16 @@ impl Function {
         let sig = self.signature(self.named("fresh"));
         let (begin, body) = (self.begin(), self.body());
         let attrs = self.attributes("computed whatever is kept, and kept in place of that.");
+        let run = if sig.asyncness.is_some() {
+            quote!(__larder_function.await_fresh(__larder_key, #body).await)
+        } else {
+            quote!(__larder_function.run_fresh(&mut __larder_key, #body))
+        };
         quote! {
             #attrs
             #vis #sig {
                 #begin
-                __larder_function.run_fresh(&mut __larder_key, #body)
+                #run
             }
         }
     }
@@ -151,6 +160,7 @@ impl Function {
         let vis = &self.item.vis;
         let mut sig = self.signature(self.named("call"));
         let (value, codec) = (&self.value, self.codec());
+        sig.asyncness = None;
         sig.output = syn::parse_quote!(-> ::larder::memo::Call<'static, #value #codec>);
         let begin = self.begin();
         let attrs = self.attributes("as a call that is asked about and not made.");

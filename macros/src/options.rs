@@ -12,7 +12,8 @@ use syn::{
 };
 
 /// The words that are known, for who mistypes one.
-const KNOWN: &str = "`capacity`, `memory`, `ttl`, `disk`, `engine`, `cache`, `codec`, `setup`, `name`, \
+const KNOWN: &str = "`capacity`, `memory`, `policy`, `ttl`, `serve_stale`, `serve_stale_on_error`, \
+    `refresh_ahead`, `refresh_early`, `jitter`, `disk`, `engine`, `cache`, `codec`, `setup`, `offload`, `name`, \
     `namespace`, `version`, `ignore_code`, `key`, `ignore(…)`, `tolerance`, `tags`, `cache_if`, \
     `valid_if`, `cache_errors`, `cache_none`, `associated`";
 
@@ -83,7 +84,18 @@ impl Options {
                 let duration = duration(&value)?;
                 self.setup.push(quote!(.ttl(#duration)));
             }
-            "name" | "version" | "cache_if" | "valid_if" => {
+            "serve_stale" | "serve_stale_on_error" | "refresh_ahead" => {
+                let value: Expr = value(input)?;
+                let duration = duration(&value)?;
+                self.own = Some(word.clone());
+                self.setup.push(quote!(.with(|builder| builder.#word(#duration))));
+            }
+            "refresh_early" | "jitter" | "policy" => {
+                let value: Expr = value(input)?;
+                self.own = Some(word.clone());
+                self.setup.push(quote!(.with(|builder| builder.#word(#value))));
+            }
+            "name" | "version" | "cache_if" | "valid_if" | "offload" => {
                 let value: Expr = value(input)?;
                 self.setup.push(quote!(.#word(#value)));
             }

@@ -15,7 +15,7 @@ use crate::codec::{Auto, Codec};
 use crate::core::{Cached, Core};
 use crate::error::Result;
 
-pub(super) type Rule<V> = Box<dyn Fn(&V) -> bool + Send + Sync>;
+pub(super) type Rule<V> = Arc<dyn Fn(&V) -> bool + Send + Sync>;
 
 /// What holds for a function, whatever cache it has.
 pub(super) struct Rules<V> {
@@ -29,6 +29,9 @@ pub(super) struct Rules<V> {
     /// Whether the cache may have other functions' results.
     pub(super) shares: bool,
     pub(super) disabled: bool,
+    /// How an async function does what may wait, if not as usual.
+    #[cfg(feature = "async")]
+    pub(super) offload: Option<Arc<dyn crate::nonblocking::Offload>>,
 }
 
 impl<V> Default for Rules<V> {
@@ -42,6 +45,8 @@ impl<V> Default for Rules<V> {
             valid_if: None,
             shares: true,
             disabled: false,
+            #[cfg(feature = "async")]
+            offload: None,
         }
     }
 }
@@ -113,12 +118,19 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Setup<V, C> {
     }
 
     pub fn cache_if(mut self, rule: impl Fn(&V) -> bool + Send + Sync + 'static) -> Self {
-        self.rules.cache_if = Some(Box::new(rule));
+        self.rules.cache_if = Some(Arc::new(rule));
         self
     }
 
     pub fn valid_if(mut self, rule: impl Fn(&V) -> bool + Send + Sync + 'static) -> Self {
-        self.rules.valid_if = Some(Box::new(rule));
+        self.rules.valid_if = Some(Arc::new(rule));
+        self
+    }
+
+    /// How an async function does what may wait.
+    #[cfg(feature = "async")]
+    pub fn offload(mut self, offload: impl crate::nonblocking::Offload) -> Self {
+        self.rules.offload = Some(Arc::new(offload));
         self
     }
 

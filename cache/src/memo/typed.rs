@@ -271,14 +271,14 @@ where
 
     /// Which results are kept; others are returned, and the next call runs again.
     pub fn cache_if(mut self, rule: impl Fn(&V) -> bool + Send + Sync + 'static) -> Self {
-        self.rules.cache_if = Some(Box::new(rule));
+        self.rules.cache_if = Some(Arc::new(rule));
         self
     }
 
     /// Which results are still good when they are found; others are computed again. It runs where locks may be held, and
     /// must not use the cache.
     pub fn valid_if(mut self, rule: impl Fn(&V) -> bool + Send + Sync + 'static) -> Self {
-        self.rules.valid_if = Some(Box::new(rule));
+        self.rules.valid_if = Some(Arc::new(rule));
         self
     }
 

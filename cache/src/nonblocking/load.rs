@@ -93,7 +93,7 @@ where
         self.load(self.key(key)?, &Sharing::ALL, load).await
     }
 
-    async fn load<E, F>(
+    pub(crate) async fn load<E, F>(
         &self,
         key: Key,
         sharing: &Sharing<E>,
@@ -194,6 +194,7 @@ where
                 let (at, fate) = (key.clone(), lead.fate());
                 let published =
                     self.off(move |core| core.publish_loaded(&at, loads, &fate)).await?;
+                let published = sharing.settle(published);
                 Ok(core.land(lead, published, old.is_some())?)
             }
             Err(error) => core.failed(Some(lead), error, old, sharing),

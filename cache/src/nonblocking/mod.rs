@@ -81,7 +81,7 @@ where
     }
 
     /// Does what may wait, if there is a store to wait for.
-    async fn off<R: Send + 'static>(
+    pub(crate) async fn off<R: Send + 'static>(
         &self,
         work: impl FnOnce(&Core<V, C>) -> R + Send + 'static,
     ) -> Result<R> {
