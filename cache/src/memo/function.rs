@@ -48,11 +48,7 @@ pub struct Arguments;
 
 impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
     /// Claims a function's name and version in a cache.
-    pub(super) fn register(
-        core: &Core<V, C>,
-        rules: &Rules<V>,
-        body: &'static str,
-    ) -> Result<Registered> {
+    pub(super) fn register(core: &Core<V, C>, rules: &Rules<V>, body: &str) -> Result<Registered> {
         let Some(id) = rules.id() else {
             let is_new = core.lower.as_ref().is_none_or(|lower| lower.engine.is_empty());
             return Ok(Registered { id: None, is_new });

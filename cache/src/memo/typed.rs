@@ -1,8 +1,10 @@
 //! A closure and its results, without a macro.
 
+use std::any::type_name;
 use std::borrow::Borrow;
 use std::fmt;
 use std::marker::PhantomData;
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +51,18 @@ where
     keys: PhantomData<fn(K)>,
 }
 
+// Without a function, so that its type need not be said where there is none yet.
+impl<K, V, C> Memo<K, V, (), C>
+where
+    V: Clone + Send + Sync + 'static,
+    C: Codec<V>,
+{
+    /// Begins to set up a function over `cache`, with a name, a version or rules of its own.
+    pub fn builder(cache: Cache<K, V, C>) -> MemoBuilder<K, V, C> {
+        MemoBuilder { cache, rules: Rules::default() }
+    }
+}
+
 impl<K, V, F, C> Memo<K, V, F, C>
 where
     V: Clone + Send + Sync + 'static,
@@ -68,11 +82,6 @@ where
         // There is no name that another could have.
         let registered = Function::register(&core, &rules, "").unwrap_or_default();
         Self { function: Function::new(core, rules, registered), body, keys: PhantomData }
-    }
-
-    /// Begins to set up a function over `cache`, with a name, a version or rules of its own.
-    pub fn builder(cache: Cache<K, V, C>) -> MemoBuilder<K, V, C> {
-        MemoBuilder { cache, rules: Rules::default() }
     }
 
     /// The result for `args`, kept or computed.
@@ -286,6 +295,7 @@ where
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) if another function has this name and version in the cache.
+    #[track_caller]
     pub fn build<F, Q, R>(self, body: F) -> Result<Memo<K, V, F, C>>
     where
         F: Fn(&Q) -> R,
@@ -294,10 +304,19 @@ where
         Q: KeyEncode + ?Sized,
     {
         let core = Arc::clone(self.cache.core());
-        let registered = Function::register(&core, &self.rules, std::any::type_name::<F>())?;
+        let registered = Function::register(&core, &self.rules, &body_of::<F>())?;
         let function = Function::new(core, self.rules, registered);
         Ok(Memo { function, body, keys: PhantomData })
     }
+}
+
+/// What tells a body from others of the same process: of a function its type, of which closures and
+/// pointers have no name of their own, so of them also where they are given.
+#[track_caller]
+fn body_of<F>() -> String {
+    let name = type_name::<F>();
+    let is_shared = ["{{closure}}", "(", "dyn "].iter().any(|part| name.contains(part));
+    if is_shared { format!("{name} of {}", Location::caller()) } else { name.to_owned() }
 }
 
 impl<K, V, C> fmt::Debug for MemoBuilder<K, V, C>

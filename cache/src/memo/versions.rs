@@ -32,8 +32,8 @@ struct Known {
     ids: Vec<FunctionId>,
     /// Whether no other version can have results.
     is_complete: bool,
-    /// Types of the bodies that were set up in this process.
-    bodies: HashMap<FunctionId, &'static str>,
+    /// Which bodies were set up in this process.
+    bodies: HashMap<FunctionId, Box<str>>,
 }
 
 /// What was known of a function when it was set up.
@@ -48,20 +48,20 @@ impl Versions {
     /// Notes that the function `name` has results of the version `id` from now on.
     ///
     /// # Errors
-    /// The type of another body that has this name and version in this process.
+    /// Another body that has this name and version in this process.
     pub(super) fn register<V: Cached, C: Codec<V>>(
         &self,
         core: &Core<V, C>,
         name: &str,
         id: FunctionId,
-        body: &'static str,
-    ) -> Result<Registered, &'static str> {
+        body: &str,
+    ) -> Result<Registered, Box<str>> {
         let mut functions = self.0.lock();
         let known = functions.entry(name.into()).or_insert_with(|| Known::of(core, name));
-        if let Some(other) = known.bodies.get(&id).filter(|other| **other != body) {
-            return Err(other);
+        if let Some(other) = known.bodies.get(&id).filter(|other| ***other != *body) {
+            return Err(other.clone());
         }
-        known.bodies.insert(id, body);
+        known.bodies.insert(id, body.into());
         let before = known.ids.len();
         known.ids.retain(|other| *other != id);
         // Of a list that is full, the oldest may have been dropped.
