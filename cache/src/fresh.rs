@@ -57,11 +57,13 @@ pub(crate) struct Freshness {
 
 impl Freshness {
     /// How long a value is kept after its time.
+    #[inline]
     pub(crate) fn grace_ms(&self) -> u64 {
         self.stale_ms.max(self.last_resort_ms)
     }
 
     /// Whether a value is fresh until it is gone, and never loaded before.
+    #[inline]
     pub(crate) fn is_simple(&self) -> bool {
         self.grace_ms() == 0 && self.ahead_ms == 0 && self.beta == 0.0
     }
@@ -84,6 +86,7 @@ impl Freshness {
     }
 
     /// Until when a value is fresh that is kept until `expires_at_ms`.
+    #[inline]
     pub(crate) fn fresh_until(&self, expires_at_ms: u64) -> u64 {
         if expires_at_ms == NEVER { NEVER } else { expires_at_ms.saturating_sub(self.grace_ms()) }
     }

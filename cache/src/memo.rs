@@ -34,7 +34,7 @@
 //! same.
 //!
 //! # Functions in one cache
-//! With a name or a version, 9 bytes before the arguments tell a function's results from all
+//! With a name or a version, and unless its cache is in memory and has no other functions, 9 bytes before the arguments tell a function's results from all
 //! others in the same cache: the tag `51` and the first 8 bytes of a BLAKE3 digest of name,
 //! version and what the macro says of the code. Two functions of a
 //! million in one store share these with a probability of 1 to 37 million. With another version the old

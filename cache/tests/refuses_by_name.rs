@@ -60,28 +60,6 @@ fn a_directory_that_cannot_be_used() {
 }
 
 #[test]
-fn keys_that_are_too_long() {
-    let cache = Cache::<String, u32>::builder().namespace("name").engine(Flaky::new());
-    let cache = cache.build().unwrap();
-    // The tag and length of a namespace and of a string of that length.
-    let longest = "k".repeat((32 << 10) - 6 - 4);
-    assert!(cache.insert(longest.clone(), 1).unwrap().is_admitted());
-    assert_eq!(cache.get(&longest).unwrap(), Some(1));
-    let too_long = longest + "k";
-    let refused = |result: Result<(), Error>| match result {
-        Err(Error::KeyTooLong { len: 32_769, max: 32_768 }) => {}
-        other => panic!("{other:?}"),
-    };
-    refused(cache.insert(too_long.clone(), 1).map(|_| ()));
-    refused(cache.get(&too_long).map(|_| ()));
-    refused(cache.remove(&too_long).map(|_| ()));
-    refused(cache.take(&too_long).map(|_| ()));
-    refused(cache.contains(&too_long).map(|_| ()));
-    refused(cache.get_or_insert_with(&too_long, || 1).map(|_| ()));
-    assert_eq!(cache.len(), 1);
-}
-
-#[test]
 fn everything_but_close_says_that_the_cache_is_closed() {
     let cache = Cache::<u32, u32>::builder().engine(Flaky::new()).build().unwrap();
     let other = cache.clone();

@@ -62,6 +62,13 @@ impl KeyBuf {
         buf
     }
 
+    /// The same begin again, of a buffer that holds but a short one.
+    #[inline]
+    pub(crate) fn begun(&self) -> Self {
+        let Self { len, inline, limit, kept, .. } = *self;
+        Self { len, inline, heap: self.heap.clone(), limit, kept, digest: None }
+    }
+
     /// Appends bytes as they are. Who implements [`KeyEncode`](crate::KeyEncode) with this
     /// answers for its promises; encoding a tuple of the parts keeps them by itself.
     #[inline]
@@ -77,6 +84,7 @@ impl KeyBuf {
         self.push_on_the_heap(bytes);
     }
 
+    #[cold]
     fn push_on_the_heap(&mut self, bytes: &[u8]) {
         if self.heap.is_empty() && self.digest.is_none() {
             let room = (self.len + bytes.len()).min(self.limit);
@@ -105,25 +113,36 @@ impl KeyBuf {
     /// What is stored: the prefix and the key, or the prefix and the key's digest.
     #[inline]
     pub(crate) fn stored(&mut self) -> &[u8] {
+        if self.digest.is_some() {
+            self.finish_digest();
+        }
+        self.as_bytes()
+    }
+
+    #[cold]
+    fn finish_digest(&mut self) {
         if let Some(mut digest) = self.digest.take() {
             digest.update(&self.heap[self.kept..]);
             self.heap.truncate(self.kept);
             self.heap.push(tag::DIGEST);
             self.heap.extend_from_slice(digest.finalize().as_bytes());
         }
-        self.as_bytes()
-    }
-
-    /// Makes room for `len` bytes that are about to be pushed in pieces.
-    pub(crate) fn expect(&mut self, len: usize) {
-        if self.heap.capacity() != 0 || len > INLINE {
-            self.heap.reserve(len.min(self.limit - self.heap.len()));
-        }
     }
 
     /// Appends a tag and fixed bytes.
     #[inline]
     pub(crate) fn tagged<const N: usize>(&mut self, tag: u8, bytes: [u8; N]) {
+        // Both at once, with one look at the room, as nearly all keys are short.
+        if self.heap.is_empty()
+            && let Some(room) = self.inline.get_mut(self.len..)
+            && let Some((first, rest)) = room.split_first_mut()
+            && let Some(rest) = rest.first_chunk_mut()
+        {
+            *first = tag;
+            *rest = bytes;
+            self.len += 1 + N;
+            return;
+        }
         self.push(&[tag]);
         self.push(&bytes);
     }

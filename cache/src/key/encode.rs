@@ -93,16 +93,27 @@ macro_rules! number {
             fn encode_slice(items: &[Self], out: &mut KeyBuf) {
                 out.push(&[tag::PACKED]);
                 out.tag_len(tag::$tag, items.len());
-                // In pieces of some size, so that the copying is done in bulk.
-                out.expect(items.len().saturating_mul(size_of::<$number>()));
-                const STEP: usize = 512;
                 const LEN: usize = $canonical(0 as $number).to_le_bytes().len();
-                for items in items.chunks(STEP) {
-                    let mut bytes = [[0_u8; LEN]; STEP];
-                    for (bytes, item) in bytes.iter_mut().zip(items) {
-                        *bytes = $canonical(*item).to_le_bytes();
+                // Where a number stands in memory as it is written, nothing has to be made of it.
+                let stands = |item: &$number| {
+                    $canonical(*item).to_le_bytes()[..] == item.to_le_bytes()[..]
+                };
+                const STEP: usize = 512;
+                for items in items.chunks(STEP * 16) {
+                    if cfg!(target_endian = "little")
+                        && size_of::<$number>() == LEN
+                        && items.iter().fold(true, |all, item| all & stands(item))
+                    {
+                        out.push(bytemuck::cast_slice(items));
+                        continue;
                     }
-                    out.push(bytes[..items.len()].as_flattened());
+                    for items in items.chunks(STEP) {
+                        let mut bytes = [[0_u8; LEN]; STEP];
+                        for (bytes, item) in bytes.iter_mut().zip(items) {
+                            *bytes = $canonical(*item).to_le_bytes();
+                        }
+                        out.push(bytes[..items.len()].as_flattened());
+                    }
                 }
             }
         }

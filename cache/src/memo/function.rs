@@ -29,6 +29,8 @@ where
     pub(super) core: Arc<Core<V, C>>,
     /// Namespace and function: what stands before the arguments.
     pub(super) prefix: Box<[u8]>,
+    /// A key that begins with that.
+    begun: KeyBuf,
     pub(super) id: Option<FunctionId>,
     pub(super) rules: Rules<V>,
     pub(super) counters: Counters,
@@ -63,12 +65,15 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
     pub(super) fn new(core: Arc<Core<V, C>>, rules: Rules<V>, registered: Registered) -> Self {
         let mut prefix = KeyBuf::new();
         prefix.push(&core.options.prefix);
-        if let Some(id) = registered.id {
+        // In a cache of its own that ends with the process there is nothing to tell it from.
+        let is_alone = !rules.shares && core.lower.is_none();
+        if let Some(id) = registered.id.filter(|_| !is_alone) {
             prefix.tagged(tag::FUNCTION, id);
         }
         let corrupt_before = core.stats().disk.corrupt;
         Self {
             core,
+            begun: KeyBuf::storable(prefix.as_bytes()),
             prefix: prefix.as_bytes().into(),
             id: registered.id,
             rules,
@@ -163,7 +168,7 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
     #[doc(hidden)]
     #[inline]
     pub fn begin(&self) -> KeyBuf {
-        KeyBuf::storable(&self.prefix)
+        self.begun.begun()
     }
 
     /// The result that is kept under a key.
