@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Heap(Heap),
     /// Caches in memory: hits, overwrites, inserts on a miss, the times of gets, bytes.
     Memory(MemoryArgs),
+    /// Functions whose results are kept: hits, and arguments becoming keys.
+    Memo(MemoArgs),
     /// Opening larder again after a clean close, SIGKILL, and with nothing trusted; opening its
     /// rivals after a clean close.
     Reopen(ReopenArgs),
@@ -174,6 +176,22 @@ pub(crate) struct MemoryArgs {
     /// All of it in about a minute: 300,000 requests, 3 repeats, 1, 2 and 8 threads.
     #[arg(long)]
     pub(crate) short: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MemoArgs {
+    /// Repeats of each measurement.
+    #[arg(long, default_value_t = 15, value_parser = value_parser!(u16).range(1..))]
+    pub(crate) repeats: u16,
+    /// Threads that call at once; several numbers are run one after the other.
+    #[arg(long, default_value = "1,8", value_delimiter = ',', value_parser = value_parser!(u16).range(1..))]
+    pub(crate) threads: Vec<u16>,
+    /// Calls of each repeat, over all threads.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub(crate) calls: u64,
+    /// Writes all figures to this file, `-` for the standard output.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`disk`], [`mix`], [`large`], [`durable`] | speeds of stores |
 //! | [`memory`] | speeds of caches in memory |
+//! | [`memo`] | speeds of functions whose results are kept, and of keys |
 //! | [`space`], [`heap`], [`stall`], [`reopen`] | bytes, memory, waits, opening |
 //! | [`amplification`], [`trace`] | bytes written for bytes put, over a recorded trace |
 //! | [`all`] | everything, in some minutes |
@@ -21,6 +22,7 @@ pub mod durable;
 pub mod heap;
 pub mod large;
 pub mod machine;
+pub mod memo;
 pub mod memory;
 pub mod mix;
 pub mod plot;

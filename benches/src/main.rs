@@ -10,11 +10,11 @@ use larder_benches::report::{Group, Report};
 use larder_benches::rounds::{Setup, named};
 use larder_benches::sheet::Sheet;
 use larder_benches::{
-    all, amplification, disk, durable, heap, large, memory, mix, plot, reopen, space, stall,
+    all, amplification, disk, durable, heap, large, memo, memory, mix, plot, reopen, space, stall,
 };
 use larder_rivals::Result;
 
-use args::{AllArgs, AmplificationArgs, Cli, Command, Common, Place, ReopenArgs};
+use args::{AllArgs, AmplificationArgs, Cli, Command, Common, MemoArgs, Place, ReopenArgs};
 
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
@@ -69,6 +69,7 @@ fn run(command: Command) -> Result<()> {
                 memory::run(&options, &mut report.groups, &mut report.sheets)
             })
         }
+        Command::Memo(args) => run_memo(&args),
         Command::Reopen(args) => run_reopen(args),
         Command::Amplification(args) => run_amplification(args),
         Command::All(args) => run_all(args),
@@ -110,6 +111,17 @@ fn figures(
     run: impl Fn(&Setup, &mut Vec<Sheet>) -> Result<()>,
 ) -> Result<()> {
     with_report(common, |threads, report| run(&common.setup(place, threads)?, &mut report.sheets))
+}
+
+fn run_memo(args: &MemoArgs) -> Result<()> {
+    let mut report = Report::begin(args.repeats.into());
+    for &threads in &args.threads {
+        let (calls, repeats) = (args.calls, args.repeats.into());
+        let options = memo::Options { calls, repeats, threads: threads.into() };
+        memo::run(&options, &mut report.groups)?;
+    }
+    memo::encoding()?;
+    write(args.json.as_deref(), &report)
 }
 
 fn run_reopen(args: ReopenArgs) -> Result<()> {

@@ -32,7 +32,7 @@ use crate::stats::CacheStats;
 /// ```
 ///
 /// # Keys
-/// Any type with canonical bytes ([`KeyEncode`]). Lookups take borrowed forms, as in a
+/// Any type with canonical bytes ([`KeyEncode`](trait@KeyEncode)). Lookups take borrowed forms, as in a
 /// `HashMap`: a `Cache<String, _>` is asked with a `&str`. Both tiers know a key by its bytes
 /// only, one of more than 32 KiB by a [digest](crate::key#long-keys) of them.
 ///

@@ -24,7 +24,8 @@
 //! | you want | use |
 //! |---|---|
 //! | a cache | [`Cache`], set up by its [`Builder`] |
-//! | keys of your own type | [`KeyEncode`]; what keys are: [`key`] |
+//! | results of functions kept | [`cached`](macro@cached), or [`Memo`] without a macro |
+//! | keys of your own type | [`KeyEncode`](trait@KeyEncode), which can be derived; what keys are: [`key`] |
 //! | values of your own type | derive serde's traits; or a [`Codec`] |
 //! | a time to live, or to wait for the disk | [`Put`] with [`Cache::insert_with`]; [`Loaded`] with [`Cache::get_or_load`] |
 //! | all that depends on something to go at once | [`Put::tags`], [`Cache::invalidate_tag`] |
@@ -203,7 +204,84 @@ pub use larder_macros::KeyDecode;
 /// ```
 #[cfg(feature = "macros")]
 pub use larder_macros::KeyEncode;
-/// Keeps the results of a function.
+/// Keeps the results of a function: what it returned for some arguments it returns again, without being run.
+///
+/// ```
+/// #[larder::cached]
+/// fn fib(n: u32) -> u64 {
+///     if n < 2 { n.into() } else { fib(n - 1) + fib(n - 2) }
+/// }
+///
+/// assert_eq!(fib(90), 2_880_067_194_370_816_120);
+/// assert_eq!(fib_cache().stats().runs, 91);
+/// ```
+///
+/// It works on functions and on methods with `&self`, generic or not, async or not (with the feature
+/// `async`). Arguments have to be keys ([`KeyEncode`](trait@KeyEncode)), what is kept has to be
+/// `Clone` and to have a [`Codec`], which serde's types have. Type parameters have to be `'static`.
+///
+/// # What is generated
+///
+/// | for `fn area(…) -> R` | |
+/// |---|---|
+/// | `area(…)` | the result, kept or computed |
+/// | `area_call(…)` | the [`Call`], to ask about: `is_cached`, `get`, `invalidate`, `handle`, `explain` |
+/// | `area_fresh(…)` | the result, computed whatever is kept, and kept in place of that |
+/// | `area_uncached(…)` | the function as it was written |
+/// | `area_cache()` | the [`Function`]: `stats`, `clear`, `fetch`, `cache` |
+///
+/// # Options
+///
+/// | option | meaning |
+/// |---|---|
+/// | `capacity = 1_000` | results that memory may hold; 0 keeps none. 64 MiB of them if nothing is said |
+/// | `memory = 1 << 20` | bytes that they may take there |
+/// | `policy = PolicyKind::Lru` | [`Builder::policy`] |
+/// | `ttl = "1h30m"` | how long they are good: units `ms` `s` `m` `h` `d`, or a `Duration` |
+/// | `serve_stale = "30s"`, `serve_stale_on_error = …`, `refresh_ahead = …`, `refresh_early = 1.0`, `jitter = 0.1` | how they are computed anew near and past their time: the same of [`Builder`] |
+/// | `disk = path` | a directory of its own, in which results outlive the process |
+/// | `engine = store` | a store with others, an `Arc<dyn Engine>`; `namespace = "…"` if not the function's name |
+/// | `cache = CACHE` | a [`Cache`] with others, of the same values |
+/// | `setup = \|builder\| builder.strict(true)` | anything else that a [`Builder`] can do |
+/// | `codec = Raw` | the type of the codec; [`Auto`] if nothing is said |
+/// | `offload = work` | how an async function does what may wait for a disk (`Offload`); tokio's threads where there are any, else one of its own |
+/// | `name = "…"` | what it is called in the store; its path if nothing is said |
+/// | `version = 2` | counts in the key beside a hash of the code |
+/// | `ignore_code` | only `version` counts: changed code finds the old results |
+/// | `key = (user.id, text.len())` | all that counts of the arguments |
+/// | `ignore(verbose, self)` | arguments that do not count |
+/// | `tolerance = 0.01`, `tolerance(x = 0.01)` | floats are told apart to this much: all, or these ([`Rounded`]) |
+/// | `cache_if = \|value\| …` | which results are kept; it gets a reference to what would be |
+/// | `valid_if = \|value\| …` | which are still good when they are found |
+/// | `cache_errors`, `cache_none` | an `Err`, a `None` is kept as well |
+/// | `associated` | this is a function of an `impl` that takes no `self` and does not say `Self` |
+///
+/// # Changed code
+/// A hash of the function's tokens (neither comments nor layout) is part of every key: when the code changes, its results
+/// are computed anew, and the old ones stay until they are evicted. What the function calls is not in the
+/// hash: count `version` up when that changes.
+///
+/// # What cannot be
+/// `&mut` arguments, `impl Trait`, `unsafe`, `const` and trait functions, results that borrow. In an `impl`
+/// with a lifetime, types have to be written without it.
+///
+/// ```compile_fail
+/// #[larder::cached]
+/// fn append(to: &mut Vec<u32>) -> usize { to.len() }
+/// ```
+///
+/// ```compile_fail
+/// #[larder::cached]
+/// fn first(text: &str) -> &str { &text[..1] }
+/// ```
+///
+/// ```compile_fail
+/// struct NoKey;
+/// #[larder::cached]
+/// fn of(_: NoKey) -> u32 { 7 }
+/// ```
+///
+/// More, with examples: [`memo`], and the guide in `docs/guide/memoise.md`.
 #[cfg(feature = "macros")]
 pub use larder_macros::cached;
 
@@ -226,3 +304,11 @@ pub use larder_engine::{
 };
 #[cfg(feature = "histograms")]
 pub use larder_engine::{Latencies, Latency};
+
+/// The examples of the guide, so that they are compiled and run.
+#[cfg(doctest)]
+mod guide {
+    #[cfg(feature = "macros")]
+    #[doc = include_str!("../../docs/guide/memoise.md")]
+    struct Memoise;
+}

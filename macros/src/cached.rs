@@ -245,20 +245,13 @@ impl Function {
         }
     }
 
-    /// What computes the result, and says its tags.
+    /// What computes the result.
     fn body(&self) -> TokenStream {
         let uncached = self.path(&self.named("uncached"));
         let types = self.type_arguments();
         let names = self.arguments.iter().map(|argument| &argument.name);
         let receiver = self.receiver.iter().map(|receiver| &receiver.self_token);
-        let tags = &self.options.tags;
-        quote! {
-            move |__larder_extra: &mut ::larder::memo::Extra| {
-                let _ = &__larder_extra;
-                #(__larder_extra.tag(#tags);)*
-                #uncached #types(#(#receiver,)* #(#names),*)
-            }
-        }
+        quote!(move || #uncached #types(#(#receiver,)* #(#names),*))
     }
 
     /// The signature with names for all arguments.

@@ -69,7 +69,7 @@ impl KeyBuf {
         Self { len, inline, heap: self.heap.clone(), limit, kept, digest: None }
     }
 
-    /// Appends bytes as they are. Who implements [`KeyEncode`](crate::KeyEncode) with this
+    /// Appends bytes as they are. Who implements [`KeyEncode`](trait@crate::KeyEncode) with this
     /// answers for its promises; encoding a tuple of the parts keeps them by itself.
     #[inline]
     pub fn push(&mut self, bytes: &[u8]) {

@@ -80,9 +80,10 @@ impl KeyEncode for u8 {
     }
 }
 
-/// Numbers: `$wide` is what is written, `$canonical` makes it of the number.
+/// Numbers: `$canonical` makes what is written of the number, `$stands` says whether that is as it
+/// stands in memory, but for its width and the order of its bytes.
 macro_rules! number {
-    ($($number:ty, $tag:ident, $canonical:expr;)*) => {$(
+    ($($number:ty, $tag:ident, $canonical:expr, $stands:expr;)*) => {$(
         impl KeyEncode for $number {
             #[inline]
             fn encode(&self, out: &mut KeyBuf) {
@@ -94,15 +95,12 @@ macro_rules! number {
                 out.push(&[tag::PACKED]);
                 out.tag_len(tag::$tag, items.len());
                 const LEN: usize = $canonical(0 as $number).to_le_bytes().len();
-                // Where a number stands in memory as it is written, nothing has to be made of it.
-                let stands = |item: &$number| {
-                    $canonical(*item).to_le_bytes()[..] == item.to_le_bytes()[..]
-                };
+                // Where numbers stand in memory as they are written, nothing has to be made of them.
                 const STEP: usize = 512;
                 for items in items.chunks(STEP * 16) {
                     if cfg!(target_endian = "little")
                         && size_of::<$number>() == LEN
-                        && items.iter().fold(true, |all, item| all & stands(item))
+                        && items.iter().fold(true, |all, item| all & $stands(*item))
                     {
                         out.push(bytemuck::cast_slice(items));
                         continue;
@@ -121,19 +119,23 @@ macro_rules! number {
 }
 
 number! {
-    u16, U16, same;
-    u32, U32, same;
-    u64, U64, same;
-    u128, U128, same;
-    usize, USIZE, usize_bits;
-    i8, I8, same;
-    i16, I16, same;
-    i32, I32, same;
-    i64, I64, same;
-    i128, I128, same;
-    isize, ISIZE, isize_bits;
-    f32, F32, f32_bits;
-    f64, F64, f64_bits;
+    u16, U16, same, always;
+    u32, U32, same, always;
+    u64, U64, same, always;
+    u128, U128, same, always;
+    usize, USIZE, usize_bits, always;
+    i8, I8, same, always;
+    i16, I16, same, always;
+    i32, I32, same, always;
+    i64, I64, same, always;
+    i128, I128, same, always;
+    isize, ISIZE, isize_bits, always;
+    f32, F32, f32_bits, |item: f32| f32_bits(item) == item.to_bits();
+    f64, F64, f64_bits, |item: f64| f64_bits(item) == item.to_bits();
+}
+
+const fn always<T: Copy>(_: T) -> bool {
+    true
 }
 
 const fn same<T: Copy>(number: T) -> T {

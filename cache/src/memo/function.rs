@@ -7,7 +7,6 @@ use larder_engine::Ttl;
 
 use super::handle::Handle;
 use super::notes::Notes;
-use super::run::Extra;
 use super::setup::Rules;
 use super::stats::{Counters, FunctionStats};
 use super::versions::{FunctionId, Registered};
@@ -201,11 +200,7 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
     /// The result that is kept under a key, or that of `body`.
     #[doc(hidden)]
     #[inline]
-    pub fn find_or_run<R: Returns<V>>(
-        &self,
-        key: &mut KeyBuf,
-        body: impl FnOnce(&mut Extra) -> R,
-    ) -> R {
+    pub fn find_or_run<R: Returns<V>>(&self, key: &mut KeyBuf, body: impl FnOnce() -> R) -> R {
         match self.find(key) {
             Some(value) => R::kept(value),
             None => self.run(key, body),
@@ -231,7 +226,7 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
     }
 
     /// How a result is stored.
-    pub(super) fn loaded(&self, value: V, _extra: Extra) -> Loaded<V> {
+    pub(super) fn loaded(&self, value: V) -> Loaded<V> {
         Loaded::new(value).ttl(self.rules.ttl.map_or(Ttl::Default, Ttl::After))
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::function::{Arguments, Function};
 use super::returns::Returns;
-use super::run::{Extra, Running};
+use super::run::Running;
 use crate::cache::Cache;
 use crate::codec::Codec;
 use crate::core::Core;
@@ -31,11 +31,7 @@ impl Offload for Usual {
 impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
     /// The result that is kept under a key, or that of the future that `body` makes.
     #[doc(hidden)]
-    pub async fn find_or_await<R, F>(
-        &self,
-        mut key: KeyBuf,
-        body: impl FnOnce(&mut Extra) -> F,
-    ) -> R
+    pub async fn find_or_await<R, F>(&self, mut key: KeyBuf, body: impl FnOnce() -> F) -> R
     where
         R: Returns<V>,
         F: Future<Output = R>,
@@ -62,13 +58,12 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
         let load = move || {
             let body = body_slot.take().unwrap_or_else(|| unreachable!("a loader runs once"));
             self.counters.runs.add(1);
-            let mut extra = Extra::default();
             let running = Running(&self.counters.failures);
-            let computing = body(&mut extra);
+            let computing = body();
             async move {
                 let result = computing.await.split();
                 drop(running);
-                let loaded = self.judge(at, result, extra)?;
+                let loaded = self.judge(at, result)?;
                 if self.core.lower.is_some() {
                     *spare_slot = Some(loaded.value.clone());
                 }
@@ -107,7 +102,7 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
 
     /// Awaits what `body` makes whatever is kept, and keeps what that returns.
     #[doc(hidden)]
-    pub async fn await_fresh<R, F>(&self, mut key: KeyBuf, body: impl FnOnce(&mut Extra) -> F) -> R
+    pub async fn await_fresh<R, F>(&self, mut key: KeyBuf, body: impl FnOnce() -> F) -> R
     where
         R: Returns<V>,
         F: Future<Output = R>,
@@ -118,11 +113,10 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
         }
         let key = Key::from(key.stored());
         self.counters.runs.add(1);
-        let mut extra = Extra::default();
         let running = Running(&self.counters.failures);
-        let result = body(&mut extra).await.split();
+        let result = body().await.split();
         drop(running);
-        let loaded = match self.judge(&key, result, extra) {
+        let loaded = match self.judge(&key, result) {
             Ok(loaded) => loaded,
             Err(missed) => return R::missed(missed),
         };
@@ -140,7 +134,7 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
     }
 
     /// Awaits what `body` makes, and keeps nothing.
-    async fn await_alone<R, F>(&self, body: impl FnOnce(&mut Extra) -> F) -> R
+    async fn await_alone<R, F>(&self, body: impl FnOnce() -> F) -> R
     where
         R: Returns<V>,
         F: Future<Output = R>,
@@ -148,7 +142,7 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
         self.counters.uncached.add(1);
         self.counters.runs.add(1);
         let running = Running(&self.counters.failures);
-        let result = body(&mut Extra::default()).await.split();
+        let result = body().await.split();
         drop(running);
         self.counters.failures.add(u64::from(result.is_err()));
         match result {

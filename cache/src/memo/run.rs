@@ -12,20 +12,6 @@ use crate::load::Sharing;
 use crate::loaded::Loaded;
 use crate::stats::Counter;
 
-/// What a body's caller says of the result, beside the result.
-#[doc(hidden)]
-#[derive(Debug, Default)]
-pub struct Extra {
-    tags: Vec<Vec<u8>>,
-}
-
-impl Extra {
-    /// Marks the result with a tag.
-    pub fn tag(&mut self, tag: impl AsRef<[u8]>) {
-        self.tags.push(tag.as_ref().to_vec());
-    }
-}
-
 /// Counts a panic.
 pub(super) struct Running<'a>(pub(super) &'a Counter);
 
@@ -41,7 +27,7 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
     /// Runs `body` after a miss, or waits for who does.
     #[doc(hidden)]
     #[cold]
-    pub fn run<R: Returns<V>>(&self, key: &mut KeyBuf, body: impl FnOnce(&mut Extra) -> R) -> R {
+    pub fn run<R: Returns<V>>(&self, key: &mut KeyBuf, body: impl FnOnce() -> R) -> R {
         if self.is_disabled() {
             self.counters.misses.add(1);
             return self.alone(body);
@@ -88,11 +74,7 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
 
     /// Runs `body` whatever is kept, and keeps what it returns.
     #[doc(hidden)]
-    pub fn run_fresh<R: Returns<V>>(
-        &self,
-        key: &mut KeyBuf,
-        body: impl FnOnce(&mut Extra) -> R,
-    ) -> R {
+    pub fn run_fresh<R: Returns<V>>(&self, key: &mut KeyBuf, body: impl FnOnce() -> R) -> R {
         self.counters.fresh.add(1);
         if self.is_disabled() {
             return self.alone(body);
@@ -130,23 +112,17 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
     fn execute<R: Returns<V>>(
         &self,
         key: &[u8],
-        body: impl FnOnce(&mut Extra) -> R,
+        body: impl FnOnce() -> R,
     ) -> Result<Loaded<V>, R::Missed> {
         self.counters.runs.add(1);
         let running = Running(&self.counters.failures);
-        let mut extra = Extra::default();
-        let result = body(&mut extra).split();
+        let result = body().split();
         drop(running);
-        self.judge(key, result, extra)
+        self.judge(key, result)
     }
 
     /// What is to be done with a result.
-    pub(super) fn judge<E>(
-        &self,
-        key: &[u8],
-        result: Result<V, E>,
-        extra: Extra,
-    ) -> Result<Loaded<V>, E> {
+    pub(super) fn judge<E>(&self, key: &[u8], result: Result<V, E>) -> Result<Loaded<V>, E> {
         let value = result.inspect_err(|_| {
             self.counters.failures.add(1);
             self.notes.write(key, Note::NotKept);
@@ -156,7 +132,7 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
             self.notes.write(key, Note::NotKept);
             return Ok(Loaded::new(value).not_kept());
         }
-        let loaded = self.loaded(value, extra);
+        let loaded = self.loaded(value);
         // Before it is stored, so that the note of an invalidation comes after this one.
         let expires_at_ms = loaded.ttl.deadline_ms(self.core.now_ms(), self.core.options.ttl);
         self.notes.write(key, Note::Stored { expires_at_ms });
@@ -174,11 +150,11 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
     }
 
     /// Runs `body` and keeps nothing.
-    pub(super) fn alone<R: Returns<V>>(&self, body: impl FnOnce(&mut Extra) -> R) -> R {
+    pub(super) fn alone<R: Returns<V>>(&self, body: impl FnOnce() -> R) -> R {
         self.counters.uncached.add(1);
         self.counters.runs.add(1);
         let running = Running(&self.counters.failures);
-        let result = body(&mut Extra::default()).split();
+        let result = body().split();
         drop(running);
         self.counters.failures.add(u64::from(result.is_err()));
         match result {
