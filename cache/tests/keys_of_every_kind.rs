@@ -1,8 +1,6 @@
 //! Keys of the standard library's types, derived ones, rounded ones, and long ones: canonical,
 //! injective, frozen, as `keys_are_frozen.rs` has it for the basic ones.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 mod common;
 
 use std::cmp::Ordering;
