@@ -251,6 +251,7 @@ pub use larder_macros::KeyEncode;
 /// | `key = (user.id, text.len())` | all that counts of the arguments |
 /// | `ignore(verbose, self)` | arguments that do not count |
 /// | `tolerance = 0.01`, `tolerance(x = 0.01)` | floats are told apart to this much: all, or these ([`Rounded`]) |
+/// | `tags = ["layout", format!("user:{id}")]` | what results can be forgotten by together: [`Function::invalidate_tag`] |
 /// | `cache_if = \|value\| …` | which results are kept; it gets a reference to what would be |
 /// | `valid_if = \|value\| …` | which are still good when they are found |
 /// | `cache_errors`, `cache_none` | an `Err`, a `None` is kept as well |

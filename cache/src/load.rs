@@ -40,8 +40,8 @@ impl<E> Sharing<E> {
     pub(crate) const FORGIVING: Self = Self { forgives: true, ..Self::NONE };
 
     /// What was loaded, and whether it is an error that it was not stored.
-    pub(crate) fn settle<V>(&self, (value, published): (V, Result<()>)) -> (V, Result<()>) {
-        (value, if self.forgives { Ok(()) } else { published })
+    pub(crate) fn settle<V>(&self, published: Published<V>) -> Published<V> {
+        if self.forgives { Published { result: Ok(()), ..published } } else { published }
     }
 
     /// The error, where it is one that this asker can use.

@@ -68,6 +68,8 @@ pub use function::{Arguments, Function};
 pub use handle::Handle;
 pub use returns::Returns;
 #[doc(hidden)]
+pub use run::Extra;
+#[doc(hidden)]
 pub use setup::Setup;
 #[doc(hidden)]
 pub use site::Site;

@@ -360,3 +360,44 @@ fn what_a_cache_cannot_be_built_of_is_said_and_does_no_harm() {
     assert_eq!(square_cache().stats().runs, 1);
     assert!(square_cache().trouble().is_some());
 }
+
+#[test]
+fn results_under_a_tag_are_forgotten_together() {
+    #[cached(tags = ["pages", format!("user:{user}")])]
+    fn page(user: u32, name: String) -> String {
+        format!("{name} of {user}")
+    }
+    let call = |user, name: &str| page(user, name.to_owned());
+    let all = [(7, "home"), (7, "mail"), (8, "home")];
+    for (user, name) in all {
+        call(user, name);
+    }
+    page_cache().invalidate_tag("user:7").unwrap();
+    let cached = all.map(|(user, name)| page_call(user, name.to_owned()).is_cached());
+    assert_eq!(cached, [false, false, true]);
+    assert_eq!(page_call(7, "home".to_owned()).explain(), Explanation::Unknown);
+    page_cache().invalidate_tag("pages").unwrap();
+    assert_eq!(call(8, "home"), "home of 8");
+    assert_eq!(page_cache().stats().runs, 4);
+}
+
+#[test]
+fn what_is_stale_serves_while_it_is_computed_anew_or_cannot_be() {
+    use std::sync::{Arc, LazyLock};
+
+    static CLOCK: LazyLock<Arc<larder::ManualClock>> =
+        LazyLock::new(|| Arc::new(larder::ManualClock::at(0)));
+    static RUNS: AtomicU64 = AtomicU64::new(0);
+    #[cached(ttl = "1s", serve_stale_on_error = "1m", setup = |builder| builder.clock(CLOCK.clone()))]
+    fn fails_later(n: u64) -> Result<u64, String> {
+        if count!(RUNS) == 0 { Ok(n) } else { Err("not any more".to_owned()) }
+    }
+    assert_eq!((fails_later(7), fails_later(7)), (Ok(7), Ok(7)));
+    assert_eq!(fails_later_cache().stats().hits, 1);
+    CLOCK.advance(2_000);
+    assert!(!fails_later_call(7).is_cached(), "its time is over");
+    assert_eq!(fails_later(7), Ok(7), "but it is better than none");
+    CLOCK.advance(60_000);
+    assert!(fails_later(7).is_err());
+    assert_eq!(runs(&RUNS), 3);
+}

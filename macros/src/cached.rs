@@ -245,13 +245,20 @@ impl Function {
         }
     }
 
-    /// What computes the result.
+    /// What says the result's tags, and computes it.
     fn body(&self) -> TokenStream {
         let uncached = self.path(&self.named("uncached"));
         let types = self.type_arguments();
         let names = self.arguments.iter().map(|argument| &argument.name);
         let receiver = self.receiver.iter().map(|receiver| &receiver.self_token);
-        quote!(move || #uncached #types(#(#receiver,)* #(#names),*))
+        let tags = &self.options.tags;
+        quote! {
+            move |__larder_extra: &mut ::larder::memo::Extra| {
+                let _ = &__larder_extra;
+                #(__larder_extra.tag(#tags);)*
+                #uncached #types(#(#receiver,)* #(#names),*)
+            }
+        }
     }
 
     /// The signature with names for all arguments.

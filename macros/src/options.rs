@@ -7,12 +7,14 @@ use quote::{ToTokens as _, quote};
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned as _;
-use syn::{Error, Expr, ExprLit, Ident, Lit, LitStr, Result, Token, Type, parenthesized};
+use syn::{
+    Error, Expr, ExprArray, ExprLit, Ident, Lit, LitStr, Result, Token, Type, parenthesized,
+};
 
 /// The words that are known, for who mistypes one.
 const KNOWN: &str = "`capacity`, `memory`, `policy`, `ttl`, `serve_stale`, `serve_stale_on_error`, \
     `refresh_ahead`, `refresh_early`, `jitter`, `disk`, `engine`, `cache`, `codec`, `setup`, `offload`, `name`, \
-    `namespace`, `version`, `ignore_code`, `key`, `ignore(…)`, `tolerance`, `cache_if`, \
+    `namespace`, `version`, `ignore_code`, `key`, `ignore(…)`, `tolerance`, `tags`, `cache_if`, \
     `valid_if`, `cache_errors`, `cache_none`, `associated`";
 
 #[derive(Default)]
@@ -27,6 +29,7 @@ pub(crate) struct Options {
     pub(crate) tolerance: Option<Expr>,
     /// For one argument.
     pub(crate) tolerances: Vec<(Ident, Expr)>,
+    pub(crate) tags: Vec<Expr>,
     pub(crate) keeps_errors: Option<Span>,
     pub(crate) keeps_none: Option<Span>,
     pub(crate) ignores_code: bool,
@@ -132,6 +135,10 @@ impl Options {
                     self.means(&name, &tolerance.to_token_stream());
                     self.tolerances.push((name, tolerance));
                 }
+            }
+            "tags" => {
+                let tags: ExprArray = value(input)?;
+                self.tags = tags.elems.into_iter().collect();
             }
             "cache_errors" => {
                 self.means(word, &TokenStream::new());

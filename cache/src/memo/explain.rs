@@ -55,7 +55,8 @@ pub enum Explanation {
     Corrupt,
     /// The cache is closed, switched off, or its store cannot be asked now.
     Unavailable,
-    /// It was never stored, or it was and left: nothing is left that says which.
+    /// It was never stored, or it was and left, or a tag may have been invalidated that it had:
+    /// nothing is left that says which.
     Unknown,
 }
 
@@ -81,11 +82,19 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
         match self.notes.read(key) {
             Some(Note::Invalidated) => return Explanation::Invalidated,
             Some(Note::NotKept) => return Explanation::NotKept,
-            Some(Note::Stored { expires_at_ms }) if !is_live(expires_at_ms, self.core.now_ms()) => {
+            Some(Note::Stored { expires_at_ms, .. })
+                if !is_live(expires_at_ms, self.core.now_ms()) =>
+            {
                 return Explanation::Expired;
             }
             // It may be what was damaged since.
             Some(Note::Stored { .. }) if self.corrupt() != self.corrupt_before => {
+                return Explanation::Unknown;
+            }
+            // Some tag was invalidated since; which is not remembered.
+            Some(Note::Stored { tagged_at: Some(then), .. })
+                if self.core.invalidated.now() != then =>
+            {
                 return Explanation::Unknown;
             }
             Some(Note::Stored { .. }) => return Explanation::Evicted,

@@ -7,6 +7,7 @@ use larder_engine::Ttl;
 
 use super::handle::Handle;
 use super::notes::Notes;
+use super::run::Extra;
 use super::setup::Rules;
 use super::stats::{Counters, FunctionStats};
 use super::versions::{FunctionId, Registered};
@@ -113,6 +114,15 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
         cleared
     }
 
+    /// Forgets all results that were marked with a tag (`tags = […]` of `#[cached]`), as
+    /// [`Cache::invalidate_tag`]: those of other functions in the same cache and namespace as well.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], or what the store says if the cache is strict.
+    pub fn invalidate_tag(&self, tag: impl AsRef<[u8]>) -> Result<()> {
+        self.core.invalidate_tag(tag.as_ref())
+    }
+
     /// The cache, to look at its figures, flush, sync or close it.
     ///
     /// ```
@@ -200,7 +210,11 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
     /// The result that is kept under a key, or that of `body`.
     #[doc(hidden)]
     #[inline]
-    pub fn find_or_run<R: Returns<V>>(&self, key: &mut KeyBuf, body: impl FnOnce() -> R) -> R {
+    pub fn find_or_run<R: Returns<V>>(
+        &self,
+        key: &mut KeyBuf,
+        body: impl FnOnce(&mut Extra) -> R,
+    ) -> R {
         match self.find(key) {
             Some(value) => R::kept(value),
             None => self.run(key, body),
@@ -226,8 +240,9 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
     }
 
     /// How a result is stored.
-    pub(super) fn loaded(&self, value: V) -> Loaded<V> {
-        Loaded::new(value).ttl(self.rules.ttl.map_or(Ttl::Default, Ttl::After))
+    pub(super) fn loaded(&self, value: V, extra: Extra) -> Loaded<V> {
+        let ttl = self.rules.ttl.map_or(Ttl::Default, Ttl::After);
+        Loaded::new(value).ttl(ttl).tags(extra.tags)
     }
 
     pub(super) fn is_disabled(&self) -> bool {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::function::{Arguments, Function};
 use super::returns::Returns;
-use super::run::Running;
+use super::run::{Extra, Running};
 use crate::cache::Cache;
 use crate::codec::Codec;
 use crate::core::Core;
@@ -31,7 +31,11 @@ impl Offload for Usual {
 impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
     /// The result that is kept under a key, or that of the future that `body` makes.
     #[doc(hidden)]
-    pub async fn find_or_await<R, F>(&self, mut key: KeyBuf, body: impl FnOnce() -> F) -> R
+    pub async fn find_or_await<R, F>(
+        &self,
+        mut key: KeyBuf,
+        body: impl FnOnce(&mut Extra) -> F,
+    ) -> R
     where
         R: Returns<V>,
         F: Future<Output = R>,
@@ -58,12 +62,13 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
         let load = move || {
             let body = body_slot.take().unwrap_or_else(|| unreachable!("a loader runs once"));
             self.counters.runs.add(1);
+            let mut extra = Extra::default();
             let running = Running(&self.counters.failures);
-            let computing = body();
+            let computing = body(&mut extra);
             async move {
                 let result = computing.await.split();
                 drop(running);
-                let loaded = self.judge(at, result)?;
+                let loaded = self.judge(at, result, extra)?;
                 if self.core.lower.is_some() {
                     *spare_slot = Some(loaded.value.clone());
                 }
@@ -102,7 +107,7 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
 
     /// Awaits what `body` makes whatever is kept, and keeps what that returns.
     #[doc(hidden)]
-    pub async fn await_fresh<R, F>(&self, mut key: KeyBuf, body: impl FnOnce() -> F) -> R
+    pub async fn await_fresh<R, F>(&self, mut key: KeyBuf, body: impl FnOnce(&mut Extra) -> F) -> R
     where
         R: Returns<V>,
         F: Future<Output = R>,
@@ -114,9 +119,10 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
         let key = Key::from(key.stored());
         self.counters.runs.add(1);
         let running = Running(&self.counters.failures);
-        let result = body().await.split();
+        let mut extra = Extra::default();
+        let result = body(&mut extra).await.split();
         drop(running);
-        let loaded = match self.judge(&key, result) {
+        let loaded = match self.judge(&key, result, extra) {
             Ok(loaded) => loaded,
             Err(missed) => return R::missed(missed),
         };
@@ -124,7 +130,7 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
         if loaded.is_kept {
             let at = key.clone();
             let insert = move |core: &Core<V, C>| {
-                core.insert_value(&at, loaded.value.clone(), &loaded.put())
+                core.insert_value(&at, loaded.value.clone(), &loaded.put(&loaded.borrowed_tags()))
             };
             // If it cannot be stored, that is seen below.
             drop(self.nonblocking().off(insert).await);
@@ -134,7 +140,7 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
     }
 
     /// Awaits what `body` makes, and keeps nothing.
-    async fn await_alone<R, F>(&self, body: impl FnOnce() -> F) -> R
+    async fn await_alone<R, F>(&self, body: impl FnOnce(&mut Extra) -> F) -> R
     where
         R: Returns<V>,
         F: Future<Output = R>,
@@ -142,7 +148,7 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
         self.counters.uncached.add(1);
         self.counters.runs.add(1);
         let running = Running(&self.counters.failures);
-        let result = body().await.split();
+        let result = body(&mut Extra::default()).await.split();
         drop(running);
         self.counters.failures.add(u64::from(result.is_err()));
         match result {

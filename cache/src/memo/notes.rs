@@ -18,6 +18,8 @@ const NOTES_MAX: usize = 8192;
 pub(super) enum Note {
     Stored {
         expires_at_ms: u64,
+        /// If it has tags, how many invalidations of any there had been.
+        tagged_at: Option<u64>,
     },
     Invalidated,
     /// It was run, and there was nothing to keep.
@@ -105,21 +107,21 @@ mod tests {
         let notes = Notes::default();
         notes.write(b"first", Note::NotKept);
         for _ in 0..3 * NOTES_MAX {
-            notes.write(b"same", Note::Stored { expires_at_ms: 7 });
+            notes.write(b"same", Note::Stored { expires_at_ms: 7, tagged_at: None });
         }
         assert!(notes.inner.lock().order.len() <= 2 * NOTES_MAX);
-        assert_eq!(notes.read(b"same"), Some(Note::Stored { expires_at_ms: 7 }));
+        assert_eq!(notes.read(b"same"), Some(Note::Stored { expires_at_ms: 7, tagged_at: None }));
     }
 
     #[test]
     fn to_clear_invalidates_what_was_stored_before() {
         let notes = Notes::default();
-        notes.write(b"before", Note::Stored { expires_at_ms: 7 });
+        notes.write(b"before", Note::Stored { expires_at_ms: 7, tagged_at: None });
         notes.write(b"failed", Note::NotKept);
         notes.clear();
-        notes.write(b"after", Note::Stored { expires_at_ms: 7 });
+        notes.write(b"after", Note::Stored { expires_at_ms: 7, tagged_at: None });
         assert_eq!(notes.read(b"before"), Some(Note::Invalidated));
         assert_eq!(notes.read(b"failed"), Some(Note::NotKept));
-        assert_eq!(notes.read(b"after"), Some(Note::Stored { expires_at_ms: 7 }));
+        assert_eq!(notes.read(b"after"), Some(Note::Stored { expires_at_ms: 7, tagged_at: None }));
     }
 }

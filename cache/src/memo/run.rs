@@ -12,6 +12,20 @@ use crate::load::Sharing;
 use crate::loaded::Loaded;
 use crate::stats::Counter;
 
+/// What the caller of a body says of its result.
+#[doc(hidden)]
+#[derive(Debug, Default)]
+pub struct Extra {
+    pub(super) tags: Vec<Vec<u8>>,
+}
+
+impl Extra {
+    /// Marks the result with a tag.
+    pub fn tag(&mut self, tag: impl AsRef<[u8]>) {
+        self.tags.push(tag.as_ref().to_vec());
+    }
+}
+
 /// Counts a panic.
 pub(super) struct Running<'a>(pub(super) &'a Counter);
 
@@ -27,7 +41,7 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
     /// Runs `body` after a miss, or waits for who does.
     #[doc(hidden)]
     #[cold]
-    pub fn run<R: Returns<V>>(&self, key: &mut KeyBuf, body: impl FnOnce() -> R) -> R {
+    pub fn run<R: Returns<V>>(&self, key: &mut KeyBuf, body: impl FnOnce(&mut Extra) -> R) -> R {
         if self.is_disabled() {
             self.counters.misses.add(1);
             return self.alone(body);
@@ -74,7 +88,11 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
 
     /// Runs `body` whatever is kept, and keeps what it returns.
     #[doc(hidden)]
-    pub fn run_fresh<R: Returns<V>>(&self, key: &mut KeyBuf, body: impl FnOnce() -> R) -> R {
+    pub fn run_fresh<R: Returns<V>>(
+        &self,
+        key: &mut KeyBuf,
+        body: impl FnOnce(&mut Extra) -> R,
+    ) -> R {
         self.counters.fresh.add(1);
         if self.is_disabled() {
             return self.alone(body);
@@ -90,7 +108,8 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
     pub(super) fn keep(&self, key: &[u8], loaded: Loaded<V>) -> V {
         if loaded.is_kept {
             // If it cannot be stored, that is seen below.
-            drop(self.core.insert_value(key, loaded.value.clone(), &loaded.put()));
+            let tags = loaded.borrowed_tags();
+            drop(self.core.insert_value(key, loaded.value.clone(), &loaded.put(&tags)));
             self.check_stored(key);
         }
         loaded.value
@@ -112,17 +131,23 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
     fn execute<R: Returns<V>>(
         &self,
         key: &[u8],
-        body: impl FnOnce() -> R,
+        body: impl FnOnce(&mut Extra) -> R,
     ) -> Result<Loaded<V>, R::Missed> {
         self.counters.runs.add(1);
         let running = Running(&self.counters.failures);
-        let result = body().split();
+        let mut extra = Extra::default();
+        let result = body(&mut extra).split();
         drop(running);
-        self.judge(key, result)
+        self.judge(key, result, extra)
     }
 
     /// What is to be done with a result.
-    pub(super) fn judge<E>(&self, key: &[u8], result: Result<V, E>) -> Result<Loaded<V>, E> {
+    pub(super) fn judge<E>(
+        &self,
+        key: &[u8],
+        result: Result<V, E>,
+        extra: Extra,
+    ) -> Result<Loaded<V>, E> {
         let value = result.inspect_err(|_| {
             self.counters.failures.add(1);
             self.notes.write(key, Note::NotKept);
@@ -132,16 +157,17 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
             self.notes.write(key, Note::NotKept);
             return Ok(Loaded::new(value).not_kept());
         }
-        let loaded = self.loaded(value);
+        let loaded = self.loaded(value, extra);
         // Before it is stored, so that the note of an invalidation comes after this one.
         let expires_at_ms = loaded.ttl.deadline_ms(self.core.now_ms(), self.core.options.ttl);
-        self.notes.write(key, Note::Stored { expires_at_ms });
+        let tagged_at = (!loaded.tags.is_empty()).then(|| self.core.invalidated.now());
+        self.notes.write(key, Note::Stored { expires_at_ms, tagged_at });
         Ok(loaded)
     }
 
     /// Notes and counts it if what was computed is not there.
     pub(super) fn check_stored(&self, key: &[u8]) {
-        let Some(Note::Stored { expires_at_ms }) = self.notes.read(key) else { return };
+        let Some(Note::Stored { expires_at_ms, .. }) = self.notes.read(key) else { return };
         let is_live = larder_engine::clock::is_live(expires_at_ms, self.core.now_ms());
         if is_live && !matches!(self.core.version(key), Ok(Some(_))) {
             self.counters.uncached.add(1);
@@ -150,11 +176,11 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
     }
 
     /// Runs `body` and keeps nothing.
-    pub(super) fn alone<R: Returns<V>>(&self, body: impl FnOnce() -> R) -> R {
+    pub(super) fn alone<R: Returns<V>>(&self, body: impl FnOnce(&mut Extra) -> R) -> R {
         self.counters.uncached.add(1);
         self.counters.runs.add(1);
         let running = Running(&self.counters.failures);
-        let result = body().split();
+        let result = body(&mut Extra::default()).split();
         drop(running);
         self.counters.failures.add(u64::from(result.is_err()));
         match result {

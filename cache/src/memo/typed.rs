@@ -92,7 +92,7 @@ where
         K: Borrow<Q>,
         Q: KeyEncode + ?Sized,
     {
-        self.function.find_or_run(&mut self.key(args), || (self.body)(args))
+        self.function.find_or_run(&mut self.key(args), |_| (self.body)(args))
     }
 
     /// Computes the result for `args` whatever is kept, and keeps it in place of that. If it is
@@ -116,7 +116,7 @@ where
         K: Borrow<Q>,
         Q: KeyEncode + ?Sized,
     {
-        self.function.run_fresh(&mut self.key(args), || (self.body)(args))
+        self.function.run_fresh(&mut self.key(args), |_| (self.body)(args))
     }
 
     /// The result for `args`, if it is kept; the body is not run.
