@@ -76,3 +76,8 @@ pub use site::Site;
 pub use stats::FunctionStats;
 pub use typed::{Memo, MemoBuilder};
 pub(crate) use versions::Versions;
+
+/// What `#[cached]` on an async function looks for, so that its name is the error without it.
+#[cfg(feature = "async")]
+#[doc(hidden)]
+pub const fn async_functions_need_the_feature_async_of_larder() {}

@@ -15,7 +15,7 @@ use quote::{ToTokens as _, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned as _;
 use syn::{
     Error, FnArg, GenericArgument, GenericParam, Ident, ItemFn, Pat, PathArguments, Receiver,
-    Result, ReturnType, Type, WherePredicate,
+    Result, ReturnType, Safety, Type, WherePredicate,
 };
 
 use crate::options::Options;
@@ -51,9 +51,9 @@ impl Function {
         if sig.abi.is_some() || sig.variadic.is_some() {
             return refuse(sig.span(), "a function of another language cannot be cached");
         }
-        if item.sig.to_token_stream().into_iter().any(|token| is_word(&token, "unsafe")) {
-            let why =
-                "an unsafe function cannot be cached: its callers promise things about each call";
+        if !matches!(sig.safety, Safety::Default) {
+            let why = "only a function that is safe to call can be cached: callers of another \
+                       promise things about each call";
             return refuse(sig.span(), why);
         }
         let mut receiver = None;
@@ -109,6 +109,7 @@ impl Function {
             return quote! {
                 #(#attrs)*
                 #vis #sig {
+                    ::larder::memo::async_functions_need_the_feature_async_of_larder();
                     #begin
                     __larder_function.find_or_await(__larder_key, #body).await
                 }

@@ -99,11 +99,11 @@ where
     /// not to be kept, what is kept stays.
     ///
     /// ```
-    /// use std::sync::atomic::{AtomicU64, Ordering};
+    /// use std::cell::Cell;
     /// use larder::{Cache, Memo};
     ///
-    /// let counter = AtomicU64::new(0);
-    /// let next = |_: &u8| counter.fetch_add(1, Ordering::Relaxed);
+    /// let counter = Cell::new(0);
+    /// let next = |_: &u8| counter.replace(counter.get() + 1);
     /// let memo = Memo::new(Cache::<u8, u64>::builder().build()?, next);
     /// assert_eq!((memo.call(&0), memo.call(&0)), (0, 0));
     /// assert_eq!((memo.call_fresh(&0), memo.call(&0)), (1, 1));
