@@ -107,21 +107,6 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         })
     }
 
-    /// Removes `key` if its value is unwanted: whether it was. A load of the key that is under way
-    /// counts as begun after that.
-    pub(crate) fn discard_if(&self, key: &[u8], unwanted: impl FnOnce(&V) -> bool) -> Result<bool> {
-        self.change(key, |key| {
-            let found = self.peek_entry(key)?;
-            if !found.is_some_and(|entry| unwanted(&entry.value)) {
-                return Ok(false);
-            }
-            drop(self.memory.take(&**key));
-            drop(self.pending.take(key));
-            self.remove_below(key)?;
-            Ok(true)
-        })
-    }
-
     /// Removes `key`, and hands out what was there.
     pub(crate) fn remove_under(&self, key: &Key) -> Result<Removed<V>> {
         self.flights.doom(key);
@@ -331,7 +316,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         Ok(Outcome::Admitted { version })
     }
 
-    fn remove_below(&self, key: &Key) -> Result<bool> {
+    pub(crate) fn remove_below(&self, key: &Key) -> Result<bool> {
         match self.lower.as_ref().map(|lower| lower.remove(key)) {
             Some(Err(failure)) if self.options.strict => Err(failure.into()),
             Some(removed) => Ok(removed.unwrap_or(false)),

@@ -161,6 +161,24 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         }
     }
 
+    /// Removes `key` if its value is unwanted: whether it was. A load of the key that is under way
+    /// counts as begun after that.
+    pub(crate) fn discard_if(&self, key: &[u8], unwanted: impl FnOnce(&V) -> bool) -> Result<bool> {
+        // Without the stripe: to read is the codec's work, and to decide the user's.
+        let Some(entry) = self.peek_entry(key)?.filter(|entry| unwanted(&entry.value)) else {
+            return Ok(false);
+        };
+        self.change(key, |key| {
+            if self.current(key)? != Some(entry.version) {
+                return Ok(false);
+            }
+            drop(self.memory.take(&**key));
+            drop(self.pending.take(key));
+            self.remove_below(key)?;
+            Ok(true)
+        })
+    }
+
     /// Removes `key` if it is as expected. Whether it was.
     fn remove_if(&self, key: &[u8], expected: Expected) -> Result<bool> {
         self.change(key, |key| {
