@@ -4,10 +4,12 @@
 //! them and show that it would notice (`models/`). In a normal build a name costs nothing.
 
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, Ordering, fence};
+pub(crate) use loom::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, fence,
+};
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence,
+    AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };
 
 /// The standard library's lock and condition, where all who wait have to be woken at once.
@@ -178,12 +180,14 @@ pub(crate) enum Site {
     LookEnd,
     /// `readers.rs`: looking what is looked at.
     LooksLoad,
-    /// `buckets.rs`: loading a word, or the number of entries that passed a bucket.
-    WordLoad,
-    /// `buckets.rs`: naming an entry in a word.
-    WordStore,
-    /// `buckets.rs`: lowering or raising that number.
-    PassedStore,
+    /// `buckets.rs`: loading hints, and the number of entries that passed a bucket.
+    HintLoad,
+    /// `buckets.rs`: storing them.
+    HintStore,
+    /// `buckets.rs`: loading the name of an entry.
+    NameLoad,
+    /// `buckets.rs`: naming an entry.
+    NameStore,
     /// `marks.rs`: looking how often a cell was invalidated.
     TagLoad,
     /// `marks.rs`: invalidating.

@@ -19,6 +19,21 @@ impl Bits {
         }
     }
 
+    /// Puts in, or takes out.
+    #[inline]
+    pub(crate) fn put(&mut self, number: u32, is_in: bool) {
+        let bit = 1 << (number % 64);
+        match self.0.get_mut(number as usize / 64) {
+            Some(bits) => *bits = if is_in { *bits | bit } else { *bits & !bit },
+            None if is_in => self.flip_further(number),
+            None => {}
+        }
+    }
+
+    pub(crate) const fn allocated_bytes(&self) -> usize {
+        self.0.capacity() * size_of::<u64>()
+    }
+
     #[cold]
     fn flip_further(&mut self, number: u32) {
         self.0.resize(number as usize / 64 + 1, 0);
@@ -63,5 +78,11 @@ mod tests {
         bits.flip(64);
         bits.flip(0);
         assert_eq!(bits.count(), 2);
+        bits.put(2_000, false);
+        assert_eq!(bits.0.len(), 1_000 / 64 + 1);
+        bits.put(2_000, true);
+        bits.put(2_000, true);
+        bits.put(63, false);
+        assert_eq!(all(&bits), [1_000, 2_000]);
     }
 }

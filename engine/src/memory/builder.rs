@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::budget::LIMIT_MAX;
 use super::departure::{Cause, Listener};
 use super::keep::idle_ms;
-use super::policy::{Policy, PolicyKind};
+use super::policy::{Chosen, Policy, PolicyKind};
 use super::tier::Tier;
 use crate::clock::{Clock, NEVER, SystemClock};
 use crate::error::{Error, Result};
@@ -67,7 +67,7 @@ impl Capacity {
 
 pub(super) type Weigher<K, V> = Box<dyn Fn(&K, &V) -> u64 + Send + Sync>;
 pub(super) type Expiry<K, V> = Box<dyn Fn(&K, &V, u64) -> u64 + Send + Sync>;
-type Factory = Box<dyn Fn() -> Box<dyn Policy>>;
+type Factory = Box<dyn Fn() -> Chosen>;
 
 /// What a tier calls on its way.
 pub(super) struct Hooks<K, V> {
@@ -102,7 +102,7 @@ impl<K, V> TierBuilder<K, V> {
     pub(super) fn new(capacity: Capacity) -> Self {
         Self {
             capacity,
-            policy: Box::new(|| PolicyKind::default().build()),
+            policy: Box::new(|| Chosen::of(PolicyKind::default())),
             shards: None,
             clock: Arc::new(SystemClock),
             hooks: Hooks {
@@ -117,14 +117,15 @@ impl<K, V> TierBuilder<K, V> {
 
     /// What chooses victims; [`PolicyKind::S3Fifo`] if nothing is said.
     #[must_use]
-    pub fn policy(self, kind: PolicyKind) -> Self {
-        self.policy_with(move || kind.build())
+    pub fn policy(mut self, kind: PolicyKind) -> Self {
+        self.policy = Box::new(move || Chosen::of(kind));
+        self
     }
 
     /// A policy of your own: `make` is called once per shard.
     #[must_use]
     pub fn policy_with(mut self, make: impl Fn() -> Box<dyn Policy> + 'static) -> Self {
-        self.policy = Box::new(make);
+        self.policy = Box::new(move || Chosen::Other(make()));
         self
     }
 

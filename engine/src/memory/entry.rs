@@ -128,6 +128,14 @@ impl Packed {
         Some(Self::of(TIMED, (expires_at_ms << WEIGHT_BITS) | weight))
     }
 
+    /// The weight of what is [plain](Self::is_plain).
+    #[inline]
+    pub(crate) const fn plain_weight(self) -> Option<u64> {
+        let [a, b, c, d, e, f, g] = self.0;
+        // Of a plain one the kind is 0.
+        if self.is_plain() { Some(u64::from_le_bytes([a, b, c, d, e, f, g, 0])) } else { None }
+    }
+
     /// The rest is elsewhere; and whether the key belongs to a namespace.
     pub(crate) const fn extra(id: u32, is_spaced: bool) -> Self {
         Self::of(if is_spaced { SPACED } else { EXTRA }, id as u64)
@@ -195,6 +203,7 @@ mod tests {
             fitting += 1;
             assert_eq!(packed.unpack(), Unpacked::Terms { weight, expires_at_ms });
             assert_eq!(packed.is_plain(), expires_at_ms == NEVER);
+            assert_eq!(packed.plain_weight(), packed.is_plain().then_some(weight));
             assert!(!packed.is_spaced());
         }
         assert_eq!(fitting, 5 + 4 * 4);

@@ -17,6 +17,7 @@ use super::extra::Extra;
 use super::keep::Keep;
 use super::marks::TagCell;
 use super::policy::Arrival;
+use super::quick::Quick;
 use super::room::{Room, Want};
 use super::shard::Locked;
 use super::space::Seek;
@@ -156,25 +157,57 @@ impl<K: Hash + Eq, V> Tier<K, V> {
     }
 
     /// The same, in a namespace or not.
-    pub(super) fn insert_at(
+    #[inline]
+    pub(super) fn insert_at<D: FnOnce(Option<&V>) -> bool>(
+        &self,
+        space: Option<&Arc<TagCell>>,
+        pair: (K, V),
+        keep: &Keep<'_>,
+        decide: D,
+    ) -> Result<bool, Rejected<K, V>> {
+        let weight = self.hooks.weigher.as_ref().map_or(1, |weigher| weigher(&pair.0, &pair.1));
+        if let Some(why) = self.refusal(weight) {
+            let (key, value) = pair;
+            return Err(self.rejected(key, value, why));
+        }
+        let hash = self.seek(space.map(|cell| &**cell), &pair.0).hash;
+        if space.is_none() && self.is_bare && keep.is_bare() {
+            return match self.insert_quickly(hash, pair, weight, decide) {
+                Quick::Done(inserted) => Ok(inserted),
+                Quick::Unusual { pair, decide, arrival } => {
+                    let want = Want { arrival, ..Want::new(hash, weight) };
+                    self.insert_anyhow(None, pair, keep, decide, want)
+                }
+            };
+        }
+        self.insert_anyhow(space, pair, keep, decide, Want::new(hash, weight))
+    }
+
+    #[cold]
+    fn rejected(&self, key: K, value: V, why: Rejection) -> Rejected<K, V> {
+        // Relaxed: a counter for people.
+        self.rejected.fetch_add(1, Ordering::Relaxed);
+        Rejected { key, value, why }
+    }
+
+    /// The same, whatever it takes.
+    #[inline(never)]
+    fn insert_anyhow<D: FnOnce(Option<&V>) -> bool>(
         &self,
         space: Option<&Arc<TagCell>>,
         (key, value): (K, V),
         keep: &Keep<'_>,
-        decide: impl FnOnce(Option<&V>) -> bool,
+        decide: D,
+        mut want: Want,
     ) -> Result<bool, Rejected<K, V>> {
-        let weight = self.hooks.weigher.as_ref().map_or(1, |weigher| weigher(&key, &value));
-        if let Some(why) = self.refusal(weight) {
-            // Relaxed: a counter for people.
-            self.rejected.fetch_add(1, Ordering::Relaxed);
-            return Err(Rejected { key, value, why });
-        }
-        let hash = self.seek(space.map(|cell| &**cell), &key).hash;
+        let (hash, weight) = (want.hash, want.weight);
         let own = self.cell_at(hash);
         let (extra, mut now_ms) = self.extra_of((&key, &value), weight, keep);
         let extra = extra.with_marks(self.names.marks(space, keep.tags));
         let stillborn = now_ms.is_some_and(|now_ms| !is_live(extra.expires_at_ms(), now_ms));
-        let mut want = Want::new(hash, if stillborn { 0 } else { weight });
+        if stillborn {
+            want.weight = 0;
+        }
         // Dropped in reverse: locks, then the claim, then what left is told.
         let mut departures = self.departures();
         let mut claim = Claim::new(&self.budget);
@@ -244,9 +277,7 @@ impl<K: Hash + Eq, V> Tier<K, V> {
             };
             if let Room::Never(why) = room {
                 if std::mem::replace(&mut want.purged, true) {
-                    // Relaxed: a counter for people.
-                    self.rejected.fetch_add(1, Ordering::Relaxed);
-                    return Err(Rejected { key, value, why });
+                    return Err(self.rejected(key, value, why));
                 }
                 for cell in &self.cells {
                     self.purge_dead(cell, &mut departures);

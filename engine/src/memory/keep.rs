@@ -67,6 +67,16 @@ impl<'a> Keep<'a> {
         Self { idle: Some(idle), ..self }
     }
 
+    /// Whether it says nothing but what goes without saying.
+    #[inline]
+    pub(super) const fn is_bare(&self) -> bool {
+        self.expires_at_ms == NEVER
+            && self.idle.is_none()
+            && self.cost == 1
+            && self.tags.is_empty()
+            && !self.pinned
+    }
+
     /// At this cost.
     #[must_use]
     pub const fn cost(self, cost: u64) -> Self {

@@ -76,6 +76,12 @@ impl<O> Limbo<O> {
         self.others.push(other);
     }
 
+    /// Whether something else gathers.
+    #[inline]
+    pub(crate) const fn has_others(&self) -> bool {
+        !self.others.is_empty()
+    }
+
     /// Whether enough has gathered for a batch.
     #[inline]
     pub(crate) fn is_due(&self) -> bool {
@@ -131,28 +137,26 @@ impl<O> Limbo<O> {
         self.batches.iter_mut().for_each(|batch| batch.grace.go_on(records));
     }
 
-    /// Hands every entry that has become free to `free`; `address` says where it is. With `all`,
+    /// Hands the entries that have become free to `free`; `address` says where one is. With `all`,
     /// makes every effort for those that have gone into batches.
     pub(crate) fn collect(
         &mut self,
         records: &[&'static Record],
         all: bool,
         address: impl Fn(u32) -> usize,
-        mut free: impl FnMut(u32),
+        mut free: impl FnMut(&[u32]),
     ) {
         self.hurry(records, all);
-        let mut looks = None;
         while self.batches.front_mut().is_some_and(|batch| batch.grace.is_over()) {
             // After the end of the grace: what was looked at under it has been noted by now.
-            let looks = looks.insert(looked_at(records));
-            let Some(batch) = self.batches.pop_front() else { break };
-            for id in std::mem::take(&mut self.looked_at).into_iter().chain(batch.ids) {
-                if looks.contains(&address(id)) {
-                    self.looked_at.push(id);
-                } else {
-                    free(id);
-                }
+            let looks = looked_at(records);
+            let Some(mut batch) = self.batches.pop_front() else { break };
+            batch.ids.append(&mut self.looked_at);
+            if !looks.is_empty() {
+                let is_looked_at = |&mut id: &mut u32| looks.contains(&address(id));
+                self.looked_at = batch.ids.extract_if(.., is_looked_at).collect();
             }
+            free(&batch.ids);
         }
     }
 

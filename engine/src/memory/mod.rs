@@ -2,11 +2,11 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `tier`, `lookup`, `insert`, `room`, `bulk`, `builder` | [`Tier`]: lookups and removals, inserts, evictions for them, many at once, options |
+//! | `tier`, `lookup`, `insert`, `quick`, `room`, `bulk`, `builder` | [`Tier`]: lookups and removals, inserts, the usual one in a straight line, evictions for them, many at once, options |
 //! | `shard`, `places` | what writers need, behind a lock: a policy, and by what names it knows entries |
 //! | `expiry`, `wheel` | what has expired leaves first |
 //! | `keep` | [`Keep`]: what an insert says of its entry |
-//! | `table`, `buckets`, `slab`, `entry` | entries that readers find without a lock |
+//! | `table`, `buckets`, `slab`, `ids`, `entry` | entries that readers find without a lock |
 //! | `extra`, `marks` | what few entries have: a time to idle, a cost, tags |
 //! | `readers`, `limbo` | who reads, and what has left and waits for readers |
 //! | `replay`, `stripes` | hits on their way to a policy, and counted, without sharing a word |
@@ -32,6 +32,7 @@ mod engine;
 mod entry;
 mod expiry;
 mod extra;
+mod ids;
 mod insert;
 mod iter;
 mod keep;
@@ -44,6 +45,7 @@ mod order;
 mod pins;
 mod places;
 mod policy;
+mod quick;
 mod readers;
 mod replay;
 mod room;

@@ -126,7 +126,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Tier<K, V> {
         let counts = |entry: &Entry<K, V>| {
             !entry.packed.is_spaced() && table.terms(entry).is_live(|| self.now_ms())
         };
-        policy.order(&shelf, &mut |place| {
+        policy.any().order(&shelf, &mut |place| {
             if places.len() >= wanted || left == 0 {
                 return false;
             }

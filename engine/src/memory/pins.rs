@@ -32,11 +32,18 @@ use super::tier::Tier;
 pub(super) struct Pins {
     pinned: Bits,
     parked: Bits,
+    count: usize,
     weight: u64,
     parked_weight: u64,
 }
 
 impl Pins {
+    /// Whether nothing is pinned.
+    #[inline]
+    pub(super) const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     #[inline]
     pub(super) fn is_pinned(&self, place: u32) -> bool {
         self.pinned.has(place)
@@ -70,6 +77,7 @@ impl<K, V> Locked<'_, K, V> {
         if !self.pins.is_pinned(place) {
             let weight = self.weight_of(place);
             self.pins.pinned.flip(place);
+            self.pins.count += 1;
             self.pins.weight += weight;
             self.cell.budget.repin(0, weight);
         }
@@ -87,6 +95,7 @@ impl<K, V> Locked<'_, K, V> {
     pub(super) fn forget_pin(&mut self, place: u32, weight: u64) {
         if self.pins.is_pinned(place) {
             self.pins.pinned.flip(place);
+            self.pins.count -= 1;
             self.pins.weight -= weight;
             self.cell.budget.repin(weight, 0);
             if self.pins.is_parked(place) {
@@ -116,7 +125,7 @@ impl<K, V> Locked<'_, K, V> {
 
     /// Checks the three invariants, and says how many entries are parked.
     pub(super) fn validate_pins(&self) -> Result<usize, String> {
-        let Pins { pinned, parked, weight, parked_weight } = &self.pins;
+        let Pins { pinned, parked, count, weight, parked_weight } = &self.pins;
         let (mut pins, mut parks, mut pin_weight, mut park_weight) = (0, 0, 0, 0);
         for (place, entry) in self.iter() {
             let weight = self.terms(entry).weight();
@@ -131,7 +140,7 @@ impl<K, V> Locked<'_, K, V> {
             }
         }
         let counted = (pinned.count(), parked.count(), *weight, *parked_weight);
-        if (pins, parks, pin_weight, park_weight) != counted {
+        if (pins, parks, pin_weight, park_weight) != counted || pins != *count {
             return Err(format!(
                 "{pins} entries weighing {pin_weight} are pinned, {parks} weighing {park_weight} \
                  parked, and counted are {counted:?}"
@@ -149,7 +158,7 @@ impl<K: Hash + Eq, V> Locked<'_, K, V> {
         self.forget_pin(place, self.weight_of(place));
         if was_parked {
             let (policy, shelf) = self.split(room);
-            policy.spare(place, &shelf);
+            policy.any_mut().spare(place, &shelf);
         }
         was_pinned
     }

@@ -5,6 +5,8 @@
 //! As long as no value was replaced, the place of an entry is its id, and nothing is kept here;
 //! from the first replacement on, two arrays lead from the one to the other.
 
+use super::policy::cover;
+
 /// No id.
 const NONE: u32 = u32::MAX;
 
@@ -29,8 +31,18 @@ impl Places {
     }
 
     /// Puts another entry in a place. `linked` are the ids of all entries before that.
-    pub(super) fn replace(&mut self, place: u32, id: u32, linked: impl Iterator<Item = u32>) {
-        self.0.get_or_insert_with(|| Box::new(Maps::of(linked))).put(place, id);
+    #[inline]
+    pub(super) fn replace<I: Iterator<Item = u32>>(
+        &mut self,
+        place: u32,
+        id: u32,
+        linked: impl FnOnce() -> I,
+    ) {
+        let maps = match &mut self.0 {
+            Some(maps) => maps,
+            none => none.insert(Maps::of(linked())),
+        };
+        maps.put(place, id);
     }
 
     /// The entry that may be in a place; it is if it is linked.
@@ -65,45 +77,33 @@ impl Places {
 
 impl Maps {
     /// Every linked entry in the place that is called as its id.
-    fn of(linked: impl Iterator<Item = u32>) -> Self {
+    #[cold]
+    fn of(linked: impl Iterator<Item = u32>) -> Box<Self> {
         let mut maps = Self { ids: Vec::new(), places: Vec::new(), free: Vec::new() };
         linked.for_each(|id| maps.put(id, id));
         let free = (0..).zip(&maps.ids).filter(|&(_, &id)| id == NONE);
         maps.free = free.map(|(place, _)| place).collect();
-        maps
+        Box::new(maps)
     }
 
+    #[inline]
     fn settle(&mut self, id: u32) -> u32 {
         let place = match self.free.pop() {
             Some(place) => place,
-            None => {
-                push(&mut self.ids, NONE);
-                // There are no more places than ids, and those have 32 bits.
-                u32::try_from(self.ids.len() - 1).unwrap_or(NONE)
-            }
+            // There are no more places than ids, and those have 32 bits.
+            None => u32::try_from(self.ids.len()).unwrap_or(NONE),
         };
         self.put(place, id);
         place
     }
 
+    #[inline]
     fn put(&mut self, place: u32, id: u32) {
-        while self.ids.len() <= place as usize {
-            push(&mut self.ids, NONE);
-        }
-        while self.places.len() <= id as usize {
-            push(&mut self.places, NONE);
-        }
+        cover(&mut self.ids, place, NONE);
+        cover(&mut self.places, id, NONE);
         self.ids[place as usize] = id;
         self.places[id as usize] = place;
     }
-}
-
-/// Grows by a quarter, not to twice as much: what is spent must stay near what is weighed.
-fn push(list: &mut Vec<u32>, number: u32) {
-    if list.len() == list.capacity() {
-        list.reserve_exact(list.len() / 4 + 16);
-    }
-    list.push(number);
 }
 
 #[cfg(test)]
@@ -116,7 +116,7 @@ mod tests {
         assert_eq!((places.settle(0), places.settle(1), places.settle(2)), (0, 1, 2));
         places.give_back(1);
         // Entry 3 replaces entry 0; entry 1 has left, so its place is the one that is free.
-        places.replace(0, 3, [0, 2].into_iter());
+        places.replace(0, 3, || [0, 2].into_iter());
         assert_eq!((places.id(0), places.place(3)), (Some(3), 0));
         assert_eq!((places.id(1), places.id(2), places.id(3)), (None, Some(2), None));
         assert_eq!((places.settle(0), places.settle(4)), (1, 3));

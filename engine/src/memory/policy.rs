@@ -31,6 +31,7 @@
 
 mod adaptive;
 mod arc;
+mod chosen;
 mod climber;
 mod clock;
 mod fifo;
@@ -56,6 +57,7 @@ use std::str::FromStr;
 
 pub use adaptive::Adaptive;
 pub use arc::ArcPolicy;
+pub(super) use chosen::Chosen;
 pub use clock::Clock;
 pub use fifo::Fifo;
 pub use gdsf::Gdsf;
@@ -249,7 +251,7 @@ fn ghosts_max(residents: usize) -> usize {
 
 /// Makes a column by id long enough for `id`; grows by an eighth, not to the double.
 #[inline]
-pub(super) fn cover<T: Copy>(column: &mut Vec<T>, id: u32, fill: T) {
+pub(in crate::memory) fn cover<T: Copy>(column: &mut Vec<T>, id: u32, fill: T) {
     if column.len() <= id as usize {
         lengthen(column, id, fill);
     }

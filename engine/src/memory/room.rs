@@ -47,7 +47,7 @@ pub(super) struct Want {
     pub(super) hash: u64,
     pub(super) weight: u64,
     /// What is missing beyond the weight of the old value; as last seen.
-    need: u64,
+    pub(super) need: u64,
     /// What the policy said of the newcomer; asked once.
     pub(super) arrival: Option<Arrival>,
     /// Its own shard has to give even below its share: the others are empty.
@@ -119,7 +119,7 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         if let Some(place) = old.filter(|_| detached) {
             // The policy would have evicted the very entry that is to be replaced, which stays.
             let (policy, shelf) = shard.split(claim.held() + self.budget.free());
-            policy.spare(place, &shelf);
+            policy.any_mut().spare(place, &shelf);
         }
         room
     }
@@ -193,7 +193,7 @@ impl<K: Hash + Eq, V> Tier<K, V> {
     }
 
     /// Unlinks an entry that the policy has given up, and says what it weighed.
-    fn evict<'a>(
+    pub(super) fn evict<'a>(
         &'a self,
         shard: &mut Locked<'a, K, V>,
         place: u32,

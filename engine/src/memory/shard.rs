@@ -17,15 +17,15 @@ use std::sync::Arc;
 use foldhash::quality::RandomState;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::buckets::Tag;
+use super::buckets::{Spot, Tag};
 use super::budget::Budget;
 use super::departure::{Cause, Departures};
-use super::entry::{Entry, Terms};
+use super::entry::{Entry, Packed, Terms};
 use super::extra::Extra;
 use super::limbo::Limits;
 use super::pins::Pins;
 use super::places::Places;
-use super::policy::{Entries, Policy};
+use super::policy::{Chosen, Entries};
 use super::readers;
 use super::replay::Replay;
 use super::space::{Seek, hash_in};
@@ -62,7 +62,7 @@ pub(super) struct Shard {
     pub(super) places: Places,
     pub(super) pins: Pins,
     pub(super) marked: Marked,
-    policy: Box<dyn Policy>,
+    policy: Chosen,
     pub(super) wheel: Wheel,
     pub(super) weight: u64,
     pub(super) counts: Counts,
@@ -99,15 +99,15 @@ struct Published {
 
 impl<K, V> Cell<K, V> {
     pub(super) fn new(
-        policy: Box<dyn Policy>,
+        policy: Chosen,
         limits: Limits,
         is_weighed: bool,
         hasher: RandomState,
         budget: Arc<Budget>,
     ) -> Self {
         let (table, side) = Table::new(limits);
-        let samples = !policy.on_hit().replay;
-        let replayed = if samples { sample_of(&*policy) } else { 0 };
+        let samples = !policy.any().on_hit().replay;
+        let replayed = if samples { sample_of(&policy) } else { 0 };
         let replay = (replayed != NO_KEYS).then(Replay::new);
         let samples = samples && replay.is_some();
         let shard = Shard {
@@ -202,14 +202,30 @@ impl<K, V> Cell<K, V> {
 /// Bits of which every hash has one, as good as.
 const NO_KEYS: u64 = u64::MAX;
 
-fn sample_of(policy: &dyn Policy) -> u64 {
-    policy.sample().unwrap_or(NO_KEYS)
+fn sample_of(policy: &Chosen) -> u64 {
+    policy.any().sample().unwrap_or(NO_KEYS)
 }
 
+/// The ids of all entries, as if `old` still stood where its replacement does.
+fn linked_before<'a, K, V>(
+    table: &'a Table<K, V>,
+    side: &'a Side,
+    new: u32,
+    old: u32,
+) -> impl Iterator<Item = u32> + 'a {
+    table.iter(side).map(move |(id, _)| if id == new { old } else { id })
+}
+
+#[inline]
 fn collect<K, V>(table: &Table<K, V>, side: &mut Side, all: bool, trash: &mut Vec<(K, V)>) {
     if all || Table::<K, V>::wants_collect(side) {
-        readers::all(|records| table.collect(side, records, all, trash));
+        collect_now(table, side, all, trash);
     }
+}
+
+#[cold]
+fn collect_now<K, V>(table: &Table<K, V>, side: &mut Side, all: bool, trash: &mut Vec<(K, V)>) {
+    readers::all(|records| table.collect(side, records, all, trash));
 }
 
 impl<K: Hash, V> Cell<K, V> {
@@ -232,22 +248,28 @@ impl<K: Hash + Eq, V> Cell<K, V> {
         Some(self.locked(self.shard.0.try_lock()?))
     }
 
+    #[inline]
     fn locked<'a>(&'a self, shard: MutexGuard<'a, Shard>) -> Locked<'a, K, V> {
         let mut locked = Locked { cell: self, shard };
         if let Some(replay) = &self.replay {
-            // The policy hears of all hits before it is asked anything.
-            let (policy, shelf) = locked.split(0);
-            replay.drain(|id| {
-                if self.table().get(shelf.side, id).is_none() {
-                    return;
-                }
-                let place = shelf.places.place(id);
-                if !shelf.pins.is_parked(place) {
-                    policy.hit(place, &shelf);
-                }
-            });
+            self.tell_of_hits(replay, &mut locked);
         }
         locked
+    }
+
+    /// The policy hears of all hits before it is asked anything.
+    #[inline(never)]
+    fn tell_of_hits(&self, replay: &Replay, locked: &mut Locked<'_, K, V>) {
+        let (policy, shelf) = locked.split(0);
+        replay.drain(|id| {
+            if self.table().get(shelf.side, id).is_none() {
+                return;
+            }
+            let place = shelf.places.place(id);
+            if !shelf.pins.is_parked(place) {
+                policy.any_mut().hit(place, &shelf);
+            }
+        });
     }
 }
 
@@ -294,6 +316,7 @@ impl<'a, K, V> Locked<'a, K, V> {
     }
 
     /// The entry in a place.
+    #[inline]
     pub(super) fn get(&self, place: u32) -> Option<&Entry<K, V>> {
         self.cell.table().get(&self.shard.side, self.shard.places.id(place)?)
     }
@@ -317,13 +340,35 @@ impl<'a, K, V> Locked<'a, K, V> {
     /// limbo.
     fn depart(&mut self, departed: Departed, cause: Cause, departures: &mut Departures<'a, K, V>) {
         self.shard.counts.count(cause);
-        let side = &mut self.shard.side;
         if let Some(departed) = departures.push(self.cell, departed, cause) {
-            self.cell.table().retire(side, departed);
-            collect(self.cell.table(), side, false, departures.trash());
-            if Table::<K, V>::is_crowded(side) {
-                departures.give_way();
-            }
+            self.cell.table().retire(&mut self.shard.side, departed);
+            self.let_go(departures);
+        }
+    }
+
+    /// The same for one of which the weight is known.
+    #[inline]
+    fn depart_weighing(
+        &mut self,
+        departed: Departed,
+        weight: u64,
+        cause: Cause,
+        departures: &mut Departures<'a, K, V>,
+    ) {
+        self.shard.counts.count(cause);
+        if let Some(departed) = departures.push(self.cell, departed, cause) {
+            Table::<K, V>::retire_weighing(&mut self.shard.side, departed, weight);
+            self.let_go(departures);
+        }
+    }
+
+    /// Lets go of what has left, if enough of it has gathered.
+    #[inline]
+    fn let_go(&mut self, departures: &mut Departures<'a, K, V>) {
+        let side = &mut self.shard.side;
+        collect(self.cell.table(), side, false, departures.trash());
+        if Table::<K, V>::is_crowded(side) {
+            departures.give_way();
         }
     }
 }
@@ -335,15 +380,17 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
         Q: Eq + ?Sized,
     {
         let table = self.cell.table();
-        let (id, entry) = table.search(&self.shard.side, seek.tag(), seek.space, seek.key)?;
-        Some((self.shard.places.place(id), entry))
+        let (spot, entry) = table.search(&self.shard.side, seek.tag(), seek.space, seek.key)?;
+        Some((self.shard.places.place(spot.id()), entry))
     }
 
     /// The policy and what it may ask, given what the shard could get beyond what it holds.
-    pub(super) fn split(&mut self, room: u64) -> (&mut dyn Policy, Shelf<'_, K, V>) {
+    #[inline]
+    pub(super) fn split(&mut self, room: u64) -> (&mut Chosen, Shelf<'_, K, V>) {
         let Shard { side, places, pins, policy, weight, .. } = &mut *self.shard;
         let capacity = (*weight - pins.parked_weight()).saturating_add(room);
-        (&mut **policy, Shelf { cell: self.cell, side, places, pins, capacity })
+        let hashed = std::cell::Cell::new(None);
+        (policy, Shelf { cell: self.cell, side, places, pins, capacity, hashed })
     }
 
     /// Links an entry that the policy will hear of next, and returns its place.
@@ -357,7 +404,9 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
         let (weight, expires_at_ms) = (extra.weight, extra.expires_at_ms());
         let is_marked = !extra.marks().is_empty();
         let Shard { side, places, .. } = &mut *self.shard;
-        let id = self.cell.table().insert(side, Tag::of(hash), pair, extra)?;
+        let (cell, tag) = (self.cell, Tag::of(hash));
+        let tag_of = |entry: &Entry<K, V>| Tag::of(cell.hash_of(entry));
+        let id = cell.table().insert(side, tag, pair, extra, tag_of)?;
         let place = places.settle(id);
         self.shard.marked.set(place, is_marked);
         let side = &mut self.shard.side;
@@ -384,12 +433,9 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
         let Shard { side, places, .. } = &mut *self.shard;
         let table = self.cell.table();
         let Some(old) = places.id(place) else { return };
-        let Some((id, departed)) = table.replace(side, Tag::of(hash), old, pair, extra) else {
-            return;
-        };
-        // The new one is linked already; it stands for the old one, in whose place it is.
-        let linked = table.iter(side).map(|(linked, _)| if linked == id { old } else { linked });
-        places.replace(place, id, linked);
+        let Some(spot) = table.locate(side, Tag::of(hash), old) else { return };
+        let Some((id, departed)) = table.replace(side, spot, pair, extra) else { return };
+        places.replace(place, id, || linked_before(table, side, id, old));
         self.shard.weight = self.shard.weight - old_weight + weight;
         self.reweigh_pin(place, old_weight, weight);
         self.shard.marked.set(place, is_marked);
@@ -419,6 +465,77 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
         weight
     }
 
+    /// Whether nothing here is pinned, or has a deadline, and nothing waits for being found dead.
+    #[inline]
+    pub(super) fn is_bare(&self, invalidations: u64) -> bool {
+        self.shard.wheel.is_empty()
+            && self.shard.pins.is_empty()
+            && self.shard.marked.is_done(invalidations)
+    }
+
+    /// [`link`](Self::link) for what has a weight and nothing else.
+    #[inline]
+    pub(super) fn link_bare(
+        &mut self,
+        tag: Tag,
+        pair: (K, V),
+        packed: Packed,
+        weight: u64,
+        departures: &mut Departures<'a, K, V>,
+    ) -> Option<u32> {
+        let cell = self.cell;
+        let tag_of = |entry: &Entry<K, V>| Tag::of(cell.hash_of(entry));
+        let Shard { side, places, .. } = &mut *self.shard;
+        let id = cell.table().insert_packed(side, tag, pair, packed, tag_of)?;
+        let place = places.settle(id);
+        self.shard.weight += weight;
+        if Table::<K, V>::has_grown(&self.shard.side) {
+            self.let_go(departures);
+        }
+        Some(place)
+    }
+
+    /// [`replace`](Self::replace) for two that have the same weight and nothing else, in a shard
+    /// that is [bare](Self::is_bare). The place of both, if there was an id.
+    #[inline]
+    pub(super) fn replace_bare(
+        &mut self,
+        spot: Spot,
+        pair: (K, V),
+        packed: Packed,
+        weight: u64,
+        departures: &mut Departures<'a, K, V>,
+    ) -> Option<u32> {
+        let Shard { side, places, .. } = &mut *self.shard;
+        let (table, old) = (self.cell.table(), spot.id());
+        let (id, departed) = table.replace_packed(side, spot, pair, packed)?;
+        let place = places.place(old);
+        places.replace(place, id, || linked_before(table, side, id, old));
+        self.depart_weighing(departed, weight, Cause::Replaced, departures);
+        Some(place)
+    }
+
+    /// [`unlink`](Self::unlink) for what has a weight and nothing else, and is not pinned.
+    #[inline]
+    pub(super) fn unlink_bare(
+        &mut self,
+        place: u32,
+        hash: u64,
+        weight: u64,
+        cause: Cause,
+        departures: &mut Departures<'a, K, V>,
+    ) -> bool {
+        let Some(id) = self.shard.places.id(place) else { return false };
+        let Some(departed) = self.cell.table().unlink(&mut self.shard.side, Tag::of(hash), id)
+        else {
+            return false;
+        };
+        self.shard.places.give_back(place);
+        self.shard.weight -= weight;
+        self.depart_weighing(departed, weight, cause, departures);
+        true
+    }
+
     /// Makes the policy forget an entry, and unlinks it.
     pub(super) fn remove(
         &mut self,
@@ -441,7 +558,7 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
         departures: &mut Departures<'a, K, V>,
     ) -> (u64, u64) {
         let now_ms = LazyCell::new(now_ms);
-        self.policy.clear();
+        self.policy.any_mut().clear();
         self.forget_pins();
         self.shard.marked = Marked::default();
         self.shard.places.clear();
@@ -478,19 +595,20 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
         }
         self.validate_marked()?;
         let parked = self.validate_pins()?;
-        if self.policy.len() + parked != self.len() {
+        if self.policy.any().len() + parked != self.len() {
             return Err(format!(
                 "the policy knows {} entries of {}, of which {parked} are parked",
-                self.policy.len(),
+                self.policy.any().len(),
                 self.len()
             ));
         }
         let (policy, shelf) = self.split(0);
-        policy.validate(&shelf)
+        policy.any().validate(&shelf)
     }
 }
 
 impl<K, V> Drop for Locked<'_, K, V> {
+    #[inline]
     fn drop(&mut self) {
         // Lookups may have no fence of their own. So a writer makes sure that what it has done is seen
         // by all before it looks up anything, or tells anybody.
@@ -504,7 +622,7 @@ impl<K, V> Drop for Locked<'_, K, V> {
         show(&self.cell.published.loose, self.loose());
         show(&self.cell.published.entries, self.len() as u64);
         if self.cell.samples {
-            show(&self.cell.replayed, sample_of(&*self.shard.policy));
+            show(&self.cell.replayed, sample_of(&self.shard.policy));
         }
     }
 }
@@ -516,15 +634,30 @@ pub(super) struct Shelf<'a, K, V> {
     places: &'a Places,
     pins: &'a Pins,
     capacity: u64,
+    /// The place of which the hash was asked for last, and the hash.
+    hashed: std::cell::Cell<Option<(u32, u64)>>,
 }
 
 impl<K, V> Shelf<'_, K, V> {
+    #[inline]
     pub(super) fn get(&self, place: u32) -> Option<&Entry<K, V>> {
         self.cell.table().get(self.side, self.places.id(place)?)
     }
 
     pub(super) fn is_pinned(&self, place: u32) -> bool {
         self.pins.is_pinned(place)
+    }
+
+    /// The hash of the entry in a place; remembered, if it was asked for just now.
+    #[inline]
+    pub(super) fn hash_of(&self, place: u32, entry: &Entry<K, V>) -> u64
+    where
+        K: Hash,
+    {
+        match self.hashed.get() {
+            Some((of, hash)) if of == place => hash,
+            _ => self.cell.hash_of(entry),
+        }
     }
 
     /// Any entry but one, and none that is pinned.
@@ -539,6 +672,7 @@ impl<K: Hash, V> Entries for Shelf<'_, K, V> {
         self.capacity
     }
 
+    #[inline]
     fn weight(&self, place: u32) -> u64 {
         if !self.cell.is_weighed {
             return 1;
@@ -550,15 +684,20 @@ impl<K: Hash, V> Entries for Shelf<'_, K, V> {
         self.get(place).map_or(1, |entry| self.cell.table().terms(entry).cost())
     }
 
+    #[inline]
     fn hash(&self, place: u32) -> u64 {
-        self.get(place).map_or(0, |entry| self.cell.hash_of(entry))
+        let hash = self.get(place).map_or(0, |entry| self.cell.hash_of(entry));
+        self.hashed.set(Some((place, hash)));
+        hash
     }
 
+    #[inline]
     fn hits(&self, place: u32) -> u8 {
         // Relaxed: see `OnHit::count`.
         self.get(place).map_or(0, |entry| entry.hits.load(Ordering::Relaxed))
     }
 
+    #[inline]
     fn set_hits(&self, place: u32, hits: u8) {
         if let Some(entry) = self.get(place) {
             // Relaxed: see `OnHit::count`.

@@ -75,17 +75,16 @@ impl<T> Slab<T> {
         Self { chunks: (0..CHUNKS).map(|_| AtomicPtr::new(ptr::null_mut())).collect() }
     }
 
-    /// Makes sure that there is a place for an id. For one thread at a time.
+    /// The chunk of an id, which covers it. For one thread at a time.
     #[inline]
-    pub(crate) fn cover(&self, id: u32) {
+    fn chunk(&self, id: u32) -> *mut Place<T> {
         // Relaxed, here and below: see the header.
-        if self.chunks[chunk_of(id)].load(Ordering::Relaxed).is_null() {
-            self.add_chunk(chunk_of(id));
-        }
+        let chunk = self.chunks[chunk_of(id)].load(Ordering::Relaxed);
+        if chunk.is_null() { self.add_chunk(chunk_of(id)) } else { chunk }
     }
 
     #[cold]
-    fn add_chunk(&self, chunk: usize) {
+    fn add_chunk(&self, chunk: usize) -> *mut Place<T> {
         let places = || -> Box<[Place<T>]> {
             (0..len_of(chunk)).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect()
         };
@@ -98,6 +97,7 @@ impl<T> Slab<T> {
         }
         let begin = begin(Box::leak(chosen));
         self.chunks[chunk].store(begin, Ordering::Relaxed);
+        begin
     }
 
     /// # Safety
@@ -121,13 +121,14 @@ impl<T> Slab<T> {
         unsafe { &*place }
     }
 
-    /// Fills a place.
+    /// Fills a place, and covers its id. For one thread at a time.
     ///
     /// # Safety
-    /// The id is covered, its place is empty, and nobody else reads or writes it.
+    /// The place of the id is empty, and nobody else reads or writes it.
+    #[inline]
     pub(crate) unsafe fn put(&self, id: u32, value: T) {
-        // SAFETY: the caller's.
-        let place = unsafe { self.place(id) };
+        // Inside of the chunk, as it covers the id.
+        let place = UnsafeCell::raw_get(self.chunk(id).wrapping_add(id as usize)).cast::<T>();
         // SAFETY: ours alone, and in a chunk of such places.
         unsafe { place.write(value) };
     }
@@ -199,8 +200,7 @@ mod tests {
         let slab = Slab::new();
         let count = if cfg!(miri) { 100 } else { 10_000 };
         for id in 0..count {
-            slab.cover(id);
-            // SAFETY: covered, and not filled before.
+            // SAFETY: not filled before.
             unsafe { slab.put(id, id.to_string()) };
         }
         // SAFETY: it was filled, and is emptied below.

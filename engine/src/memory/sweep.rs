@@ -44,6 +44,12 @@ impl Marked {
         }
     }
 
+    /// Whether all that so many invalidations have killed has been looked for.
+    #[inline]
+    pub(super) const fn is_done(&self, invalidations: u64) -> bool {
+        self.done == invalidations
+    }
+
     /// Places of marked entries.
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
         std::iter::successors(self.places.next_from(0), |&place| self.places.next_from(place + 1))

@@ -18,6 +18,7 @@
 //! 4. What a reader finds under a pin stays full until the pin, or the look that it became, is
 //!    gone: it was named by a word when its reader was marked, and only the limbo's ids are
 //!    emptied (`limbo.rs`, invariant 1).
+//! 5. A [`Spot`] is used by the writer who has found it, before that changes anything else.
 //!
 //! # Orderings
 //! The pointer to the buckets is stored by Release and loaded by Acquire: who sees new buckets
@@ -29,13 +30,14 @@ use std::ops::Deref;
 use std::ptr::{self, NonNull};
 
 use super::bits::Bits;
-use super::buckets::{Buckets, Glance, Tag};
+use super::buckets::{Buckets, Glance, Spot, Tag};
 use super::entry::{Entry, Packed, Terms, Unpacked};
 use super::extra::Extra;
+use super::ids::Ids;
 use super::limbo::{Limbo, Limits};
 use super::marks::{Space, is_same};
 use super::readers::{Fences, Pin, Record};
-use super::slab::{IDS, Slab};
+use super::slab::Slab;
 use crate::sync::{AtomicPtr, AtomicU8, Ordering, Site};
 
 /// What readers see of a shard.
@@ -73,42 +75,6 @@ impl Drop for Replaced {
         // SAFETY: made of a box in `publish`, dropped by the limbo when no reader is left that may
         // have loaded the pointer, or with the table.
         drop(unsafe { Box::from_raw(self.0.as_ptr()) });
-    }
-}
-
-/// Which ids are in use.
-#[derive(Debug, Default)]
-struct Ids {
-    full: Bits,
-    free: Vec<u32>,
-    /// All below were used at some time.
-    end: u32,
-}
-
-impl Ids {
-    #[inline]
-    const fn is_exhausted(&self) -> bool {
-        self.free.is_empty() && self.end == IDS
-    }
-
-    #[inline]
-    fn take(&mut self) -> Option<u32> {
-        let id = match self.free.pop() {
-            Some(id) => id,
-            None if self.end == IDS => return None,
-            None => {
-                self.end += 1;
-                self.end - 1
-            }
-        };
-        self.full.flip(id);
-        Some(id)
-    }
-
-    #[inline]
-    fn give_back(&mut self, id: u32) {
-        self.full.flip(id);
-        self.free.push(id);
     }
 }
 
@@ -193,7 +159,7 @@ impl<K, V> Table<K, V> {
         // SAFETY: only asked of an id that is named by a word under a pin (invariants 3 and 4).
         let entry = |id| unsafe { self.entries.get(id) };
         let is_it = |id| entry(id).key.borrow() == key && self.is_in(entry(id), space);
-        let id = self.buckets_under(pin).find(tag, is_it)?;
+        let id = self.buckets_under(pin).find(tag, is_it)?.id();
         Some(Found { entry: entry(id), id, pin })
     }
 
@@ -270,30 +236,23 @@ impl<K, V> Table<K, V> {
     }
 
     /// For writers: looks for a key.
+    #[inline]
     pub(crate) fn search<'a, Q>(
         &'a self,
         side: &'a Side,
         tag: Tag,
         space: Space<'_>,
         key: &Q,
-    ) -> Option<(u32, &'a Entry<K, V>)>
+    ) -> Option<(Spot, &'a Entry<K, V>)>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        let is_it = |entry: &Entry<K, V>| entry.key.borrow() == key && self.is_in(entry, space);
-        let buckets = self.buckets(side);
-        match buckets.glance(tag) {
-            Glance::Named(id) => {
-                if let Some(entry) = self.get(side, id).filter(|entry| is_it(entry)) {
-                    return Some((id, entry));
-                }
-            }
-            Glance::Absent => return None,
-            Glance::Further => {}
-        }
-        let id = buckets.find(tag, |id| self.get(side, id).is_some_and(is_it))?;
-        Some((id, self.get(side, id)?))
+        // SAFETY: only asked of what is named, and emptying that takes the side (invariant 3).
+        let entry = |id| unsafe { self.entries.get(id) };
+        let is_it = |id| entry(id).key.borrow() == key && self.is_in(entry(id), space);
+        let spot = self.buckets(side).find(tag, is_it)?;
+        Some((spot, entry(spot.id())))
     }
 
     /// For writers: an entry that is linked.
@@ -313,50 +272,105 @@ impl<K, V> Table<K, V> {
         side.len
     }
 
-    /// Adds an entry whose key is not in the table. `None`: the ids are used up.
+    /// Adds an entry whose key is not in the table. `None`: the ids are used up. `tag_of` is asked if
+    /// the table has to grow; if it panics, nothing was added.
     pub(crate) fn insert(
         &self,
         side: &mut Side,
         tag: Tag,
         pair: (K, V),
         extra: Extra,
+        tag_of: impl Fn(&Entry<K, V>) -> Tag,
     ) -> Option<u32> {
         let is_marked = !extra.marks().is_empty();
-        let id = self.fill(side, pair, extra, 0)?;
-        let buckets = self.buckets(side);
-        if side.len >= buckets.room() {
-            // A quarter more, not twice as much: what is spent must stay near what is weighed.
-            let larger = buckets.resized(buckets.count() + buckets.count() / 4 + 1);
-            self.publish(side, larger);
-        }
-        self.buckets(side).insert(tag, id);
-        side.linked.flip(id);
-        side.len += 1;
+        self.make_room(side, tag_of);
+        let packed = self.pack(side, extra)?;
+        let id = self.fill(side, pair, packed, 0)?;
+        self.name(side, tag, id);
         if is_marked {
             self.settle_marks(side, id);
         }
         Some(id)
     }
 
+    /// The same with nothing but a weight, that of a [`Packed`].
+    #[inline]
+    pub(crate) fn insert_packed(
+        &self,
+        side: &mut Side,
+        tag: Tag,
+        pair: (K, V),
+        packed: Packed,
+        tag_of: impl Fn(&Entry<K, V>) -> Tag,
+    ) -> Option<u32> {
+        self.make_room(side, tag_of);
+        let id = self.fill(side, pair, packed, 0)?;
+        self.name(side, tag, id);
+        Some(id)
+    }
+
+    #[inline]
+    fn name(&self, side: &mut Side, tag: Tag, id: u32) {
+        self.buckets(side).insert(tag, id);
+        side.linked.flip(id);
+        side.len += 1;
+    }
+
+    /// Makes sure that the buckets have room for another entry.
+    #[inline]
+    fn make_room(&self, side: &mut Side, tag_of: impl Fn(&Entry<K, V>) -> Tag) {
+        if side.len >= self.buckets(side).room() {
+            self.grow(side, tag_of);
+        }
+    }
+
+    #[cold]
+    fn grow(&self, side: &mut Side, tag_of: impl Fn(&Entry<K, V>) -> Tag) {
+        let buckets = self.buckets(side);
+        // SAFETY: named (invariant 3), and emptying it takes the side.
+        let entry = |id| unsafe { self.entries.get(id) };
+        // A quarter more, not twice as much: what is spent must stay near what is weighed.
+        let count = buckets.count() + buckets.count() / 4 + 1;
+        let larger = buckets.resized(count, |id| tag_of(entry(id)));
+        self.publish(side, larger);
+    }
+
     /// Gives a key another value: another entry, of which the policy does not hear.
     pub(crate) fn replace(
         &self,
         side: &mut Side,
-        tag: Tag,
-        old: u32,
+        spot: Spot,
         pair: (K, V),
         extra: Extra,
     ) -> Option<(u32, Departed)> {
-        // Relaxed: see `OnHit::count`.
-        let hits = self.get(side, old)?.hits.load(Ordering::Relaxed);
         let is_marked = !extra.marks().is_empty();
-        let new = self.fill(side, pair, extra, hits)?;
-        self.buckets(side).rename(tag, old, new);
-        side.linked.flip(old);
-        side.linked.flip(new);
+        let packed = self.pack(side, extra)?;
+        let (new, departed) = self.replace_packed(side, spot, pair, packed)?;
         if is_marked {
             self.settle_marks(side, new);
         }
+        Some((new, departed))
+    }
+
+    /// The same with nothing but what fits into a [`Packed`].
+    #[inline]
+    pub(crate) fn replace_packed(
+        &self,
+        side: &mut Side,
+        spot: Spot,
+        pair: (K, V),
+        packed: Packed,
+    ) -> Option<(u32, Departed)> {
+        let old = spot.id();
+        debug_assert!(side.linked.has(old), "a spot of another moment");
+        // SAFETY: named (invariants 3 and 5), and emptying it takes the side.
+        let entry = unsafe { self.entries.get(old) };
+        // Relaxed: see `OnHit::count`.
+        let hits = entry.hits.load(Ordering::Relaxed);
+        let new = self.fill(side, pair, packed, hits)?;
+        self.buckets(side).rename(spot, new);
+        side.linked.flip(old);
+        side.linked.flip(new);
         Some((new, Departed(old)))
     }
 
@@ -368,10 +382,10 @@ impl<K, V> Table<K, V> {
     }
 
     /// Makes an entry unfindable.
+    #[inline]
     pub(crate) fn unlink(&self, side: &mut Side, tag: Tag, id: u32) -> Option<Departed> {
-        if !self.buckets(side).remove(tag, id) {
-            return None;
-        }
+        let buckets = self.buckets(side);
+        buckets.remove(tag, buckets.locate(tag, id)?);
         side.linked.flip(id);
         side.len -= 1;
         Some(Departed(id))
@@ -391,6 +405,23 @@ impl<K, V> Table<K, V> {
         // SAFETY: full until it has been in limbo, where only `retire` brings it; and that takes
         // what this borrows.
         unsafe { self.entries.get(departed.0) }
+    }
+
+    /// For writers: where an entry is named.
+    pub(crate) fn locate(&self, side: &Side, tag: Tag, id: u32) -> Option<Spot> {
+        self.buckets(side).locate(tag, id)
+    }
+
+    /// Whether buckets have been replaced that nobody has let go of.
+    #[inline]
+    pub(crate) const fn has_grown(side: &Side) -> bool {
+        side.limbo.has_others()
+    }
+
+    /// [`retire`](Self::retire) for one of which the weight is known.
+    #[inline]
+    pub(crate) fn retire_weighing(side: &mut Side, departed: Departed, weight: u64) {
+        side.limbo.push(departed.0, weight);
     }
 
     /// Lets go of an entry that has left.
@@ -414,8 +445,11 @@ impl<K, V> Table<K, V> {
         }
         // SAFETY: only an address is taken of it; it is full as long as it is in limbo.
         let address = |id| ptr::from_ref(unsafe { self.entries.get(id) }).addr();
-        limbo.collect(records, all, address, |id| {
-            self.empty(ids, extra_ids, id, trash);
+        limbo.collect(records, all, address, |free| {
+            if std::mem::needs_drop::<(K, V)>() || !extra_ids.is_untouched() {
+                free.iter().for_each(|&id| self.empty(extra_ids, id, trash));
+            }
+            ids.give_back_all(free);
         });
     }
 
@@ -456,24 +490,15 @@ impl<K, V> Table<K, V> {
     ) -> Result<(), String> {
         self.buckets(side).validate(|id| Some(tag_of(self.get(side, id)?)))?;
         let linked = self.iter(side).count();
-        let (full, named) = (side.ids.full.count(), side.linked.count());
+        let (full, named) = (side.ids.count(), side.linked.count());
         let waiting = side.limbo.len();
-        if linked != side.len
-            || linked != named
-            || full < linked + waiting
-            || full + side.ids.free.len() != side.ids.end as usize
-        {
+        if linked != side.len || linked != named || full < linked + waiting {
             return Err(format!(
-                "{linked} entries of {named} in {} words, {waiting} have left; {full} ids in use, \
-                 {} free, {} in all",
+                "{linked} entries of {named} in {} names, {waiting} have left; {full} ids in use",
                 side.len,
-                side.ids.free.len(),
-                side.ids.end
             ));
         }
-        if let Some(id) = side.ids.free.iter().find(|&&id| side.ids.full.has(id)) {
-            return Err(format!("id {id} is free and in use"));
-        }
+        side.ids.validate(self.iter(side).map(|(id, _)| id))?;
         self.validate_extras(side)
     }
 
@@ -482,7 +507,7 @@ impl<K, V> Table<K, V> {
         let (mut named, ids) = (Bits::default(), &side.extra_ids);
         for (id, entry) in self.iter(side) {
             let Unpacked::Extra(extra) = entry.packed.unpack() else { continue };
-            if named.has(extra) || !ids.full.has(extra) {
+            if named.has(extra) {
                 return Err(format!("extra {extra} of entry {id} is not its own"));
             }
             named.flip(extra);
@@ -490,39 +515,39 @@ impl<K, V> Table<K, V> {
                 extra.validate().map_err(|why| format!("entry {id}: {why}"))?;
             }
         }
-        if ids.full.count() + ids.free.len() != ids.end as usize {
-            return Err(format!("of {} extras, {} are free", ids.end, ids.free.len()));
-        }
-        Ok(())
+        let used = std::iter::successors(named.next_from(0), |&id| named.next_from(id + 1));
+        ids.validate(used).map_err(|why| format!("extras: {why}"))
     }
 
     /// Drops everything. The last that is done with a table, once only.
     pub(crate) fn end(&mut self, side: &mut Side) {
         // First, as no destructor of theirs can panic.
-        drop(Rest(&self.extras, &mut side.extra_ids, 0));
-        let mut rest = Rest(&self.entries, &mut side.ids, 0);
+        drop(Rest(&self.extras, side.extra_ids.drain()));
+        let mut rest = Rest(&self.entries, side.ids.drain());
         while rest.drop_next() {}
     }
 
+    /// The word of an entry that lives on these terms, which go elsewhere if need be.
+    fn pack(&self, side: &mut Side, extra: Extra) -> Option<Packed> {
+        if let Some((weight, deadline)) = extra.as_plain()
+            && let Some(packed) = Packed::new(weight, deadline)
+        {
+            return Some(packed);
+        }
+        if side.ids.is_exhausted() {
+            return None;
+        }
+        let place = side.extra_ids.take()?;
+        let packed = Packed::extra(place, extra.space().is_some());
+        // SAFETY: it was free, so its place is empty and nobody reads it.
+        unsafe { self.extras.put(place, extra) };
+        Some(packed)
+    }
+
     /// Fills the place of a new id.
-    fn fill(&self, side: &mut Side, (key, value): (K, V), extra: Extra, hits: u8) -> Option<u32> {
+    #[inline]
+    fn fill(&self, side: &mut Side, (key, value): (K, V), packed: Packed, hits: u8) -> Option<u32> {
         let id = side.ids.take()?;
-        let packed = extra.as_plain().and_then(|(weight, deadline)| Packed::new(weight, deadline));
-        let packed = match packed {
-            Some(packed) => packed,
-            None => {
-                let Some(place) = side.extra_ids.take() else {
-                    side.ids.give_back(id);
-                    return None;
-                };
-                self.extras.cover(place);
-                let packed = Packed::extra(place, extra.space().is_some());
-                // SAFETY: covered; it was free, so its place is empty and nobody reads it.
-                unsafe { self.extras.put(place, extra) };
-                packed
-            }
-        };
-        self.entries.cover(id);
         let entry = Entry { key, value, packed, hits: AtomicU8::new(hits) };
         // SAFETY: as above.
         unsafe { self.entries.put(id, entry) };
@@ -530,7 +555,7 @@ impl<K, V> Table<K, V> {
     }
 
     /// Empties a place that the limbo has given free.
-    fn empty(&self, ids: &mut Ids, extra_ids: &mut Ids, id: u32, trash: &mut Vec<(K, V)>) {
+    fn empty(&self, extra_ids: &mut Ids, id: u32, trash: &mut Vec<(K, V)>) {
         // SAFETY: full as long as it is in limbo, which it has left just now; nobody looks at it
         // (`limbo.rs`, invariant 1).
         let entry = unsafe { self.entries.take(id) };
@@ -539,7 +564,6 @@ impl<K, V> Table<K, V> {
             drop(unsafe { self.extras.take(extra) });
             extra_ids.give_back(extra);
         }
-        ids.give_back(id);
         if std::mem::needs_drop::<(K, V)>() {
             trash.push((entry.key, entry.value));
         }
@@ -558,25 +582,18 @@ impl<K, V> Table<K, V> {
 }
 
 /// What is left of a slab at its end. Goes on with the rest when a destructor panics.
-struct Rest<'a, T>(&'a Slab<T>, &'a mut Ids, u32);
+struct Rest<'a, T, I: Iterator<Item = u32>>(&'a Slab<T>, I);
 
-impl<T> Rest<'_, T> {
+impl<T, I: Iterator<Item = u32>> Rest<'_, T, I> {
     fn drop_next(&mut self) -> bool {
-        while self.2 < self.1.end {
-            let id = self.2;
-            self.2 += 1;
-            if self.1.full.has(id) {
-                self.1.full.flip(id);
-                // SAFETY: full until now, and `end` has the table alone: nobody is left.
-                drop(unsafe { self.0.take(id) });
-                return true;
-            }
-        }
-        false
+        let Some(id) = self.1.next() else { return false };
+        // SAFETY: full until now, as it was in use, and `end` has the table alone: nobody is left.
+        drop(unsafe { self.0.take(id) });
+        true
     }
 }
 
-impl<T> Drop for Rest<'_, T> {
+impl<T, I: Iterator<Item = u32>> Drop for Rest<'_, T, I> {
     fn drop(&mut self) {
         while self.drop_next() {}
     }
@@ -613,6 +630,10 @@ mod tests {
         Tag::of(key.wrapping_mul(0x9E37_79B9_7F4A_7C15))
     }
 
+    fn retag(entry: &Entry<u64, String>) -> Tag {
+        tag(entry.key)
+    }
+
     fn table() -> (Table<u64, String>, Side) {
         Table::new(Limits { entries: 4, weight: u64::MAX, fences: readers::fences() })
     }
@@ -643,7 +664,7 @@ mod tests {
         let ids: Vec<u32> = (0..COUNT)
             .map(|key| {
                 let terms = terms(if key % 10 == 0 { large } else { key });
-                table.insert(&mut side, tag(key), (key, key.to_string()), terms).unwrap()
+                table.insert(&mut side, tag(key), (key, key.to_string()), terms, retag).unwrap()
             })
             .collect();
         assert!(ids.iter().zip(0..).all(|(&id, at)| id == at));
@@ -658,7 +679,8 @@ mod tests {
         // The buckets that have been outgrown.
         assert_eq!(collect(&table, &mut side, true), 0);
         let pair = (0, "new".to_owned());
-        let (new, old) = table.replace(&mut side, tag(0), ids[0], pair, terms(1)).unwrap();
+        let spot = table.locate(&side, tag(0), ids[0]).unwrap();
+        let (new, old) = table.replace(&mut side, spot, pair, terms(1)).unwrap();
         assert_eq!(table.look(&old).value, "0");
         table.retire(&mut side, old);
         assert_eq!(table.search(&side, tag(0), None, &0).unwrap().1.value, "new");
@@ -675,7 +697,7 @@ mod tests {
             table.retire(&mut side, departed);
         }
         collect_until(&table, &mut side, usize::try_from(COUNT).unwrap() - 1);
-        let again = table.insert(&mut side, tag(7), (7, String::new()), terms(large));
+        let again = table.insert(&mut side, tag(7), (7, String::new()), terms(large), retag);
         assert!(again.unwrap() <= new, "ids are used again");
         assert_eq!(table.validate(&side, |entry| tag(entry.key)), Ok(()));
         table.end(&mut side);
@@ -685,7 +707,7 @@ mod tests {
     fn what_is_looked_at_waits_alone() {
         let (mut table, mut side) = table();
         let insert = |side: &mut Side, key: u64| {
-            table.insert(side, tag(key), (key, key.to_string()), terms(1)).unwrap()
+            table.insert(side, tag(key), (key, key.to_string()), terms(1), retag).unwrap()
         };
         let (first, second) = (insert(&mut side, 1), insert(&mut side, 2));
         let mut pin = readers::enter(table.fences());
@@ -716,11 +738,12 @@ mod tests {
             terms(1).with_marks(Some(Box::new([mark(), mark()])))
         };
         let pair = |key: u64| (key, key.to_string());
-        let ids =
-            [1, 2, 3].map(|key| table.insert(&mut side, tag(key), pair(key), marked()).unwrap());
+        let ids = [1, 2, 3]
+            .map(|key| table.insert(&mut side, tag(key), pair(key), marked(), retag).unwrap());
         assert_eq!(Arc::strong_count(&cell), 1 + 3 * 2);
         // One is replaced by one that has no marks, one is removed.
-        let (_, old) = table.replace(&mut side, tag(1), ids[0], pair(1), terms(1)).unwrap();
+        let spot = table.locate(&side, tag(1), ids[0]).unwrap();
+        let (_, old) = table.replace(&mut side, spot, pair(1), terms(1)).unwrap();
         let removed = table.unlink(&mut side, tag(2), ids[1]).unwrap();
         for departed in [old, removed] {
             assert!(table.terms(table.look(&departed)).is_live(|| 0), "whoever still sees it");
@@ -762,17 +785,16 @@ mod tests {
             for step in 0..COUNT * 4 {
                 let key = step % 16;
                 let pair = (key, key.to_string());
-                match table.search(&side, tag(key), None, &key).map(|(id, _)| id) {
+                match table.search(&side, tag(key), None, &key).map(|(spot, _)| spot) {
                     None => {
-                        table.insert(&mut side, tag(key), pair, terms(1)).unwrap();
+                        table.insert(&mut side, tag(key), pair, terms(1), retag).unwrap();
                     }
-                    Some(id) if step % 3 == 0 => {
-                        let (_, old) =
-                            table.replace(&mut side, tag(key), id, pair, terms(1)).unwrap();
+                    Some(spot) if step % 3 == 0 => {
+                        let (_, old) = table.replace(&mut side, spot, pair, terms(1)).unwrap();
                         table.retire(&mut side, old);
                     }
-                    Some(id) => {
-                        let departed = table.unlink(&mut side, tag(key), id).unwrap();
+                    Some(spot) => {
+                        let departed = table.unlink(&mut side, tag(key), spot.id()).unwrap();
                         table.retire(&mut side, departed);
                     }
                 }

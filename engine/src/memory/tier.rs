@@ -14,12 +14,12 @@ use super::builder::{Capacity, Hooks, TierBuilder};
 use super::departure::{Cause, Departures};
 use super::limbo::Limits;
 use super::names::Names;
-use super::policy::{OnHit, Policy};
+use super::policy::{Chosen, OnHit};
 use super::readers::{self, Fences};
 use super::shard::{Cell, Locked};
 use super::space::{Seek, Space, hash_in};
 use super::stripes::Lookups;
-use crate::clock::Clock;
+use crate::clock::{Clock, NEVER};
 use crate::stats::Stats;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -91,6 +91,8 @@ pub struct Tier<K, V> {
     /// What a shard may weigh before others have to give instead.
     pub(super) share: u64,
     pub(super) hooks: Hooks<K, V>,
+    /// Nothing is said of entries for which their inserts say nothing.
+    pub(super) is_bare: bool,
     capacity: Capacity,
     pub(super) on_hit: OnHit,
     hasher: RandomState,
@@ -102,11 +104,11 @@ pub struct Tier<K, V> {
 impl<K, V> Tier<K, V> {
     pub(super) fn new(
         capacity: Capacity,
-        policies: Vec<Box<dyn Policy>>,
+        policies: Vec<Chosen>,
         clock: Arc<dyn Clock>,
         hooks: Hooks<K, V>,
     ) -> Self {
-        let on_hit = policies.first().map_or(OnHit::NOTHING, |policy| policy.on_hit());
+        let on_hit = policies.first().map_or(OnHit::NOTHING, |policy| policy.any().on_hit());
         let budget = Arc::new(Budget::new(capacity.limit().unwrap_or(LIMIT_MAX)));
         let share = share(budget.limit(), policies.len() as u64);
         let limits = limits(budget.limit(), policies.len() as u64, hooks.weigher.is_some());
@@ -114,6 +116,7 @@ impl<K, V> Tier<K, V> {
         let is_weighed = hooks.weigher.is_some();
         let cell =
             |policy| Cell::new(policy, limits, is_weighed, hasher.clone(), Arc::clone(&budget));
+        let is_bare = hooks.expiry.is_none() && hooks.idle_ms == NEVER;
         Self {
             cells: policies.into_iter().map(cell).collect(),
             budget,
@@ -122,6 +125,7 @@ impl<K, V> Tier<K, V> {
             rejected: AtomicU64::new(0),
             share,
             hooks,
+            is_bare,
             capacity,
             on_hit,
             hasher,

@@ -109,7 +109,7 @@ impl Shared {
 impl Writer {
     fn insert(&mut self, key: u64, number: u32) -> u32 {
         let (pair, extra) = ((key, Value::new(number)), Extra::new(1, NEVER));
-        self.shared.table.insert(&mut self.side, TAG, pair, extra).expect("there are ids")
+        self.shared.table.insert(&mut self.side, TAG, pair, extra, |_| TAG).expect("there are ids")
     }
 
     fn replace(&mut self, id: u32, key: u64, number: u32) {
@@ -118,7 +118,8 @@ impl Writer {
 
     fn replace_as(&mut self, id: u32, key: u64, number: u32, extra: Extra) {
         let pair = (key, Value::new(number));
-        let replaced = self.shared.table.replace(&mut self.side, TAG, id, pair, extra);
+        let spot = self.shared.table.locate(&self.side, TAG, id).expect("it is there");
+        let replaced = self.shared.table.replace(&mut self.side, spot, pair, extra);
         self.shared.table.retire(&mut self.side, replaced.expect("it is there").1);
     }
 
@@ -217,6 +218,39 @@ pub(super) const PASS_AND_LOOKUP: Model = Model::new(3, || {
     assert!(before >= after, "a removed value came back");
     writer.join().unwrap();
     assert_eq!((shared.number(A), shared.number(B)), (0, 2));
+});
+
+/// A key is removed, and another one with the same hint takes its place: who has missed the first
+/// does not find it later, behind the hint of the other.
+pub(super) const TAKE_OVER_AND_LOOKUP: Model = Model::new(3, || {
+    let (shared, mut writer) = table();
+    let taken = writer.insert(A, 1);
+    let writer = writer.spawn(move |writer| {
+        writer.remove(taken);
+        writer.insert(B, 2);
+        // Not collected: this is about what is found.
+    });
+    let (before, after) = (shared.number(A), shared.number(A));
+    assert!(before >= after, "a removed value came back");
+    writer.join().unwrap();
+    assert_eq!((shared.number(A), shared.number(B)), (0, 2));
+});
+
+/// A key is removed and inserted again, into the same place: who has found the new value never
+/// misses it.
+const REINSERT_AND_LOOKUP: Model = Model::new(3, || {
+    let (shared, mut writer) = table();
+    let id = writer.insert(A, 1);
+    let writer = writer.spawn(move |writer| {
+        writer.remove(id);
+        writer.insert(A, 2);
+    });
+    match [shared.number(A), shared.number(A)] {
+        [1, _] | [0, 0 | 2] | [2, 2] => {}
+        other => panic!("{other:?}"),
+    }
+    writer.join().unwrap();
+    assert_eq!(shared.number(A), 2);
 });
 
 /// The same, and who has missed the first tells another reader, who does not find it either.
@@ -434,6 +468,16 @@ fn a_key_has_its_old_value_until_the_new_one_counts() {
 #[test]
 fn a_removed_value_past_a_full_bucket_stays_away() {
     PASS_AND_LOOKUP.check();
+}
+
+#[test]
+fn a_removed_value_stays_away_behind_another_keys_hint() {
+    TAKE_OVER_AND_LOOKUP.check();
+}
+
+#[test]
+fn a_value_that_comes_again_stays() {
+    REINSERT_AND_LOOKUP.check();
 }
 
 #[test]

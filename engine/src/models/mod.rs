@@ -4,7 +4,7 @@
 //!
 //! The models run the store's own code (`disk/{bucket,index,lookup,moving,in_flight,committed,group,cell}.rs`)
 //! over loom's atomics, on an index of one page with two slots, and the memory tier's
-//! (`memory/{readers,buckets,slab,table,limbo,extra,marks}.rs`), with buckets of two words. A model is worth something
+//! (`memory/{readers,buckets,slab,table,limbo,extra,marks}.rs`), with buckets of two names. A model is worth something
 //! only if it can fail: [`WEAKENINGS`] says which model notices that an ordering is weakened,
 //! and a test tries them all.
 //!
@@ -96,11 +96,14 @@ const WEAKENINGS: &[(Site, Ordering, Model)] = &[
     (Site::CellLoad, Relaxed, slots::RECLAIM_AND_LOOKUP),
     (Site::CellReplace, Acquire, slots::RECLAIM_AND_LOOKUP),
     (Site::CellReplace, Acquire, growth::RECLAIM_AND_MOVE),
-    (Site::WordLoad, Relaxed, memory::INSERT_AND_LOOKUP),
-    (Site::WordStore, Relaxed, memory::INSERT_AND_LOOKUP),
-    (Site::WordLoad, Relaxed, memory::REPLACE_AND_LOOKUP),
-    (Site::WordStore, Relaxed, memory::REPLACE_AND_LOOKUP),
-    (Site::PassedStore, Relaxed, memory::PASS_AND_LOOKUP),
+    (Site::NameLoad, Relaxed, memory::INSERT_AND_LOOKUP),
+    (Site::NameStore, Relaxed, memory::INSERT_AND_LOOKUP),
+    (Site::NameLoad, Relaxed, memory::REPLACE_AND_LOOKUP),
+    (Site::NameStore, Relaxed, memory::REPLACE_AND_LOOKUP),
+    (Site::HintLoad, Relaxed, memory::PASS_AND_LOOKUP),
+    (Site::HintStore, Relaxed, memory::PASS_AND_LOOKUP),
+    (Site::HintLoad, Relaxed, memory::TAKE_OVER_AND_LOOKUP),
+    (Site::HintStore, Relaxed, memory::TAKE_OVER_AND_LOOKUP),
     (Site::BucketsLoad, Relaxed, memory::GROW_AND_LOOKUP),
     (Site::BucketsSwap, Relaxed, memory::GROW_AND_LOOKUP),
     (Site::ReadBegin, Relaxed, memory::EVICT_AND_LOOKUP),

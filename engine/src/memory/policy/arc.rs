@@ -21,7 +21,7 @@ const GHOST_2: Arrival = Arrival(2);
 /// B2 have the hashes of what left them. T1 should weigh `p`: a hit in B1 raises it, one in B2
 /// lowers it, by more the smaller that list is.
 ///
-/// Costs 9 bytes per entry and 30 to 40 per ghost. Hits are replayed under the lock.
+/// Costs 9 bytes per entry and 11 to 16 per ghost. Hits are replayed under the lock.
 ///
 /// Where it departs from the paper: all sizes are weights; `p` moves by the newcomer's weight
 /// times the ratio of the paper. Each of B1 and B2 is limited by number as well, to twice that

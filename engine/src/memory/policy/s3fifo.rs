@@ -7,9 +7,10 @@
 //!    └── was in the ghost ─────────────────────────┘     └────────────┘ and in again
 //! ```
 
+use super::super::bits::Bits;
 use super::ghost::Ghost;
 use super::list::{Links, List};
-use super::{Arrival, Entries, OnHit, Policy, cover, ghosts_max, offer};
+use super::{Arrival, Entries, OnHit, Policy, ghosts_max, offer};
 
 /// Hits are counted up to this (2 bits).
 const HITS_MAX: u8 = 3;
@@ -27,7 +28,7 @@ const PROMOTE_AT: u8 = 2;
 /// queue gives if it is over nine tenths of the capacity or the small one is empty, else the
 /// small one.
 ///
-/// Costs 9 bytes per entry and 30 to 40 per ghost; a hit writes one byte, and none from the
+/// Costs 8 bytes and a bit per entry and 11 to 16 bytes per ghost; a hit writes one byte, and none from the
 /// third on.
 ///
 /// Where it departs from the paper:
@@ -48,7 +49,7 @@ pub struct S3Fifo {
     small: List,
     main: List,
     /// Which of the two queues an entry is in.
-    in_main: Vec<bool>,
+    in_main: Bits,
     ghost: Ghost,
 }
 
@@ -62,26 +63,30 @@ const fn ghost_share(capacity: u64) -> u64 {
     capacity / 10 * 9 + capacity % 10 * 9 / 10
 }
 
+/// What [`Policy`] asks for, for whoever knows which entries these are.
 impl S3Fifo {
     fn queue(&mut self, id: u32) -> (&mut List, &mut Links) {
-        let list = if self.in_main[id as usize] { &mut self.main } else { &mut self.small };
+        let list = if self.in_main.has(id) { &mut self.main } else { &mut self.small };
         (list, &mut self.links)
     }
 
+    #[inline]
     fn push_main(&mut self, id: u32, weight: u64) {
-        self.in_main[id as usize] = true;
+        self.in_main.put(id, true);
         self.main.push(&mut self.links, id, weight);
     }
 
     /// `None` if everything moved on to the main queue.
-    fn victim_of_small(&mut self, entries: &dyn Entries) -> Option<u32> {
+    #[inline]
+    fn victim_of_small(&mut self, entries: &(impl Entries + ?Sized)) -> Option<u32> {
         while let Some(id) = self.small.oldest() {
             let weight = entries.weight(id);
             self.small.remove(&mut self.links, id, weight);
             if entries.hits(id) < PROMOTE_AT {
                 let (weight_max, len_max) =
-                    (ghost_share(entries.capacity()), ghosts_max(self.len()));
-                self.ghost.push(entries.hash(id), weight, weight_max, len_max);
+                    (ghost_share(entries.capacity()), ghosts_max(self.resident()));
+                // It was taken out when the entry arrived.
+                self.ghost.push_new(entries.hash(id), weight, weight_max, len_max);
                 return Some(id);
             }
             entries.set_hits(id, 0);
@@ -90,7 +95,7 @@ impl S3Fifo {
         None
     }
 
-    fn victim_of_main(&mut self, entries: &dyn Entries) -> Option<u32> {
+    fn victim_of_main(&mut self, entries: &(impl Entries + ?Sized)) -> Option<u32> {
         while let Some(id) = self.main.oldest() {
             match entries.hits(id).min(HITS_MAX) {
                 0 => {
@@ -105,6 +110,49 @@ impl S3Fifo {
         }
         None
     }
+
+    const fn resident(&self) -> usize {
+        self.small.len() + self.main.len()
+    }
+
+    #[inline]
+    pub(super) fn arrived(&mut self, hash: u64) -> Arrival {
+        if self.ghost.take(hash) { Arrival::GHOST } else { Arrival::NEW }
+    }
+
+    #[inline]
+    pub(super) fn enter(&mut self, id: u32, arrival: Arrival, entries: &(impl Entries + ?Sized)) {
+        let weight = entries.weight(id);
+        if arrival == Arrival::GHOST {
+            self.push_main(id, weight);
+        } else {
+            self.in_main.put(id, false);
+            self.small.push(&mut self.links, id, weight);
+        }
+    }
+
+    #[inline]
+    pub(super) fn reweigh(&mut self, id: u32, old_weight: u64, entries: &(impl Entries + ?Sized)) {
+        let weight = entries.weight(id);
+        if weight != old_weight {
+            self.queue(id).0.reweigh(old_weight, weight);
+        }
+    }
+
+    pub(super) fn leave(&mut self, id: u32, entries: &(impl Entries + ?Sized)) {
+        let (list, links) = self.queue(id);
+        list.remove(links, id, entries.weight(id));
+    }
+
+    #[inline]
+    pub(super) fn evict(&mut self, entries: &(impl Entries + ?Sized)) -> Option<u32> {
+        let capacity = entries.capacity();
+        let main_is_over = self.main.weight() > capacity - small_share(capacity);
+        if main_is_over && let Some(id) = self.victim_of_main(entries) {
+            return Some(id);
+        }
+        self.victim_of_small(entries).or_else(|| self.victim_of_main(entries))
+    }
 }
 
 impl Policy for S3Fifo {
@@ -113,40 +161,27 @@ impl Policy for S3Fifo {
     }
 
     fn arrive(&mut self, hash: u64, _weight: u64, _entries: &dyn Entries) -> Arrival {
-        if self.ghost.take(hash) { Arrival::GHOST } else { Arrival::NEW }
+        self.arrived(hash)
     }
 
     fn insert(&mut self, id: u32, arrival: Arrival, entries: &dyn Entries) {
-        cover(&mut self.in_main, id, false);
-        let weight = entries.weight(id);
-        if arrival == Arrival::GHOST {
-            self.push_main(id, weight);
-        } else {
-            self.in_main[id as usize] = false;
-            self.small.push(&mut self.links, id, weight);
-        }
+        self.enter(id, arrival, entries);
     }
 
     fn overwrite(&mut self, id: u32, old_weight: u64, entries: &dyn Entries) {
-        self.queue(id).0.reweigh(old_weight, entries.weight(id));
+        self.reweigh(id, old_weight, entries);
     }
 
     fn remove(&mut self, id: u32, entries: &dyn Entries) {
-        let (list, links) = self.queue(id);
-        list.remove(links, id, entries.weight(id));
+        self.leave(id, entries);
     }
 
     fn victim(&mut self, _arrival: Arrival, entries: &dyn Entries) -> Option<u32> {
-        let capacity = entries.capacity();
-        let main_is_over = self.main.weight() > capacity - small_share(capacity);
-        if main_is_over && let Some(id) = self.victim_of_main(entries) {
-            return Some(id);
-        }
-        self.victim_of_small(entries).or_else(|| self.victim_of_main(entries))
+        self.evict(entries)
     }
 
     fn len(&self) -> usize {
-        self.small.len() + self.main.len()
+        self.resident()
     }
 
     fn clear(&mut self) {
@@ -160,14 +195,14 @@ impl Policy for S3Fifo {
     }
 
     fn allocated_bytes(&self) -> usize {
-        self.links.allocated_bytes() + self.in_main.capacity() + self.ghost.allocated_bytes()
+        self.links.allocated_bytes() + self.in_main.allocated_bytes() + self.ghost.allocated_bytes()
     }
 
     fn validate(&self, entries: &dyn Entries) -> Result<(), String> {
         self.small.validate(&self.links, entries)?;
         self.main.validate(&self.links, entries)?;
-        if self.small.iter(&self.links).any(|id| self.in_main[id as usize])
-            || self.main.iter(&self.links).any(|id| !self.in_main[id as usize])
+        if self.small.iter(&self.links).any(|id| self.in_main.has(id))
+            || self.main.iter(&self.links).any(|id| !self.in_main.has(id))
         {
             return Err("an entry is not in the queue that it is said to be in".to_owned());
         }

@@ -20,7 +20,7 @@ use super::{Arrival, Entries, OnHit, Policy, cover, ghosts_max, offer};
 /// Kin; else Am, in order of use, gives. A hit in A1in changes nothing: uses that follow closely
 /// are one use.
 ///
-/// Costs 9 bytes per entry and 30 to 40 per ghost. Hits are replayed under the lock.
+/// Costs 9 bytes per entry and 11 to 16 per ghost. Hits are replayed under the lock.
 ///
 /// Where it departs from the paper: all shares are weights, not numbers of pages, and A1out is
 /// limited by number as well, to twice that of the resident entries. If Am is empty, A1in
