@@ -65,7 +65,9 @@ mod memory {
     pub(crate) mod budget;
     pub(crate) mod entry;
     pub(crate) mod extra;
+    pub(crate) mod ids;
     pub(crate) mod limbo;
+    pub(crate) mod lodging;
     pub(crate) mod marks;
     pub(crate) mod readers;
     pub(crate) mod replay;

@@ -180,11 +180,9 @@ pub(crate) enum Site {
     LookEnd,
     /// `readers.rs`: looking what is looked at.
     LooksLoad,
-    /// `buckets.rs`: loading hints, and the number of entries that passed a bucket.
-    HintLoad,
-    /// `buckets.rs`: storing them.
+    /// `buckets.rs`: storing hints, and that number.
     HintStore,
-    /// `buckets.rs`: loading the name of an entry.
+    /// `buckets.rs`: loading the name of an entry; hints, and the number of entries that passed a bucket.
     NameLoad,
     /// `buckets.rs`: naming an entry.
     NameStore,

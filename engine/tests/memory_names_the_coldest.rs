@@ -252,3 +252,25 @@ fn a_policy_that_does_not_tell_is_no_obstacle() {
         assert_eq!(tier.validate(), Ok(()));
     }
 }
+
+#[test]
+fn namespaces_have_an_order_of_their_own() {
+    let tier =
+        Tier::builder(Capacity::items(100)).policy(PolicyKind::Lru).shards(1).build().unwrap();
+    let (one, other) = (tier.namespace("one"), tier.namespace("other"));
+    for key in 0..6 {
+        for (at, space) in [&one, &other].into_iter().enumerate() {
+            space.insert(key, at * 10 + key, u64::MAX).unwrap();
+        }
+        tier.insert(key, 100 + key, u64::MAX).unwrap();
+    }
+    one.get(&0);
+    assert_eq!(one.coldest(2), [(1, 1), (2, 2)]);
+    assert_eq!(one.hottest(1), [(0, 0)]);
+    assert_eq!(other.coldest(1), [(0, 10)]);
+    other.pin(&0);
+    assert_eq!(other.drain(2), [(1, 11), (2, 12)]);
+    assert_eq!((other.drain(9).len(), other.coldest(9)), (3, vec![(0, 10)]));
+    assert_eq!((one.iter().count(), tier.iter().count()), (6, 6), "others are as they were");
+    tier.validate().unwrap();
+}

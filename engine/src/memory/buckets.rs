@@ -18,7 +18,7 @@
 //! An entry that had to pass a bucket stays further on when there is room again. So where entries come and
 //! go, more and more lie further on, up to some balance. If all went to the next bucket, they would gather: at
 //! five sixths full, a search in vain would go through 18 buckets, and at three quarters through 3.3; with a
-//! second bucket of its own, and three quarters at most, it goes through 2, one that finds through 1.16.
+//! second bucket of its own, and two thirds full at most, it goes through 1.4, one that finds through 1.07.
 //!
 //! # Invariants
 //! 1. Only the holder of the shard's lock writes.
@@ -162,10 +162,10 @@ impl Buckets {
         self.count() * size_of::<Bucket>()
     }
 
-    /// How many entries they are meant for: three quarters of the names.
+    /// How many entries they are meant for: two thirds of the names.
     #[inline]
     pub(crate) const fn room(&self) -> usize {
-        if cfg!(loom) { self.count() * NAMES } else { self.count() * NAMES * 3 / 4 }
+        if cfg!(loom) { self.count() * NAMES } else { self.count() * NAMES * 2 / 3 }
     }
 
     #[inline]
@@ -242,30 +242,39 @@ impl Buckets {
         is_it: &mut impl FnMut(u32) -> bool,
     ) -> (Option<Spot>, bool) {
         let line = &self.0[bucket];
-        let mut in_word = |part: usize, word: u64| {
-            let mut found = zeros(word ^ tag.hints(), part);
-            while found != 0 {
-                let at = lowest(found, part);
-                found &= found - 1;
-                let name = self.name(line, at);
-                if name != 0 && is_it(!name) {
-                    return Some(spot(bucket, at, !name));
-                }
-            }
-            None
-        };
-        if let Some(found) = in_word(0, self.word(line, 0)) {
+        if let Some(found) = self.find_among::<0>(bucket, self.word(line, 0), tag, is_it) {
             return (Some(found), true);
         }
         let word = self.word(line, 1);
-        (in_word(1, word), word >= PASSED)
+        (self.find_among::<1>(bucket, word, tag, is_it), word >= PASSED)
+    }
+
+    /// The same by the hints of one word.
+    #[inline(always)]
+    fn find_among<const PART: usize>(
+        &self,
+        bucket: usize,
+        word: u64,
+        tag: Tag,
+        is_it: &mut impl FnMut(u32) -> bool,
+    ) -> Option<Spot> {
+        let mut found = zeros(word ^ tag.hints(), PART);
+        while found != 0 {
+            let at = lowest(found, PART);
+            found &= found - 1;
+            let name = self.name(&self.0[bucket], at);
+            if name != 0 && is_it(!name) {
+                return Some(spot(bucket, at, !name));
+            }
+        }
+        None
     }
 
     #[inline(always)]
     fn word(&self, bucket: &Bucket, at: usize) -> u64 {
         self.1.take();
         // Acquire: pairs with the Release in `set_word`.
-        bucket.words[at].load(Site::HintLoad.is(Ordering::Acquire))
+        bucket.words[at].load(Site::NameLoad.is(Ordering::Acquire))
     }
 
     #[inline(always)]
@@ -275,14 +284,14 @@ impl Buckets {
         bucket.names[at].load(Site::NameLoad.is(Ordering::Acquire))
     }
 
-    #[inline]
+    #[inline(always)]
     fn set_word(&self, bucket: usize, at: usize, word: u64) {
         self.1.take();
         // Release: pairs with the Acquire in `word`.
         self.0[bucket].words[at].store(word, Site::HintStore.is(Ordering::Release));
     }
 
-    #[inline]
+    #[inline(always)]
     fn set_name(&self, bucket: usize, at: usize, id: u32) {
         self.1.take();
         // Release: pairs with the Acquire in `name`.

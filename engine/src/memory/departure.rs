@@ -52,22 +52,31 @@ pub(super) struct Departures<'a, K, V> {
     listener: Option<&'a Listener<K, V>>,
     // Most calls see one departure at most, which needs no allocation.
     first: Option<(Gone<'a, K, V>, Cause)>,
+    // And few see anything of this.
+    rest: Option<Box<Rest<'a, K, V>>>,
+}
+
+struct Rest<'a, K, V> {
     more: Vec<(Gone<'a, K, V>, Cause)>,
     trash: Vec<(K, V)>,
     gives_way: bool,
     panic: Option<Box<dyn Any + Send>>,
 }
 
+impl<K, V> Default for Rest<'_, K, V> {
+    fn default() -> Self {
+        Self { more: Vec::new(), trash: Vec::new(), gives_way: false, panic: None }
+    }
+}
+
 impl<'a, K, V> Departures<'a, K, V> {
     pub(super) const fn new(listener: Option<&'a Listener<K, V>>) -> Self {
-        Self {
-            listener,
-            first: None,
-            more: Vec::new(),
-            trash: Vec::new(),
-            gives_way: false,
-            panic: None,
-        }
+        Self { listener, first: None, rest: None }
+    }
+
+    #[cold]
+    fn rest(&mut self) -> &mut Rest<'a, K, V> {
+        self.rest.get_or_insert_default()
     }
 
     /// Notes that an entry has left a shard; gives it back if there is nobody to tell.
@@ -94,25 +103,39 @@ impl<'a, K, V> Departures<'a, K, V> {
         if self.first.is_none() {
             self.first = Some((gone, cause));
         } else {
-            self.more.push((gone, cause));
+            self.rest().more.push((gone, cause));
         }
     }
 
     /// For what no reader can see any more, to be dropped outside of all locks.
-    pub(super) const fn trash(&mut self) -> &mut Vec<(K, V)> {
-        &mut self.trash
+    pub(super) fn trash(&mut self) -> &mut Vec<(K, V)> {
+        &mut self.rest().trash
+    }
+
+    /// Ends this, which mostly has nothing to do. After the locks.
+    #[inline]
+    pub(super) fn end(self) {
+        if self.is_idle() {
+            // Nothing in it has to be dropped.
+            std::mem::forget(self);
+        }
+    }
+
+    #[inline]
+    fn is_idle(&self) -> bool {
+        self.first.is_none() && self.rest.is_none()
     }
 
     /// Lets other threads on when this is done.
-    pub(super) const fn give_way(&mut self) {
-        self.gives_way = true;
+    pub(super) fn give_way(&mut self) {
+        self.rest().gives_way = true;
     }
 
     /// Calls a closure of the user in the middle of a change that has to be completed; what it
     /// panics with is passed on later.
     pub(super) fn defer_panic(&mut self, call: impl FnOnce()) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
-            self.panic.get_or_insert(panic);
+            self.rest().panic.get_or_insert(panic);
         }
     }
 
@@ -120,11 +143,12 @@ impl<'a, K, V> Departures<'a, K, V> {
     #[cold]
     fn finish(&mut self) {
         let mut unlinked: Option<(&'a Cell<K, V>, Vec<Departed>)> = None;
-        for (gone, cause) in self.first.take().into_iter().chain(std::mem::take(&mut self.more)) {
+        let more = self.rest.as_mut().map(|rest| std::mem::take(&mut rest.more));
+        for (gone, cause) in self.first.take().into_iter().chain(more.unwrap_or_default()) {
             match gone {
                 Gone::Owned(key, value) => {
                     self.tell(&key, &value, cause);
-                    self.trash.push((key, value));
+                    self.trash().push((key, value));
                 }
                 Gone::Unlinked(cell, departed) => {
                     let entry = cell.table().look(&departed);
@@ -141,15 +165,16 @@ impl<'a, K, V> Departures<'a, K, V> {
             }
         }
         self.retire(unlinked);
-        for pair in std::mem::take(&mut self.trash) {
+        for pair in std::mem::take(self.trash()) {
             // The destructors of keys and values are the user's, too.
             self.defer_panic(|| drop(pair));
         }
-        if std::mem::take(&mut self.gives_way) {
+        let Some(rest) = self.rest.take() else { return };
+        if rest.gives_way {
             thread::yield_now();
         }
         // A second panic while the first unwinds would end the process.
-        if let Some(panic) = self.panic.take()
+        if let Some(panic) = rest.panic
             && !thread::panicking()
         {
             resume_unwind(panic);
@@ -158,7 +183,9 @@ impl<'a, K, V> Departures<'a, K, V> {
 
     fn retire(&mut self, unlinked: Option<(&'a Cell<K, V>, Vec<Departed>)>) {
         if let Some((cell, departed)) = unlinked {
-            self.gives_way |= cell.retire(departed.into_iter(), &mut self.trash);
+            if cell.retire(departed.into_iter(), self.trash()) {
+                self.give_way();
+            }
         }
     }
 
@@ -172,11 +199,7 @@ impl<'a, K, V> Departures<'a, K, V> {
 impl<K, V> Drop for Departures<'_, K, V> {
     #[inline]
     fn drop(&mut self) {
-        let is_idle = self.first.is_none()
-            && self.trash.is_empty()
-            && self.panic.is_none()
-            && !self.gives_way;
-        if !is_idle {
+        if !self.is_idle() {
             self.finish();
         }
     }
@@ -184,7 +207,8 @@ impl<K, V> Drop for Departures<'_, K, V> {
 
 impl<K, V> fmt::Debug for Departures<'_, K, V> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = usize::from(self.first.is_some()) + self.more.len();
+        let more = self.rest.as_ref().map_or(0, |rest| rest.more.len());
+        let count = usize::from(self.first.is_some()) + more;
         out.debug_struct("Departures").field("count", &count).finish_non_exhaustive()
     }
 }

@@ -157,7 +157,7 @@ impl<K: Hash + Eq, V> Tier<K, V> {
     }
 
     /// The same, in a namespace or not.
-    #[inline]
+    #[inline(always)]
     pub(super) fn insert_at<D: FnOnce(Option<&V>) -> bool>(
         &self,
         space: Option<&Arc<TagCell>>,

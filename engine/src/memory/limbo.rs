@@ -45,6 +45,8 @@ pub(crate) struct Limbo<O> {
     others: Vec<O>,
     batches: VecDeque<Batch<O>>,
     looked_at: Vec<u32>,
+    /// So many that gather make it worth looking whether anything is to be done.
+    look_at: usize,
 }
 
 impl<O> Limbo<O> {
@@ -61,14 +63,16 @@ impl<O> Limbo<O> {
             others: Vec::new(),
             batches: VecDeque::new(),
             looked_at: Vec::new(),
+            look_at: 0,
         }
     }
 
-    /// Takes in an unlinked entry.
+    /// Takes in an unlinked entry. Whether to look if anything is to be done.
     #[inline]
-    pub(crate) fn push(&mut self, id: u32, weight: u64) {
+    pub(crate) fn push(&mut self, id: u32, weight: u64) -> bool {
         self.ids.push(id);
         self.weight = self.weight.saturating_add(weight);
+        self.ids.len() >= self.look_at || self.weight >= self.limits.weight
     }
 
     /// Takes in something else.
@@ -90,11 +94,19 @@ impl<O> Limbo<O> {
             || !self.others.is_empty()
     }
 
-    /// Whether a batch has become free. Looks only from time to time.
-    #[inline]
-    pub(crate) fn is_worth_a_look(&mut self) -> bool {
-        self.ids.len().is_multiple_of(LOOK_EVERY)
-            && self.batches.front_mut().is_some_and(|batch| batch.grace.is_worth_a_look())
+    /// Whether a batch is due, or has become free. Looks for that only from time to time, unless
+    /// many wait.
+    pub(crate) fn wants_collect(&mut self) -> bool {
+        if self.is_due() {
+            self.look_at = LOOK_EVERY.min(self.limits.entries);
+            return true;
+        }
+        if self.ids.len() < self.look_at {
+            return false;
+        }
+        self.look_at = if self.is_crowded() { 0 } else { self.ids.len() + LOOK_EVERY };
+        self.look_at = self.look_at.min(self.limits.entries);
+        self.batches.front_mut().is_some_and(|batch| batch.grace.is_worth_a_look())
     }
 
     /// Whether batches wait.

@@ -3,10 +3,10 @@
 //! | module | what |
 //! |---|---|
 //! | `tier`, `lookup`, `insert`, `quick`, `room`, `bulk`, `builder` | [`Tier`]: lookups and removals, inserts, the usual one in a straight line, evictions for them, many at once, options |
-//! | `shard`, `places` | what writers need, behind a lock: a policy, and by what names it knows entries |
+//! | `shard`, `shelf`, `places` | what writers need, behind a lock: a policy, what it sees, and by what names it knows entries |
 //! | `expiry`, `wheel` | what has expired leaves first |
 //! | `keep` | [`Keep`]: what an insert says of its entry |
-//! | `table`, `buckets`, `slab`, `ids`, `entry` | entries that readers find without a lock |
+//! | `table`, `buckets`, `lodging`, `slab`, `ids`, `entry` | entries that readers find without a lock |
 //! | `extra`, `marks` | what few entries have: a time to idle, a cost, tags |
 //! | `readers`, `limbo` | who reads, and what has left and waits for readers |
 //! | `replay`, `stripes` | hits on their way to a policy, and counted, without sharing a word |
@@ -37,6 +37,7 @@ mod insert;
 mod iter;
 mod keep;
 mod limbo;
+mod lodging;
 mod lookup;
 mod marks;
 mod names;
@@ -50,6 +51,7 @@ mod readers;
 mod replay;
 mod room;
 mod shard;
+mod shelf;
 pub mod simulate;
 mod slab;
 mod space;

@@ -18,7 +18,7 @@ use super::tier::Tier;
 /// names and keys are. They share the capacity, the policy, the listener and the tags of the tier:
 /// [`Tier::invalidate_tag`] takes what is in namespaces, too; and so do [`Tier::clear`],
 /// [`Tier::len`] and all else that does not go by keys. What does, is about plain keys
-/// ([`Tier::iter`], [`Tier::retain`], [`Tier::coldest`]).
+/// ([`Tier::iter`], [`Tier::retain`], [`Tier::coldest`]), and has its like here.
 ///
 /// An entry in a namespace takes about 90 bytes more than a plain one.
 ///
@@ -207,6 +207,37 @@ impl<K: Hash + Eq, V> Namespace<'_, K, V> {
         K: Clone,
     {
         self.tier.keys_of_at(Some(&self.cell), tag)
+    }
+
+    /// The `count` live entries here that would leave next. See [`Tier::coldest`], which looks at as many
+    /// entries.
+    #[must_use]
+    pub fn coldest(&self, count: usize) -> Vec<(K, V)>
+    where
+        K: Clone,
+        V: Clone,
+    {
+        self.tier.coldest_at(Some(&self.cell), count)
+    }
+
+    /// The `count` live entries here that would stay for longest. See [`Tier::hottest`].
+    #[must_use]
+    pub fn hottest(&self, count: usize) -> Vec<(K, V)>
+    where
+        K: Clone,
+        V: Clone,
+    {
+        self.tier.hottest_at(Some(&self.cell), count)
+    }
+
+    /// Removes the `count` live entries here that would leave next, and hands them out. See
+    /// [`Tier::drain`].
+    pub fn drain(&self, count: usize) -> Vec<(K, V)>
+    where
+        K: Clone,
+        V: Clone,
+    {
+        self.tier.drain_at(Some(&self.cell), count)
     }
 
     /// The live entries here. See [`Tier::iter`], which looks at as many entries: at all of the

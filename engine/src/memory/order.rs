@@ -12,6 +12,7 @@ use super::bits::Bits;
 use super::departure::Cause;
 use super::entry::Entry;
 use super::shard::Locked;
+use super::space::{Space, is_same};
 use super::tier::Tier;
 
 /// From which end of the order, and what of it.
@@ -30,9 +31,8 @@ enum End {
 /// is off by about what the shards differ. What is pinned comes last, as it would not leave; and
 /// of a policy that does not name all of its entries, the others come before that, in no order.
 ///
-/// All of this is about plain keys, as a key alone does not say to which namespace it belongs.
-///
-/// All of this is about plain keys: a key alone does not say to which namespace it belongs.
+/// All of this is about plain keys: a key alone does not say to which namespace it belongs. For the keys
+/// of a namespace, [`Namespace`](super::Namespace) has the same.
 ///
 /// What changes during a call may be seen or not; then fewer may be returned. `Clone` of keys and
 /// values runs under the lock of one shard: it must be quick and must not call the tier. Nothing of
@@ -53,14 +53,14 @@ impl<K: Hash + Eq + Clone, V: Clone> Tier<K, V> {
     /// ```
     #[must_use]
     pub fn coldest(&self, count: usize) -> Vec<(K, V)> {
-        self.in_order(End::Coldest, count, |shard, places| pairs(shard, places))
+        self.coldest_at(None, count)
     }
 
     /// The `count` live entries that would stay for longest, the last to leave first. Looks at all
     /// entries.
     #[must_use]
     pub fn hottest(&self, count: usize) -> Vec<(K, V)> {
-        self.in_order(End::Hottest, count, |shard, places| pairs(shard, places))
+        self.hottest_at(None, count)
     }
 
     /// Removes the `count` live entries that would leave next, and hands them out, the next one
@@ -76,8 +76,23 @@ impl<K: Hash + Eq + Clone, V: Clone> Tier<K, V> {
     /// # Ok::<(), larder_engine::Error>(())
     /// ```
     pub fn drain(&self, count: usize) -> Vec<(K, V)> {
+        self.drain_at(None, count)
+    }
+
+    /// See [`coldest`](Self::coldest).
+    pub(super) fn coldest_at(&self, space: Space<'_>, count: usize) -> Vec<(K, V)> {
+        self.in_order(space, End::Coldest, count, |shard, places| pairs(shard, places))
+    }
+
+    /// See [`hottest`](Self::hottest).
+    pub(super) fn hottest_at(&self, space: Space<'_>, count: usize) -> Vec<(K, V)> {
+        self.in_order(space, End::Hottest, count, |shard, places| pairs(shard, places))
+    }
+
+    /// See [`drain`](Self::drain).
+    pub(super) fn drain_at(&self, space: Space<'_>, count: usize) -> Vec<(K, V)> {
         let mut departures = self.departures();
-        self.in_order(End::Evictable, count, |shard, places| {
+        self.in_order(space, End::Evictable, count, |shard, places| {
             // If a clone panics, nothing of this shard has left.
             let pairs = pairs(shard, places);
             for &place in places {
@@ -90,6 +105,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Tier<K, V> {
     /// Merges what `hand_out` makes of the first places of each shard.
     fn in_order<'a>(
         &'a self,
+        space: Space<'_>,
         end: End,
         count: usize,
         mut hand_out: impl FnMut(&mut Locked<'a, K, V>, &[u32]) -> Vec<(K, V)>,
@@ -97,7 +113,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Tier<K, V> {
         let shares: Vec<Share> = (self.cells.iter())
             .map(|cell| {
                 let mut shard = cell.lock();
-                let has = self.line_up(&mut shard, end, count).len();
+                let has = self.line_up(&mut shard, space, end, count).len();
                 Share { has, of: shard.len() }
             })
             .collect();
@@ -110,7 +126,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Tier<K, V> {
                     return Vec::new().into_iter();
                 }
                 let mut shard = cell.lock();
-                let places = self.line_up(&mut shard, end, wanted);
+                let places = self.line_up(&mut shard, space, end, wanted);
                 hand_out(&mut shard, &places).into_iter()
             })
             .collect();
@@ -118,13 +134,19 @@ impl<K: Hash + Eq + Clone, V: Clone> Tier<K, V> {
     }
 
     /// The places of the first live entries of a shard, at most `count`.
-    fn line_up(&self, shard: &mut Locked<'_, K, V>, end: End, count: usize) -> Vec<u32> {
+    fn line_up(
+        &self,
+        shard: &mut Locked<'_, K, V>,
+        space: Space<'_>,
+        end: End,
+        count: usize,
+    ) -> Vec<u32> {
         let wanted = if end == End::Hottest { usize::MAX } else { count };
         let (mut places, mut named, mut left) = (Vec::new(), Bits::default(), shard.len());
         let table = shard.cell.table();
         let (policy, shelf) = shard.split(self.budget.free());
         let counts = |entry: &Entry<K, V>| {
-            !entry.packed.is_spaced() && table.terms(entry).is_live(|| self.now_ms())
+            is_same(table.space_of(entry), space) && table.terms(entry).is_live(|| self.now_ms())
         };
         policy.any().order(&shelf, &mut |place| {
             if places.len() >= wanted || left == 0 {

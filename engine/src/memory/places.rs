@@ -31,7 +31,7 @@ impl Places {
     }
 
     /// Puts another entry in a place. `linked` are the ids of all entries before that.
-    #[inline]
+    #[inline(always)]
     pub(super) fn replace<I: Iterator<Item = u32>>(
         &mut self,
         place: u32,
@@ -97,7 +97,7 @@ impl Maps {
         place
     }
 
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, place: u32, id: u32) {
         cover(&mut self.ids, place, NONE);
         cover(&mut self.places, id, NONE);

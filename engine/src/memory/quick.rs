@@ -9,12 +9,13 @@
 
 use std::hash::Hash;
 
-use super::buckets::Tag;
+use super::buckets::{Spot, Tag};
 use super::budget::Claim;
 use super::departure::{Cause, Departures};
-use super::entry::Packed;
+use super::entry::{Entry, Packed};
 use super::policy::Arrival;
-use super::shard::Locked;
+use super::shard::{Locked, Shard, linked_before};
+use super::table::Table;
 use super::tier::Tier;
 use crate::clock::NEVER;
 
@@ -28,7 +29,7 @@ pub(super) enum Quick<K, V, D> {
 
 impl<K: Hash + Eq, V> Tier<K, V> {
     /// Inserts what weighs so much, if `decide` says so.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn insert_quickly<D: FnOnce(Option<&V>) -> bool>(
         &self,
         hash: u64,
@@ -59,6 +60,8 @@ impl<K: Hash + Eq, V> Tier<K, V> {
                 let (policy, shelf) = shard.split(self.budget.free());
                 policy.overwrite_alike(place, weight, &shelf);
             }
+            drop(shard);
+            departures.end();
             return Quick::Done(true);
         }
         let (policy, shelf) = shard.split(self.budget.free());
@@ -83,6 +86,9 @@ impl<K: Hash + Eq, V> Tier<K, V> {
             let (policy, shelf) = shard.split(room);
             policy.insert(place, arrival, &shelf);
         }
+        drop(shard);
+        drop(claim);
+        departures.end();
         Quick::Done(true)
     }
 
@@ -109,6 +115,76 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         } else {
             claim.gain(self.evict(shard, place, departures));
         }
+        true
+    }
+}
+
+impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
+    /// Whether nothing here is pinned, or has a deadline, and nothing waits for being found dead.
+    #[inline]
+    fn is_bare(&self, invalidations: u64) -> bool {
+        self.wheel.is_empty() && self.pins.is_empty() && self.marked.is_done(invalidations)
+    }
+
+    /// [`link`](Self::link) for what has a weight and nothing else.
+    #[inline]
+    fn link_bare(
+        &mut self,
+        tag: Tag,
+        pair: (K, V),
+        packed: Packed,
+        weight: u64,
+        departures: &mut Departures<'a, K, V>,
+    ) -> Option<u32> {
+        let cell = self.cell;
+        let tag_of = |entry: &Entry<K, V>| Tag::of(cell.hash_of(entry));
+        let Shard { side, places, .. } = &mut **self;
+        let id = cell.table().insert_packed(side, tag, pair, packed, tag_of)?;
+        let place = places.settle(id);
+        self.weight += weight;
+        if Table::<K, V>::has_grown(&self.side) {
+            self.let_go(departures);
+        }
+        Some(place)
+    }
+
+    /// [`replace`](Self::replace) for two that have the same weight and nothing else, in a shard
+    /// that is [bare](Self::is_bare). The place of both, if there was an id.
+    #[inline(always)]
+    fn replace_bare(
+        &mut self,
+        spot: Spot,
+        pair: (K, V),
+        packed: Packed,
+        weight: u64,
+        departures: &mut Departures<'a, K, V>,
+    ) -> Option<u32> {
+        let (table, old) = (self.table(), spot.id());
+        let Shard { side, places, .. } = &mut **self;
+        let (id, departed) = table.replace_packed(side, spot, pair, packed)?;
+        let place = places.place(old);
+        places.replace(place, id, || linked_before(table, side, id, old));
+        self.depart_weighing(departed, weight, Cause::Replaced, departures);
+        Some(place)
+    }
+
+    /// [`unlink`](Self::unlink) for what has a weight and nothing else, and is not pinned.
+    #[inline]
+    fn unlink_bare(
+        &mut self,
+        place: u32,
+        hash: u64,
+        weight: u64,
+        cause: Cause,
+        departures: &mut Departures<'a, K, V>,
+    ) -> bool {
+        let Some(id) = self.places.id(place) else { return false };
+        let Some(departed) = self.cell.table().unlink(&mut self.side, Tag::of(hash), id) else {
+            return false;
+        };
+        self.places.give_back(place);
+        self.weight -= weight;
+        self.depart_weighing(departed, weight, cause, departures);
         true
     }
 }

@@ -17,17 +17,18 @@ use std::sync::Arc;
 use foldhash::quality::RandomState;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::buckets::{Spot, Tag};
+use super::buckets::Tag;
 use super::budget::Budget;
 use super::departure::{Cause, Departures};
-use super::entry::{Entry, Packed, Terms};
+use super::entry::{Entry, Terms};
 use super::extra::Extra;
 use super::limbo::Limits;
 use super::pins::Pins;
 use super::places::Places;
-use super::policy::{Chosen, Entries};
+use super::policy::Chosen;
 use super::readers;
 use super::replay::Replay;
+use super::shelf::Shelf;
 use super::space::{Seek, hash_in};
 use super::sweep::Marked;
 use super::table::{Departed, Side, Table};
@@ -84,7 +85,7 @@ pub(super) struct Cell<K, V> {
     /// Whether `replayed` is the policy's to choose.
     samples: bool,
     /// Whether entries differ in weight; else each weighs 1.
-    is_weighed: bool,
+    pub(super) is_weighed: bool,
     hasher: RandomState,
     pub(super) budget: Arc<Budget>,
     shard: Apart<Mutex<Shard>>,
@@ -207,7 +208,7 @@ fn sample_of(policy: &Chosen) -> u64 {
 }
 
 /// The ids of all entries, as if `old` still stood where its replacement does.
-fn linked_before<'a, K, V>(
+pub(super) fn linked_before<'a, K, V>(
     table: &'a Table<K, V>,
     side: &'a Side,
     new: u32,
@@ -347,8 +348,8 @@ impl<'a, K, V> Locked<'a, K, V> {
     }
 
     /// The same for one of which the weight is known.
-    #[inline]
-    fn depart_weighing(
+    #[inline(always)]
+    pub(super) fn depart_weighing(
         &mut self,
         departed: Departed,
         weight: u64,
@@ -357,16 +358,19 @@ impl<'a, K, V> Locked<'a, K, V> {
     ) {
         self.shard.counts.count(cause);
         if let Some(departed) = departures.push(self.cell, departed, cause) {
-            Table::<K, V>::retire_weighing(&mut self.shard.side, departed, weight);
-            self.let_go(departures);
+            if Table::<K, V>::retire_weighing(&mut self.shard.side, departed, weight) {
+                self.let_go(departures);
+            }
         }
     }
 
     /// Lets go of what has left, if enough of it has gathered.
-    #[inline]
-    fn let_go(&mut self, departures: &mut Departures<'a, K, V>) {
+    #[inline(never)]
+    pub(super) fn let_go(&mut self, departures: &mut Departures<'a, K, V>) {
         let side = &mut self.shard.side;
-        collect(self.cell.table(), side, false, departures.trash());
+        if Table::<K, V>::wants_collect(side) {
+            collect_now(self.cell.table(), side, false, departures.trash());
+        }
         if Table::<K, V>::is_crowded(side) {
             departures.give_way();
         }
@@ -389,8 +393,8 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
     pub(super) fn split(&mut self, room: u64) -> (&mut Chosen, Shelf<'_, K, V>) {
         let Shard { side, places, pins, policy, weight, .. } = &mut *self.shard;
         let capacity = (*weight - pins.parked_weight()).saturating_add(room);
-        let hashed = std::cell::Cell::new(None);
-        (policy, Shelf { cell: self.cell, side, places, pins, capacity, hashed })
+        let shelf = Shelf::new(self.cell, side, places, pins, capacity);
+        (policy, shelf)
     }
 
     /// Links an entry that the policy will hear of next, and returns its place.
@@ -409,9 +413,8 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
         let id = cell.table().insert(side, tag, pair, extra, tag_of)?;
         let place = places.settle(id);
         self.shard.marked.set(place, is_marked);
-        let side = &mut self.shard.side;
         // The table may have grown.
-        collect(self.cell.table(), side, false, departures.trash());
+        self.let_go(departures);
         self.shard.weight += weight;
         self.note_deadline(place, expires_at_ms);
         Some(place)
@@ -463,77 +466,6 @@ impl<'a, K: Hash + Eq, V> Locked<'a, K, V> {
         self.shard.weight -= weight;
         self.depart(departed, cause, departures);
         weight
-    }
-
-    /// Whether nothing here is pinned, or has a deadline, and nothing waits for being found dead.
-    #[inline]
-    pub(super) fn is_bare(&self, invalidations: u64) -> bool {
-        self.shard.wheel.is_empty()
-            && self.shard.pins.is_empty()
-            && self.shard.marked.is_done(invalidations)
-    }
-
-    /// [`link`](Self::link) for what has a weight and nothing else.
-    #[inline]
-    pub(super) fn link_bare(
-        &mut self,
-        tag: Tag,
-        pair: (K, V),
-        packed: Packed,
-        weight: u64,
-        departures: &mut Departures<'a, K, V>,
-    ) -> Option<u32> {
-        let cell = self.cell;
-        let tag_of = |entry: &Entry<K, V>| Tag::of(cell.hash_of(entry));
-        let Shard { side, places, .. } = &mut *self.shard;
-        let id = cell.table().insert_packed(side, tag, pair, packed, tag_of)?;
-        let place = places.settle(id);
-        self.shard.weight += weight;
-        if Table::<K, V>::has_grown(&self.shard.side) {
-            self.let_go(departures);
-        }
-        Some(place)
-    }
-
-    /// [`replace`](Self::replace) for two that have the same weight and nothing else, in a shard
-    /// that is [bare](Self::is_bare). The place of both, if there was an id.
-    #[inline]
-    pub(super) fn replace_bare(
-        &mut self,
-        spot: Spot,
-        pair: (K, V),
-        packed: Packed,
-        weight: u64,
-        departures: &mut Departures<'a, K, V>,
-    ) -> Option<u32> {
-        let Shard { side, places, .. } = &mut *self.shard;
-        let (table, old) = (self.cell.table(), spot.id());
-        let (id, departed) = table.replace_packed(side, spot, pair, packed)?;
-        let place = places.place(old);
-        places.replace(place, id, || linked_before(table, side, id, old));
-        self.depart_weighing(departed, weight, Cause::Replaced, departures);
-        Some(place)
-    }
-
-    /// [`unlink`](Self::unlink) for what has a weight and nothing else, and is not pinned.
-    #[inline]
-    pub(super) fn unlink_bare(
-        &mut self,
-        place: u32,
-        hash: u64,
-        weight: u64,
-        cause: Cause,
-        departures: &mut Departures<'a, K, V>,
-    ) -> bool {
-        let Some(id) = self.shard.places.id(place) else { return false };
-        let Some(departed) = self.cell.table().unlink(&mut self.shard.side, Tag::of(hash), id)
-        else {
-            return false;
-        };
-        self.shard.places.give_back(place);
-        self.shard.weight -= weight;
-        self.depart_weighing(departed, weight, cause, departures);
-        true
     }
 
     /// Makes the policy forget an entry, and unlinks it.
@@ -623,85 +555,6 @@ impl<K, V> Drop for Locked<'_, K, V> {
         show(&self.cell.published.entries, self.len() as u64);
         if self.cell.samples {
             show(&self.cell.replayed, sample_of(&self.shard.policy));
-        }
-    }
-}
-
-/// What the policy of a shard sees of its entries.
-pub(super) struct Shelf<'a, K, V> {
-    cell: &'a Cell<K, V>,
-    side: &'a Side,
-    places: &'a Places,
-    pins: &'a Pins,
-    capacity: u64,
-    /// The place of which the hash was asked for last, and the hash.
-    hashed: std::cell::Cell<Option<(u32, u64)>>,
-}
-
-impl<K, V> Shelf<'_, K, V> {
-    #[inline]
-    pub(super) fn get(&self, place: u32) -> Option<&Entry<K, V>> {
-        self.cell.table().get(self.side, self.places.id(place)?)
-    }
-
-    pub(super) fn is_pinned(&self, place: u32) -> bool {
-        self.pins.is_pinned(place)
-    }
-
-    /// The hash of the entry in a place; remembered, if it was asked for just now.
-    #[inline]
-    pub(super) fn hash_of(&self, place: u32, entry: &Entry<K, V>) -> u64
-    where
-        K: Hash,
-    {
-        match self.hashed.get() {
-            Some((of, hash)) if of == place => hash,
-            _ => self.cell.hash_of(entry),
-        }
-    }
-
-    /// Any entry but one, and none that is pinned.
-    pub(super) fn any_but(&self, keep: Option<u32>) -> Option<u32> {
-        let mut places = self.cell.table().iter(self.side).map(|(id, _)| self.places.place(id));
-        places.find(|&place| Some(place) != keep && !self.pins.is_pinned(place))
-    }
-}
-
-impl<K: Hash, V> Entries for Shelf<'_, K, V> {
-    fn capacity(&self) -> u64 {
-        self.capacity
-    }
-
-    #[inline]
-    fn weight(&self, place: u32) -> u64 {
-        if !self.cell.is_weighed {
-            return 1;
-        }
-        self.get(place).map_or(0, |entry| self.cell.table().terms(entry).weight())
-    }
-
-    fn cost(&self, place: u32) -> u64 {
-        self.get(place).map_or(1, |entry| self.cell.table().terms(entry).cost())
-    }
-
-    #[inline]
-    fn hash(&self, place: u32) -> u64 {
-        let hash = self.get(place).map_or(0, |entry| self.cell.hash_of(entry));
-        self.hashed.set(Some((place, hash)));
-        hash
-    }
-
-    #[inline]
-    fn hits(&self, place: u32) -> u8 {
-        // Relaxed: see `OnHit::count`.
-        self.get(place).map_or(0, |entry| entry.hits.load(Ordering::Relaxed))
-    }
-
-    #[inline]
-    fn set_hits(&self, place: u32, hits: u8) {
-        if let Some(entry) = self.get(place) {
-            // Relaxed: see `OnHit::count`.
-            entry.hits.store(hits, Ordering::Relaxed);
         }
     }
 }

@@ -1,22 +1,22 @@
 //! The entries of one shard: found without a lock, changed by whoever holds the shard's.
 //!
-//! [`Table`] is what readers need: buckets of words (`buckets.rs`) that name entries in a slab
-//! (`slab.rs`). [`Side`] is what only writers need, and stands behind the lock of the shard:
+//! [`Table`] is what readers need: buckets (`buckets.rs`) that name entries, which lodge elsewhere
+//! (`lodging.rs`). [`Side`] is what only writers need, and stands behind the lock of the shard:
 //! which ids are free, and what waits until no reader can see it (`limbo.rs`).
 //!
 //! ```text
 //!             insert                unlink              retire           collect
-//! free id ────────────► in a word ──────────► Departed ──────────► limbo ─────────► free id
+//! free id ────────────► named ──────────────► Departed ──────────► limbo ─────────► free id
 //!                       readers find it       told of              nobody finds it
 //! ```
 //!
 //! # Invariants
 //! 1. A side is used with the table that it was made with, and with no other. (`shard.rs` keeps
 //!    the two together.)
-//! 2. The place of an id is full from `insert` until `collect`; `Ids` knows.
-//! 3. A word names a full place, and nothing else does but one [`Departed`] or the limbo.
+//! 2. The place of an id is full from `insert` until `collect`.
+//! 3. A bucket names a full place, and nothing else does but one [`Departed`] or the limbo.
 //! 4. What a reader finds under a pin stays full until the pin, or the look that it became, is
-//!    gone: it was named by a word when its reader was marked, and only the limbo's ids are
+//!    gone: it was named by a bucket when its reader was marked, and only the limbo's ids are
 //!    emptied (`limbo.rs`, invariant 1).
 //! 5. A [`Spot`] is used by the writer who has found it, before that changes anything else.
 //!
@@ -31,28 +31,25 @@ use std::ptr::{self, NonNull};
 
 use super::bits::Bits;
 use super::buckets::{Buckets, Glance, Spot, Tag};
-use super::entry::{Entry, Packed, Terms, Unpacked};
+use super::entry::{Entry, Packed, Terms};
 use super::extra::Extra;
-use super::ids::Ids;
 use super::limbo::{Limbo, Limits};
-use super::marks::{Space, is_same};
+use super::lodging::{Ledger, Lodging};
+use super::marks::Space;
 use super::readers::{Fences, Pin, Record};
-use super::slab::Slab;
-use crate::sync::{AtomicPtr, AtomicU8, Ordering, Site};
+use crate::sync::{AtomicPtr, Ordering, Site};
 
 /// What readers see of a shard.
 pub(crate) struct Table<K, V> {
     buckets: AtomicPtr<Buckets>,
-    entries: Slab<Entry<K, V>>,
-    extras: Slab<Extra>,
+    lodging: Lodging<K, V>,
     fences: Fences,
 }
 
 /// What only writers see of it.
 #[derive(Debug)]
 pub(crate) struct Side {
-    ids: Ids,
-    extra_ids: Ids,
+    ledger: Ledger,
     /// Those that a word names.
     linked: Bits,
     len: usize,
@@ -125,13 +122,11 @@ impl<K, V> Table<K, V> {
     pub(crate) fn new(limits: Limits) -> (Self, Side) {
         let table = Self {
             buckets: AtomicPtr::new(Box::into_raw(Box::new(Buckets::new(1)))),
-            entries: Slab::new(),
-            extras: Slab::new(),
+            lodging: Lodging::new(),
             fences: limits.fences,
         };
-        let (ids, extra_ids) = (Ids::default(), Ids::default());
-        let (linked, limbo) = (Bits::default(), Limbo::new(limits));
-        (table, Side { ids, extra_ids, linked, len: 0, limbo })
+        let (ledger, linked, limbo) = (Ledger::default(), Bits::default(), Limbo::new(limits));
+        (table, Side { ledger, linked, len: 0, limbo })
     }
 
     /// The fences that lookups need.
@@ -157,8 +152,8 @@ impl<K, V> Table<K, V> {
             return None;
         }
         // SAFETY: only asked of an id that is named by a word under a pin (invariants 3 and 4).
-        let entry = |id| unsafe { self.entries.get(id) };
-        let is_it = |id| entry(id).key.borrow() == key && self.is_in(entry(id), space);
+        let entry = |id| unsafe { self.lodging.get(id) };
+        let is_it = |id| entry(id).key.borrow() == key && self.lodging.is_in(entry(id), space);
         let id = self.buckets_under(pin).find(tag, is_it)?.id();
         Some(Found { entry: entry(id), id, pin })
     }
@@ -178,7 +173,7 @@ impl<K, V> Table<K, V> {
             Glance::Named(id) => {
                 // SAFETY: named by a word under a pin that is borrowed as long as what is found
                 // (invariants 3 and 4).
-                let entry = unsafe { self.entries.get(id) };
+                let entry = unsafe { self.lodging.get(id) };
                 if !entry.packed.is_spaced() && entry.key.borrow() == key {
                     Near::Found(Found { entry, id, pin })
                 } else {
@@ -202,29 +197,13 @@ impl<K, V> Table<K, V> {
     /// What a found entry weighs, and how long it lives.
     #[inline]
     pub(crate) fn terms<'a>(&'a self, entry: &'a Entry<K, V>) -> Terms<'a> {
-        match entry.packed.unpack() {
-            Unpacked::Terms { weight, expires_at_ms } => Terms::Packed { weight, expires_at_ms },
-            // SAFETY: filled before its entry, emptied with it, and whoever has a reference to
-            // the entry keeps it full.
-            Unpacked::Extra(id) => Terms::Extra(unsafe { self.extras.get(id) }),
-        }
+        self.lodging.terms(entry)
     }
 
     /// The namespace that the key of an entry belongs to.
     #[inline]
     pub(crate) fn space_of<'a>(&'a self, entry: &'a Entry<K, V>) -> Space<'a> {
-        if !entry.packed.is_spaced() {
-            return None;
-        }
-        match self.terms(entry) {
-            Terms::Packed { .. } => None,
-            Terms::Extra(extra) => extra.space(),
-        }
-    }
-
-    /// Whether the key of an entry belongs to a namespace, or to none.
-    fn is_in(&self, entry: &Entry<K, V>, space: Space<'_>) -> bool {
-        is_same(self.space_of(entry), space)
+        self.lodging.space_of(entry)
     }
 
     /// For writers: the buckets as they are.
@@ -249,8 +228,8 @@ impl<K, V> Table<K, V> {
         Q: Eq + ?Sized,
     {
         // SAFETY: only asked of what is named, and emptying that takes the side (invariant 3).
-        let entry = |id| unsafe { self.entries.get(id) };
-        let is_it = |id| entry(id).key.borrow() == key && self.is_in(entry(id), space);
+        let entry = |id| unsafe { self.lodging.get(id) };
+        let is_it = |id| entry(id).key.borrow() == key && self.lodging.is_in(entry(id), space);
         let spot = self.buckets(side).find(tag, is_it)?;
         Some((spot, entry(spot.id())))
     }
@@ -259,12 +238,12 @@ impl<K, V> Table<K, V> {
     #[inline]
     pub(crate) fn get<'a>(&'a self, side: &'a Side, id: u32) -> Option<&'a Entry<K, V>> {
         // SAFETY: full (invariant 3), and emptying it takes the side.
-        side.linked.has(id).then(|| unsafe { self.entries.get(id) })
+        side.linked.has(id).then(|| unsafe { self.lodging.get(id) })
     }
 
     /// Whether another entry would find no id.
     pub(crate) const fn is_full(side: &Side) -> bool {
-        side.ids.is_exhausted() || side.extra_ids.is_exhausted()
+        side.ledger.is_exhausted()
     }
 
     /// Number of entries.
@@ -284,8 +263,8 @@ impl<K, V> Table<K, V> {
     ) -> Option<u32> {
         let is_marked = !extra.marks().is_empty();
         self.make_room(side, tag_of);
-        let packed = self.pack(side, extra)?;
-        let id = self.fill(side, pair, packed, 0)?;
+        let packed = self.lodging.pack(&mut side.ledger, extra)?;
+        let id = self.lodging.put(&mut side.ledger, pair, packed, 0)?;
         self.name(side, tag, id);
         if is_marked {
             self.settle_marks(side, id);
@@ -304,7 +283,7 @@ impl<K, V> Table<K, V> {
         tag_of: impl Fn(&Entry<K, V>) -> Tag,
     ) -> Option<u32> {
         self.make_room(side, tag_of);
-        let id = self.fill(side, pair, packed, 0)?;
+        let id = self.lodging.put(&mut side.ledger, pair, packed, 0)?;
         self.name(side, tag, id);
         Some(id)
     }
@@ -328,7 +307,7 @@ impl<K, V> Table<K, V> {
     fn grow(&self, side: &mut Side, tag_of: impl Fn(&Entry<K, V>) -> Tag) {
         let buckets = self.buckets(side);
         // SAFETY: named (invariant 3), and emptying it takes the side.
-        let entry = |id| unsafe { self.entries.get(id) };
+        let entry = |id| unsafe { self.lodging.get(id) };
         // A quarter more, not twice as much: what is spent must stay near what is weighed.
         let count = buckets.count() + buckets.count() / 4 + 1;
         let larger = buckets.resized(count, |id| tag_of(entry(id)));
@@ -344,7 +323,7 @@ impl<K, V> Table<K, V> {
         extra: Extra,
     ) -> Option<(u32, Departed)> {
         let is_marked = !extra.marks().is_empty();
-        let packed = self.pack(side, extra)?;
+        let packed = self.lodging.pack(&mut side.ledger, extra)?;
         let (new, departed) = self.replace_packed(side, spot, pair, packed)?;
         if is_marked {
             self.settle_marks(side, new);
@@ -353,7 +332,7 @@ impl<K, V> Table<K, V> {
     }
 
     /// The same with nothing but what fits into a [`Packed`].
-    #[inline]
+    #[inline(always)]
     pub(crate) fn replace_packed(
         &self,
         side: &mut Side,
@@ -364,10 +343,10 @@ impl<K, V> Table<K, V> {
         let old = spot.id();
         debug_assert!(side.linked.has(old), "a spot of another moment");
         // SAFETY: named (invariants 3 and 5), and emptying it takes the side.
-        let entry = unsafe { self.entries.get(old) };
+        let entry = unsafe { self.lodging.get(old) };
         // Relaxed: see `OnHit::count`.
         let hits = entry.hits.load(Ordering::Relaxed);
-        let new = self.fill(side, pair, packed, hits)?;
+        let new = self.lodging.put(&mut side.ledger, pair, packed, hits)?;
         self.buckets(side).rename(spot, new);
         side.linked.flip(old);
         side.linked.flip(new);
@@ -404,7 +383,7 @@ impl<K, V> Table<K, V> {
     pub(crate) fn look<'a>(&'a self, departed: &'a Departed) -> &'a Entry<K, V> {
         // SAFETY: full until it has been in limbo, where only `retire` brings it; and that takes
         // what this borrows.
-        unsafe { self.entries.get(departed.0) }
+        unsafe { self.lodging.get(departed.0) }
     }
 
     /// For writers: where an entry is named.
@@ -418,10 +397,11 @@ impl<K, V> Table<K, V> {
         side.limbo.has_others()
     }
 
-    /// [`retire`](Self::retire) for one of which the weight is known.
+    /// [`retire`](Self::retire) for one of which the weight is known. Whether to look if anything
+    /// is to be let go of.
     #[inline]
-    pub(crate) fn retire_weighing(side: &mut Side, departed: Departed, weight: u64) {
-        side.limbo.push(departed.0, weight);
+    pub(crate) fn retire_weighing(side: &mut Side, departed: Departed, weight: u64) -> bool {
+        side.limbo.push(departed.0, weight)
     }
 
     /// Lets go of an entry that has left.
@@ -439,24 +419,22 @@ impl<K, V> Table<K, V> {
         all: bool,
         trash: &mut Vec<(K, V)>,
     ) {
-        let Side { ids, extra_ids, limbo, .. } = side;
+        let Side { ledger, limbo, .. } = side;
         if all || limbo.is_due() {
             limbo.seal(records);
         }
         // SAFETY: only an address is taken of it; it is full as long as it is in limbo.
-        let address = |id| ptr::from_ref(unsafe { self.entries.get(id) }).addr();
+        let address = |id| ptr::from_ref(unsafe { self.lodging.get(id) }).addr();
         limbo.collect(records, all, address, |free| {
-            if std::mem::needs_drop::<(K, V)>() || !extra_ids.is_untouched() {
-                free.iter().for_each(|&id| self.empty(extra_ids, id, trash));
-            }
-            ids.give_back_all(free);
+            // SAFETY: full as long as they are in limbo, which they have left just now; nobody looks at
+            // them (`limbo.rs`, invariant 1).
+            unsafe { self.lodging.empty(ledger, free, trash) };
         });
     }
 
     /// Whether `collect` has something to do.
-    #[inline]
     pub(crate) fn wants_collect(side: &mut Side) -> bool {
-        side.limbo.is_due() || side.limbo.is_worth_a_look()
+        side.limbo.wants_collect()
     }
 
     /// Whether anything waits for readers.
@@ -490,7 +468,7 @@ impl<K, V> Table<K, V> {
     ) -> Result<(), String> {
         self.buckets(side).validate(|id| Some(tag_of(self.get(side, id)?)))?;
         let linked = self.iter(side).count();
-        let (full, named) = (side.ids.count(), side.linked.count());
+        let (full, named) = (side.ledger.count(), side.linked.count());
         let waiting = side.limbo.len();
         if linked != side.len || linked != named || full < linked + waiting {
             return Err(format!(
@@ -498,75 +476,13 @@ impl<K, V> Table<K, V> {
                 side.len,
             ));
         }
-        side.ids.validate(self.iter(side).map(|(id, _)| id))?;
-        self.validate_extras(side)
-    }
-
-    /// Checks that each extra belongs to one entry.
-    fn validate_extras(&self, side: &Side) -> Result<(), String> {
-        let (mut named, ids) = (Bits::default(), &side.extra_ids);
-        for (id, entry) in self.iter(side) {
-            let Unpacked::Extra(extra) = entry.packed.unpack() else { continue };
-            if named.has(extra) {
-                return Err(format!("extra {extra} of entry {id} is not its own"));
-            }
-            named.flip(extra);
-            if let Terms::Extra(extra) = self.terms(entry) {
-                extra.validate().map_err(|why| format!("entry {id}: {why}"))?;
-            }
-        }
-        let used = std::iter::successors(named.next_from(0), |&id| named.next_from(id + 1));
-        ids.validate(used).map_err(|why| format!("extras: {why}"))
+        let linked: Vec<_> = self.iter(side).collect();
+        self.lodging.validate(&side.ledger, linked.iter().copied())
     }
 
     /// Drops everything. The last that is done with a table, once only.
     pub(crate) fn end(&mut self, side: &mut Side) {
-        // First, as no destructor of theirs can panic.
-        drop(Rest(&self.extras, side.extra_ids.drain()));
-        let mut rest = Rest(&self.entries, side.ids.drain());
-        while rest.drop_next() {}
-    }
-
-    /// The word of an entry that lives on these terms, which go elsewhere if need be.
-    fn pack(&self, side: &mut Side, extra: Extra) -> Option<Packed> {
-        if let Some((weight, deadline)) = extra.as_plain()
-            && let Some(packed) = Packed::new(weight, deadline)
-        {
-            return Some(packed);
-        }
-        if side.ids.is_exhausted() {
-            return None;
-        }
-        let place = side.extra_ids.take()?;
-        let packed = Packed::extra(place, extra.space().is_some());
-        // SAFETY: it was free, so its place is empty and nobody reads it.
-        unsafe { self.extras.put(place, extra) };
-        Some(packed)
-    }
-
-    /// Fills the place of a new id.
-    #[inline]
-    fn fill(&self, side: &mut Side, (key, value): (K, V), packed: Packed, hits: u8) -> Option<u32> {
-        let id = side.ids.take()?;
-        let entry = Entry { key, value, packed, hits: AtomicU8::new(hits) };
-        // SAFETY: as above.
-        unsafe { self.entries.put(id, entry) };
-        Some(id)
-    }
-
-    /// Empties a place that the limbo has given free.
-    fn empty(&self, extra_ids: &mut Ids, id: u32, trash: &mut Vec<(K, V)>) {
-        // SAFETY: full as long as it is in limbo, which it has left just now; nobody looks at it
-        // (`limbo.rs`, invariant 1).
-        let entry = unsafe { self.entries.take(id) };
-        if let Unpacked::Extra(extra) = entry.packed.unpack() {
-            // SAFETY: filled before its entry, of which nobody is left who could look at it.
-            drop(unsafe { self.extras.take(extra) });
-            extra_ids.give_back(extra);
-        }
-        if std::mem::needs_drop::<(K, V)>() {
-            trash.push((entry.key, entry.value));
-        }
+        self.lodging.end(&mut side.ledger);
     }
 
     /// Puts other buckets in the place of the present ones.
@@ -578,24 +494,6 @@ impl<K, V> Table<K, V> {
         if let Some(old) = NonNull::new(old) {
             side.limbo.push_other(Replaced(old));
         }
-    }
-}
-
-/// What is left of a slab at its end. Goes on with the rest when a destructor panics.
-struct Rest<'a, T, I: Iterator<Item = u32>>(&'a Slab<T>, I);
-
-impl<T, I: Iterator<Item = u32>> Rest<'_, T, I> {
-    fn drop_next(&mut self) -> bool {
-        let Some(id) = self.1.next() else { return false };
-        // SAFETY: full until now, as it was in use, and `end` has the table alone: nobody is left.
-        drop(unsafe { self.0.take(id) });
-        true
-    }
-}
-
-impl<T, I: Iterator<Item = u32>> Drop for Rest<'_, T, I> {
-    fn drop(&mut self) {
-        while self.drop_next() {}
     }
 }
 
