@@ -6,6 +6,7 @@
 //! before what the same reader found earlier. A miss is always possible, but of a key that is pinned.
 
 #![expect(clippy::unwrap_used, reason = "a test, helpers included")]
+#![expect(clippy::cast_possible_truncation, reason = "keys are few")]
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;

@@ -182,10 +182,10 @@ impl<'a, K, V> Departures<'a, K, V> {
     }
 
     fn retire(&mut self, unlinked: Option<(&'a Cell<K, V>, Vec<Departed>)>) {
-        if let Some((cell, departed)) = unlinked {
-            if cell.retire(departed.into_iter(), self.trash()) {
-                self.give_way();
-            }
+        if let Some((cell, departed)) = unlinked
+            && cell.retire(departed.into_iter(), self.trash())
+        {
+            self.give_way();
         }
     }
 

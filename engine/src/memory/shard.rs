@@ -357,10 +357,10 @@ impl<'a, K, V> Locked<'a, K, V> {
         departures: &mut Departures<'a, K, V>,
     ) {
         self.shard.counts.count(cause);
-        if let Some(departed) = departures.push(self.cell, departed, cause) {
-            if Table::<K, V>::retire_weighing(&mut self.shard.side, departed, weight) {
-                self.let_go(departures);
-            }
+        if let Some(departed) = departures.push(self.cell, departed, cause)
+            && Table::<K, V>::retire_weighing(&mut self.shard.side, departed, weight)
+        {
+            self.let_go(departures);
         }
     }
 
