@@ -337,7 +337,7 @@ impl RecordHeader {
     /// Whether key and value lie in what is committed is left to the caller, who has to cut them
     /// out, at [`plain_extent`].
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn decode_plain(fixed: &[u8; RECORD_HEADER_LEN], salt: Salt, offset: u64) -> Option<Self> {
         let [first, seq, lengths, last] = words(fixed);
         if first >> 32 & PLAIN_MASK != PLAIN || seq == 0 {

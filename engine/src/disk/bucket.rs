@@ -29,22 +29,15 @@ impl Bucket<'_> {
 
     /// Which slots fit, one bit each: all are looked at before any is acted upon, so that the
     /// loads overlap.
-    #[inline]
+    #[inline(always)]
     fn which(&self, mut fits: impl FnMut(u64) -> bool) -> Bits {
         // From the last to the first: shifting what is there is the least to do for each.
         let add = |bits, word| bits << 1 | u32::from(fits(load(word).to_bits()));
         Bits(self.words.iter().rev().fold(0, add))
     }
 
-    /// Whether a slot has the tag of a hash: whether the one does that differs least.
-    #[inline]
-    pub(super) fn has_tag(&self, hash: u64) -> bool {
-        let differs = |word| load(word).to_bits() ^ hash;
-        self.words.iter().map(differs).fold(u64::MAX, u64::min) < 1 << TAG_SHIFT
-    }
-
     /// Which slots have the tag of a hash.
-    #[inline]
+    #[inline(always)]
     pub(super) fn with_tag(&self, hash: u64) -> Bits {
         self.which(|bits| has_tag(bits, hash))
     }

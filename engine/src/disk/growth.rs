@@ -19,9 +19,10 @@ use std::sync::{Arc, OnceLock};
 
 use crossbeam_epoch::Guard;
 use larder_format::IndexHeader;
-use larder_format::layout::{INDEX_EPOCH, INDEX_HEADER_LEN};
+use larder_format::layout::{INDEX_DATA, INDEX_EPOCH, INDEX_HEADER_LEN};
 use parking_lot::Mutex;
 
+use super::ahead::Ahead;
 use super::cell::EpochCell;
 use super::index::Generation;
 use super::map::Map;
@@ -155,6 +156,10 @@ impl IndexFile {
         &self.slots
     }
 
+    fn note_in(&self, ahead: &Ahead) {
+        ahead.note(self.slots.words().address(INDEX_DATA), self.header.geometry);
+    }
+
     fn count_values(&self, page: usize) -> u64 {
         self.meet(page);
         self.slots.count_values(page)
@@ -189,6 +194,7 @@ struct Pair {
 #[derive(Debug)]
 pub(crate) struct Index {
     pair: EpochCell<Pair>,
+    ahead: Ahead,
     /// The growth lock; holds the next page to move when nobody needs one.
     mover: Mutex<Mover>,
     usage: Arc<Usage>,
@@ -228,8 +234,17 @@ impl Index {
         let (new, old) = (Arc::new(new), old.map(Arc::new));
         let pair = EpochCell::empty();
         pair.replace(Some(Pair { new: Arc::clone(&new), old: old.clone() }), guard);
+        let ahead = Ahead::new();
+        old.as_ref().unwrap_or(&new).note_in(&ahead);
         let mover = Mutex::new(Mover { new, old, next_page: 0 });
-        Self { pair, mover, usage: Arc::clone(usage) }
+        Self { pair, ahead, mover, usage: Arc::clone(usage) }
+    }
+
+    /// Asks for the buckets of a key, wherever they most likely are. Whoever looks at them pins
+    /// after this (`ahead.rs`).
+    #[inline(always)]
+    pub(crate) fn ask_ahead(&self, hash: u64) {
+        self.ahead.ask(hash);
     }
 
     /// The generation to read a key in.
@@ -332,6 +347,7 @@ impl Index {
         // Every page is moved: nobody looks into the old generation any more.
         mover.old = None;
         self.pair.replace(Some(Pair { new: Arc::clone(&mover.new), old: None }), guard);
+        mover.new.note_in(&self.ahead);
         // Before the file goes, so that no later opening looks for it.
         ground.note(mover.new.number(), 0);
         // What cannot be unlinked now is swept by the next opening.

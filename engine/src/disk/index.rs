@@ -125,14 +125,15 @@ pub(crate) struct Generation<W> {
 
 /// How a geometry chooses a page, worked out once ([`Geometry::page`]).
 #[derive(Debug, Clone, Copy)]
-struct Placing {
+pub(super) struct Placing {
     base_mask: u64,
     base_bits: u32,
     split_mask: u64,
 }
 
 impl Placing {
-    const fn of(geometry: Geometry) -> Self {
+    #[inline]
+    pub(super) const fn of(geometry: Geometry) -> Self {
         Self {
             base_mask: (1 << (geometry.base_bits & 31)) - 1,
             base_bits: (geometry.base_bits & 31) as u32,
@@ -142,7 +143,7 @@ impl Placing {
 
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "masked to at most 24 bits")]
-    const fn page(self, hash: u64) -> usize {
+    pub(super) const fn page(self, hash: u64) -> usize {
         let split = hash >> TAG_SHIFT & self.split_mask;
         (hash & self.base_mask | split << self.base_bits) as usize
     }

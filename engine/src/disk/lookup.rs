@@ -8,7 +8,7 @@
 use larder_format::layout::BUCKET_SLOTS;
 use larder_format::{Slot, SlotState};
 
-use super::bucket::Bucket;
+use super::bucket::{Bits, Bucket};
 use super::index::{Found, Generation, Verdict};
 #[cfg(loom)]
 use crate::models::BUCKET_SLOTS;
@@ -40,15 +40,12 @@ impl<W: Words> Generation<W> {
 #[inline(always)]
 pub(super) fn glance_at(candidates: &[Bucket<'_>; 2], hash: u64) -> Glance {
     let [first, second] = candidates;
-    let bucket = match (first.has_tag(hash), second.has_tag(hash)) {
-        (false, false) => return Glance::Nothing,
-        (true, false) => first,
-        (false, true) => second,
-        (true, true) => return Glance::Unclear,
-    };
-    let mut which = bucket.with_tag(hash);
+    // Both buckets at once: in which of the two it is, nobody could foresee.
+    let mut which = Bits(first.with_tag(hash).0 | second.with_tag(hash).0 << BUCKET_SLOTS);
     match (which.next(), which.0) {
+        (None, _) => Glance::Nothing,
         (Some(i), 0) => {
+            let bucket = candidates[i / BUCKET_SLOTS % 2];
             let (at, slot) = bucket.slot(i % BUCKET_SLOTS);
             let is_plain = matches!(slot.state(), SlotState::Value | SlotState::Tombstone);
             if is_plain { Glance::One(at, slot) } else { Glance::Unclear }

@@ -89,6 +89,11 @@ impl Map {
         fits && self.backing.advise(range, hint)
     }
 
+    /// Where it is at `at` bytes, for who only wants to [ask for](ask_for) it.
+    pub(super) const fn address(&self, at: usize) -> *mut u8 {
+        self.base.as_ptr().wrapping_add(at)
+    }
+
     /// Asks for large pages, and makes all of them writable now: for files that are small
     /// beside the memory, used all over, and never synced while they are written to. A sync
     /// writes a large page as a whole.
@@ -124,17 +129,25 @@ impl Map {
     }
 }
 
+/// Asks for the cache line at an address, without waiting for it. A wish only, and none that could
+/// fail: nothing need be there.
+#[inline(always)]
+pub(super) fn ask_for(line: *const u8) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: every x86-64 has SSE, and a prefetch reads and writes nothing that a
+        // program can see, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = line;
+}
+
 impl Words for Map {
     #[inline]
     fn prefetch(&self, at: usize) {
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let line = self.base.as_ptr().wrapping_add(at).cast();
-            // SAFETY: every x86-64 has SSE, and a prefetch reads and writes nothing that a
-            // program can see, whatever the address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line) };
-        }
+        ask_for(self.base.as_ptr().wrapping_add(at));
     }
 
     #[inline]

@@ -21,6 +21,7 @@
 
 mod access;
 mod admission;
+mod ahead;
 mod arrays;
 mod backing;
 mod backup;

@@ -9,7 +9,7 @@ use super::segment::{BLOCK, Segment};
 impl Segment {
     /// The record at `offset` if it is a plain and small one of a key: its header checked, the key
     /// compared, its payload not checked. `None` of any other, and of one that fails a check.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn plain(&self, offset: usize, key: &[u8]) -> Option<Plain<'_>> {
         let bytes = self.region().committed_from(offset);
         let header = RecordHeader::decode_plain(bytes.first_chunk()?, self.salt(), offset as u64)?;
@@ -32,7 +32,7 @@ pub(crate) struct Plain<'a> {
 
 impl<'a> Plain<'a> {
     /// The value, if it and the key agree with their checksum.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn value(&self) -> Option<&'a [u8]> {
         let is_intact = payload_crc(self.header.seq, self.payload, &[]) == self.header.payload_crc;
         if is_intact { self.payload.get(self.value_at..) } else { None }

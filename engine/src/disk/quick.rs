@@ -75,10 +75,10 @@ impl Store {
     ) -> Result<Option<Outcome>> {
         let started = self.upkeep.timings.start();
         let hash = self.hasher.hash(key);
+        self.index.ask_ahead(hash);
         let guard = crossbeam_epoch::pin();
         let Some(slots) = self.index.settled(hash, &guard) else { return Ok(None) };
         let candidates = slots.candidates(hash);
-        slots.prefetch_in(&candidates);
         let now_ms = self.clock.about_now_ms();
         let Some(mut lane) = self.lanes.try_own() else { return Ok(None) };
         // Under the lane's lock: a store that is closed is not written to (`durable.rs`).

@@ -39,6 +39,7 @@ impl Store {
         self.check_open()?;
         let hash = self.hash(key)?;
         self.upkeep.timings.time_get(|| {
+            self.index.ask_ahead(hash);
             let guard = &crossbeam_epoch::pin();
             match self.seek::<COPY_OUT_MAX>(hash, key, guard) {
                 Sought::Nothing => Ok(None),
@@ -183,6 +184,7 @@ impl Store {
         self.check_open()?;
         let hash = self.hash(key)?;
         self.upkeep.timings.time_get(|| {
+            self.index.ask_ahead(hash);
             let guard = &crossbeam_epoch::pin();
             match self.seek::<{ usize::MAX }>(hash, key, guard) {
                 Sought::Nothing => Ok(None),
