@@ -334,6 +334,10 @@ impl<W: Words> Generation<W> {
                                 _ => current = Some(found),
                             }
                         }
+                        // Its segment is missing, if the slot still says so: it may be that of an
+                        // invalidation, which nobody can read any more (`tags.rs`).
+                        Verdict::Gone
+                            if slot.state() == SlotState::Tombstone && self.load(at) == slot => {}
                         Verdict::Gone => {
                             if self.swap(at, slot, Slot::EMPTY) {
                                 entries -= value(slot);

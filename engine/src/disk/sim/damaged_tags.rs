@@ -177,3 +177,21 @@ fn a_backup_takes_nothing_that_was_invalidated() {
     let report = machine.disk().backup(dir.path().join("copy")).unwrap();
     assert_eq!(report.entries, 2, "{report:?}");
 }
+
+#[test]
+fn a_writer_with_the_same_tag_bits_leaves_alone_what_a_missing_segment_may_have_said() {
+    let (first, place) = apart();
+    let mut machine = after_death(&first, |sim| sim.remove(&file_name(place.segment)).unwrap());
+    assert_eq!(has(&machine, 0), None, "invalidated");
+    let store = &machine.disk().store;
+    let hash = store.tag_hash(&[1]).unwrap();
+    // As if a key had all the bits of the tag's hash that a slot and its place tell.
+    let guard = &crossbeam_epoch::pin();
+    let (survey, _) = store.survey(hash, b"a key", guard).unwrap();
+    assert!(survey.current.is_none() && survey.has_free_place());
+    assert_eq!(has(&machine, 0), None, "invalidated, though a key was written");
+    // Life goes on under the tag, as one more invalidation says so itself.
+    machine.disk().invalidate_tag(&[1]).unwrap();
+    machine.run(tagged(3, 40, 1)).unwrap();
+    assert_eq!(has(&machine, 3), Some(40));
+}
