@@ -151,3 +151,26 @@ fn a_numpy_header_that_was_changed_does_not_come_back_as_bytes() {
     let view = disk.get_array::<u32>(b"key").unwrap().unwrap();
     assert_eq!(view.as_slice().unwrap(), elements);
 }
+
+#[test]
+fn a_repair_drops_what_is_damaged_and_keeps_the_rest() {
+    for rows in [40_000, 100_000] {
+        let dir = tempfile::tempdir().unwrap();
+        let (elements, path, at) = store(dir.path(), rows);
+        let disk = open(dir.path());
+        let array = ArrayRef::new(&elements, &[rows, 4]).unwrap();
+        assert!(disk.put_array(b"whole", &array, &Put::default()).unwrap().is_admitted());
+        disk.close().unwrap();
+        drop(disk);
+        flip(&path, at + 70_000);
+        let report = Disk::repair(dir.path().join("store")).unwrap();
+        let disk = open(dir.path());
+        assert!(!report.dropped.is_empty(), "{report:?}");
+        assert!(disk.get_array::<u32>(b"key").unwrap().is_none());
+        let view = disk.get_array::<u32>(b"whole").unwrap().unwrap();
+        assert_eq!(view.as_slice().unwrap(), elements);
+        assert!(disk.verify().unwrap().is_clean());
+        let lost = dir.path().join("store/lost+found");
+        assert_eq!(lost.join(path.file_name().unwrap()).exists(), rows == 100_000);
+    }
+}
