@@ -6,9 +6,11 @@ use larder_format::{ExternalClass, Flags};
 
 use super::super::Disk;
 use super::super::counters::Count;
+use super::super::observer::Event;
 use super::super::ops::{Offer, Terms};
 use super::super::space::{plain, with_tags};
 use super::super::store::Store;
+use super::super::timing::Timed;
 use super::CODEC;
 use crate::array::{ArrayRef, uncompressed};
 use crate::clock::is_live;
@@ -63,7 +65,8 @@ impl Disk {
         }
         let options = Put { codec: CODEC, ..*options };
         let terms = self.store.terms(key, &options)?;
-        let done = self.store.put_array(key, array, &terms);
+        let put = || self.store.put_array(key, array, &terms);
+        let done = self.store.upkeep.timings.time(Timed::Put, put);
         self.store.outcome_of(done, key, len as u64, &options)
     }
 }
@@ -85,6 +88,7 @@ impl Store {
         match done {
             Err(Error::Full { needed, budget }) => {
                 self.counters.add(Count::Rejected, 1);
+                self.upkeep.observed.note(|| Event::Full { needed, budget });
                 Ok(Outcome::Rejected(Rejection::Full { needed, budget }))
             }
             Err(Error::Blocked { .. }) => {
