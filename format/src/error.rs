@@ -78,6 +78,64 @@ pub enum FormatError {
         /// What is allowed, in words.
         allowed: &'static str,
     },
+    /// A text does not read as it should.
+    #[error("{what}: expected {expected} at byte {at}")]
+    Syntax {
+        /// The structure.
+        what: &'static str,
+        /// Where, in bytes from the start of the structure.
+        at: u64,
+        /// What should have come there, in words.
+        expected: &'static str,
+    },
+    /// Well-formed, but nothing that a store holds.
+    #[error("{what}: {found} at byte {at} cannot be stored: {help}")]
+    Unsupported {
+        /// The structure.
+        what: &'static str,
+        /// Where, in bytes from the start of the structure.
+        at: u64,
+        /// The text found.
+        found: Excerpt,
+        /// What to do instead.
+        help: &'static str,
+    },
+}
+
+/// The beginning of a text that may be hostile, for messages: what does not fit is cut off.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Excerpt {
+    bytes: [u8; EXCERPT_LEN],
+    len: u8,
+    is_cut: bool,
+}
+
+const EXCERPT_LEN: usize = 30;
+
+impl Excerpt {
+    pub(crate) fn of(text: &[u8]) -> Self {
+        let mut bytes = [0; EXCERPT_LEN];
+        for (place, byte) in bytes.iter_mut().zip(text) {
+            *place = *byte;
+        }
+        let len = u8::try_from(text.len().min(EXCERPT_LEN)).unwrap_or_default();
+        Self { bytes, len, is_cut: text.len() > EXCERPT_LEN }
+    }
+}
+
+impl core::fmt::Display for Excerpt {
+    /// In backquotes, with what is not printable ASCII escaped.
+    fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let text = self.bytes.get(..self.len.into()).unwrap_or_default();
+        let end = if self.is_cut { "…" } else { "" };
+        write!(out, "`{}{end}`", text.escape_ascii())
+    }
+}
+
+impl core::fmt::Debug for Excerpt {
+    fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        core::fmt::Display::fmt(self, out)
+    }
 }
 
 /// A uuid for people: 32 hex digits.

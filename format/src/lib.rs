@@ -15,6 +15,7 @@
 //! | [`batch`] | records that count together |
 //! | [`external`] | values and arrays in files of their own |
 //! | [`mod@array`] | what an array is: element type, shape, NumPy header |
+//! | [`npy`] | headers of NumPy files that others wrote |
 //! | [`slot`], [`index`] | the index: slots and where they lie, the file around them |
 //! | [`fields`], [`dump`](mod@dump) | every structure as a table; files explained for people |
 //! | [`hash`] | key hash and checksums |
@@ -34,6 +35,7 @@ pub mod fields;
 pub mod hash;
 pub mod index;
 pub mod layout;
+pub mod npy;
 pub mod record;
 pub mod scan;
 pub mod segment;
@@ -44,10 +46,11 @@ pub use array::{Alignment, ArrayDescriptor, Compression, Order};
 pub use batch::Batch;
 pub use dtype::DType;
 pub use dump::{FileKind, dump};
-pub use error::FormatError;
+pub use error::{Excerpt, FormatError};
 pub use external::{ExternalClass, ExternalFooter, ExternalRef};
 pub use hash::{KeyHasher, Salt};
 pub use index::IndexHeader;
+pub use npy::NpyHeader;
 pub use record::{CodecId, Flags, Kind, RecordHeader};
 pub use scan::{Scan, Scanned};
 pub use segment::{Committed, FooterEntry, SegmentHeader, SegmentState, Trailer};

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use common::*;
 use larder_format::layout::*;
-use larder_format::{FileKind, Kind};
+use larder_format::{Alignment, ArrayDescriptor, Compression, DType, FileKind, Kind, Order};
 
 fn folder(target: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "..", "fuzz", "corpus", target].iter().collect()
@@ -82,6 +82,32 @@ fn externals() {
     let array = external_file(1, b"key", &[1; 96], Some(&descriptor())).split_off(NPY_HEADER_LEN);
     let seeds = [("value", value), ("array", array), ("descriptor", descriptor().encode())];
     run("external_array", targets::external_array, &seeds);
+}
+
+#[test]
+fn array_descriptors() {
+    let plain = descriptor();
+    let paged = ArrayDescriptor::new(DType::Bytes, 5, Order::Fortran, &[7, 0, 3]).unwrap();
+    let packed = descriptor().with_compression(Compression::ShuffledZstd);
+    let seeds = [
+        ("plain", [plain.encode(), vec![1; 96]].concat()),
+        ("page", paged.with_alignment(Alignment::Page).encode()),
+        ("packed", packed.with_chunk_log2(20).unwrap().encode()),
+    ];
+    run("array_descriptor", targets::array_descriptor, &seeds);
+}
+
+#[test]
+fn npy_headers() {
+    let text = |text: &str| text.as_bytes().to_vec();
+    let seeds = [
+        ("ours", descriptor().npy_header()),
+        ("text", text("{'descr': '<f8', 'fortran_order': False, 'shape': (3, 4), }   \n")),
+        ("python2", text("{'shape': (3L, 4L), u\"descr\":'>c16','fortran_order':True}")),
+        ("records", text("{'descr': [('a', '<f8')], 'fortran_order': False, 'shape': ()}")),
+        ("objects", text("{'descr': '|O', 'fortran_order': False, 'shape': (-1,)}")),
+    ];
+    run("npy_header", targets::npy_header, &seeds);
 }
 
 #[test]

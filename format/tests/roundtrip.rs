@@ -222,6 +222,12 @@ proptest! {
         prop_assert!(header.starts_with(start));
         prop_assert!(header.ends_with(b" \n"));
         prop_assert!(header[10..4095].iter().all(|byte| (b' '..=b'~').contains(byte)));
+        let read = NpyHeader::decode(&header).unwrap();
+        prop_assert_eq!(read.data_at(), NPY_HEADER_LEN);
+        prop_assert!(!read.is_big_endian());
+        let plain = ArrayDescriptor::new(array.dtype(), array.item_len(), array.order(), array.shape());
+        prop_assert_eq!(Ok(*read.descriptor()), plain);
+        prop_assert_eq!(read.descriptor().npy_header(), header);
     }
 
     #[test]

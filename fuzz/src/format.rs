@@ -194,6 +194,56 @@ pub fn external_array(data: &[u8]) {
     }
 }
 
+/// A NumPy header as it is, and as the text of one of each version.
+pub fn npy_header(data: &[u8]) {
+    let _ = NpyHeader::header_len(data).map(|len| assert!(len < 12 + 65_536));
+    check_npy(data);
+    let Ok(len) = u16::try_from(data.len()) else { return };
+    let [low, high] = len.to_le_bytes();
+    check_npy(&[b"\x93NUMPY\x01\x00", &[low, high][..], data].concat());
+    for version in [2, 3] {
+        check_npy(&[b"\x93NUMPY", &[version, 0, low, high, 0, 0][..], data].concat());
+    }
+}
+
+fn check_npy(file: &[u8]) {
+    let header = match NpyHeader::decode(file) {
+        Ok(header) => header,
+        Err(error) => return assert!(error.to_string().len() < 300, "a message is short"),
+    };
+    assert_eq!(NpyHeader::header_len(file), Ok(header.data_at()));
+    assert_eq!(NpyHeader::decode(&file[..header.data_at()]), Ok(header));
+    assert!(NpyHeader::decode(&file[..header.data_at() - 1]).is_err());
+    let array = *header.descriptor();
+    assert_eq!(ArrayDescriptor::decode(&array.encode()), Ok(array));
+    let ours = NpyHeader::decode(&array.npy_header()).expect("ours is read back");
+    assert!(*ours.descriptor() == array && !ours.is_big_endian());
+}
+
+/// A descriptor, behind which the data of an array in a segment would stand.
+pub fn array_descriptor(data: &[u8]) {
+    let array = match ArrayDescriptor::decode(data) {
+        Ok(array) => array,
+        Err(error) => return assert!(error.to_string().len() < 300, "a message is short"),
+    };
+    let len = array.encoded_len();
+    assert!(len.is_multiple_of(array.alignment().bytes()) && len <= ARRAY_DESCRIPTOR_MAX);
+    assert_eq!(array.encode(), data[..len]);
+    assert!(ArrayDescriptor::decode(&data[..len - 1]).is_err());
+    assert!(array.data_len() <= EXTERNAL_DATA_MAX);
+    assert_eq!(array.shape().iter().product::<u64>(), array.len());
+    let strides = array.strides_bytes();
+    let reach: u64 = array.shape().iter().zip(&strides).map(|(n, step)| n.max(&1) * step).sum();
+    assert!(reach <= EXTERNAL_DATA_MAX * strides.len() as u64, "no stride overflows");
+    if let Ok((split, stored)) = ArrayDescriptor::split(data) {
+        assert!(split == array && stored == &data[len..]);
+    }
+    let npy = NpyHeader::decode(&array.npy_header()).expect("NumPy reads it, and so do we");
+    let shown = (array.dtype(), array.item_len(), array.order(), array.shape());
+    let read = npy.descriptor();
+    assert_eq!((read.dtype(), read.item_len(), read.order(), read.shape()), shown);
+}
+
 /// Any file, dumped as what it looks like and as what the first byte says.
 pub fn dump(data: &[u8]) {
     const LIMIT: usize = 300;
