@@ -75,8 +75,14 @@ mod memory {
     pub(crate) mod table;
 }
 
+#[cfg(all(feature = "npz", not(loom)))]
+pub use array::Npz;
+#[cfg(all(feature = "safetensors", not(loom)))]
+pub use array::Safetensors;
 #[cfg(not(loom))]
-pub use array::{AnyArray, ArrayError, ArrayRef, ArrayView, Check, Element, Prefetch};
+pub use array::{
+    AnyArray, ArrayError, ArrayRef, ArrayView, Check, Element, ElementName, Prefetch, Strided,
+};
 #[cfg(not(loom))]
 pub use batch::{BatchOutcome, WriteBatch};
 pub use clock::{Clock, ManualClock, SystemClock};

@@ -113,7 +113,9 @@ pub struct Excerpt {
 const EXCERPT_LEN: usize = 30;
 
 impl Excerpt {
-    pub(crate) fn of(text: &[u8]) -> Self {
+    /// Of a text.
+    #[must_use]
+    pub fn of(text: &[u8]) -> Self {
         let mut bytes = [0; EXCERPT_LEN];
         for (place, byte) in bytes.iter_mut().zip(text) {
             *place = *byte;

@@ -284,6 +284,21 @@ impl AnyArray {
         }
     }
 
+    /// Whether it is stored compressed, and so decoded to the heap when it is looked at.
+    #[must_use]
+    pub const fn is_compressed(&self) -> bool {
+        matches!(self.data, Data::Packed(..))
+    }
+
+    /// The file that the data lies in, by its name in the store, and where in it; `None` for what
+    /// is on the heap, or to be decoded.
+    pub(crate) fn place(&self) -> Option<(String, u64)> {
+        match &self.data {
+            Data::Plain(plain) => plain.place(),
+            Data::Packed(..) => None,
+        }
+    }
+
     /// Whether the data is looked at where it lies in a mapped file.
     #[must_use]
     pub fn is_mapped(&self) -> bool {

@@ -110,6 +110,13 @@ impl Checked {
         }
     }
 
+    /// The file that the view lies in, and where in it.
+    pub(super) fn place(&self) -> (String, u64) {
+        let len = self.chunks.chunk_len();
+        let (file, at) = self.chunks.place((self.at / len) as u64);
+        (file, at + (self.at % len) as u64)
+    }
+
     #[cold]
     fn damaged(&self, chunk: u64) -> ArrayError {
         let (file, at) = self.chunks.place(chunk);

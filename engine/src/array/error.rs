@@ -23,6 +23,24 @@ pub enum ArrayError {
         /// Bytes that there are.
         found: u64,
     },
+    /// There are not as many strides as axes.
+    #[error("an array of {axes} axes was given with {given} strides")]
+    Strides {
+        /// How many axes there are.
+        axes: usize,
+        /// How many strides.
+        given: usize,
+    },
+    /// With these strides some element would lie outside of the data.
+    #[error("the elements lie in bytes {from} to {to}, and there are bytes 0 to {found}")]
+    Outside {
+        /// Where the first of them begins.
+        from: i128,
+        /// Where the last of them ends.
+        to: i128,
+        /// Bytes that there are.
+        found: u64,
+    },
     /// The array has elements of another type.
     #[error("the array is of {stored}, and was asked for as one of {asked}")]
     Element {

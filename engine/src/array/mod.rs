@@ -9,6 +9,8 @@
 //! | `prefetch.rs` | telling the system what will be read |
 //! | `ndarray.rs` | to and from `ndarray` (feature `ndarray`) |
 //! | `packed.rs`, `shuffle.rs` | compressed ones |
+//! | `strided.rs` | one that is strided, or of another order, on its way to being packed |
+//! | `npy.rs`, `npz.rs`, `safetensors.rs` | files of others, in and out |
 //! | `error.rs` | what can be wrong |
 //!
 //! Not here: where arrays are stored (`disk/arrays.rs`).
@@ -19,12 +21,18 @@ mod element;
 mod error;
 #[cfg(feature = "ndarray")]
 mod ndarray;
+mod npy;
+#[cfg(feature = "npz")]
+mod npz;
 mod packed;
 mod plain;
 mod prefetch;
+#[cfg(feature = "safetensors")]
+mod safetensors;
 #[cfg(feature = "zstd")]
 mod shuffle;
 mod source;
+mod strided;
 mod view;
 
 use std::sync::Arc;
@@ -35,11 +43,17 @@ pub use any::AnyArray;
 pub use check::Check;
 pub use element::Element;
 pub use error::{ArrayError, ElementName};
+pub(crate) use npy::{born_whole, reading};
+#[cfg(feature = "npz")]
+pub use npz::Npz;
 #[cfg(feature = "zstd")]
 pub(crate) use packed::pack;
 pub(crate) use packed::uncompressed;
 pub use prefetch::Prefetch;
+#[cfg(feature = "safetensors")]
+pub use safetensors::Safetensors;
 pub use source::ArrayRef;
+pub use strided::Strided;
 pub use view::ArrayView;
 
 use crate::disk::{Chunks, View};

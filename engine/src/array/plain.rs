@@ -89,6 +89,11 @@ impl Plain {
         self.view.pinned_len()
     }
 
+    /// The file that it lies in, and where in it; `None` for what is on the heap.
+    pub(super) fn place(&self) -> Option<(String, u64)> {
+        self.checked.as_ref().map(Checked::place)
+    }
+
     /// Whether it lies in a mapped file.
     pub(super) fn is_mapped(&self) -> bool {
         self.view.pinned_len() > 0

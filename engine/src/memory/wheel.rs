@@ -386,11 +386,11 @@ mod tests {
             let mut steps = usize::MAX;
             std::iter::from_fn(|| wheel.next_due(now_ms, &mut steps, later)).collect()
         };
-        assert_eq!(due(&mut wheel, 2), []);
+        assert!(due(&mut wheel, 2).is_empty());
         assert_eq!(due(&mut wheel, 3), [3], "to the ms");
         assert_eq!(due(&mut wheel, 69), [1, 2]);
         assert_eq!(due(&mut wheel, 70), [0]);
-        assert_eq!(due(&mut wheel, 4_099), []);
+        assert!(due(&mut wheel, 4_099).is_empty());
         assert_eq!(due(&mut wheel, 4_100), [4]);
     }
 

@@ -14,6 +14,8 @@
 //!    policy says to check, its checksum is compared first.
 
 mod append;
+mod file;
+mod pour;
 mod put;
 mod reserve;
 #[cfg(test)]
