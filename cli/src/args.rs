@@ -12,8 +12,10 @@ use crate::output::EXIT_CODES;
 use crate::reading::Reading;
 use crate::size::Size;
 
+mod array;
 mod laboratory;
 
+pub(crate) use array::{Array, ArrayCommand, ArrayExport, ArrayImport, ArrayInfo, ArrayLs};
 pub(crate) use laboratory::{Asked, Generate, Mrc, PolicyName, Simulate};
 
 /// A two-level cache that survives restarts: demonstrate it, replay traces through it, look
@@ -48,6 +50,7 @@ pub(crate) enum Command {
     Tags(Tags),
     Invalidate(Invalidate),
     Dump(Dump),
+    Array(Array),
 }
 
 /// Memoise a slow computation over the files of a directory
@@ -419,6 +422,11 @@ mod tests {
             "larder trim d --bytes 1GiB --items 5 --age 2days --json",
             "larder backup d to",
             "larder invalidate d 0xff",
+            "larder array import d k a.npy --ttl 2days --sync --disk 4GiB --json",
+            "larder array import d k a.npz --only x --only y",
+            "larder array export d 0xff a.npy",
+            "larder array info d k --json",
+            "larder array list d",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line));
         }

@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod array;
 mod demo;
 mod dump;
 mod laboratory;
@@ -10,7 +11,7 @@ mod store;
 mod upkeep;
 mod verify;
 
-use crate::args::Command;
+use crate::args::{ArrayCommand, Command};
 use crate::output::Exit;
 
 /// Runs a command to its end.
@@ -35,5 +36,11 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Tags(args) => upkeep::tags(&args),
         Command::Invalidate(args) => upkeep::invalidate(&args),
         Command::Dump(args) => dump::run(&args),
+        Command::Array(args) => match args.command {
+            ArrayCommand::Import(args) => array::import(&args),
+            ArrayCommand::Export(args) => array::export(&args),
+            ArrayCommand::Info(args) => array::info(&args),
+            ArrayCommand::Ls(args) => array::ls(&args),
+        },
     }
 }
