@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, value_parser};
 use larder_benches::rounds::{Setup, named};
-use larder_benches::{disk, memory};
+use larder_benches::{arrays, disk, memory};
 use larder_rivals::Result;
 
 /// Measures larder and its rivals in one run, in interleaved repeats.
@@ -42,6 +42,9 @@ pub(crate) enum Command {
     Reopen(ReopenArgs),
     /// Bytes that larder writes for each byte put, over a recorded trace.
     Amplification(AmplificationArgs),
+    /// Arrays: opening, summing, storing, one row, many small ones; beside mapped files, NumPy,
+    /// joblib and safetensors.
+    Arrays(ArraysArgs),
     /// Everything, in some 12 minutes.
     All(AllArgs),
     /// Draws the ratios of a run.
@@ -233,6 +236,41 @@ pub(crate) struct AmplificationArgs {
     /// Writes all figures to this file, `-` for the standard output.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ArraysArgs {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Measurements to make; all unless given.
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(arrays::MEASUREMENTS))]
+    pub(crate) only: Vec<String>,
+    /// Lengths of arrays of f32, in bytes; with KiB, MiB or GiB as well.
+    #[arg(long, default_value = "4KiB,1MiB,256MiB,1GiB", value_delimiter = ',', value_parser = size)]
+    pub(crate) sizes: Vec<u64>,
+    /// Small arrays, of 4 KiB.
+    #[arg(long, default_value_t = 100_000)]
+    pub(crate) count: u64,
+    /// Repeats of each measurement.
+    #[arg(long, default_value_t = 5, value_parser = value_parser!(u16).range(1..))]
+    pub(crate) repeats: u16,
+    /// A Python with NumPy and joblib.
+    #[arg(long, env = "LARDER_PYTHON", default_value = "python3")]
+    pub(crate) python: PathBuf,
+    /// Writes all figures to this file, `-` for the standard output.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// Bytes, with a unit or without; whole pages.
+fn size(text: &str) -> std::result::Result<u64, String> {
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
+    let unit = units.iter().find_map(|(unit, log2)| Some((text.strip_suffix(unit)?, log2)));
+    let (number, log2) = unit.unwrap_or((text, &0));
+    let number = number.trim().parse::<u64>().ok();
+    let size = number.and_then(|number| number.checked_mul(1 << log2));
+    size.filter(|size| (4096..1 << 36).contains(size) && size.is_multiple_of(4096))
+        .ok_or_else(|| "must be a multiple of 4KiB, up to 32GiB".to_owned())
 }
 
 #[derive(Debug, Args)]

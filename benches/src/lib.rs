@@ -7,6 +7,7 @@
 //! | [`memo`] | speeds of functions whose results are kept, and of keys |
 //! | [`space`], [`heap`], [`stall`], [`reopen`] | bytes, memory, waits, opening |
 //! | [`amplification`], [`trace`] | bytes written for bytes put, over a recorded trace |
+//! | [`arrays`] | arrays, beside mapped files, NumPy, joblib and safetensors |
 //! | [`all`] | everything, in some minutes |
 //! | [`data`], [`stores`] | keys, values, orders; stores that hold them |
 //! | [`rounds`], [`timed`] | interleaved repeats; threads, medians |
@@ -16,6 +17,7 @@
 
 pub mod all;
 pub mod amplification;
+pub mod arrays;
 pub mod data;
 pub mod disk;
 pub mod durable;

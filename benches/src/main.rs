@@ -10,11 +10,14 @@ use larder_benches::report::{Group, Report};
 use larder_benches::rounds::{Setup, named};
 use larder_benches::sheet::Sheet;
 use larder_benches::{
-    all, amplification, disk, durable, heap, large, memo, memory, mix, plot, reopen, space, stall,
+    all, amplification, arrays, disk, durable, heap, large, memo, memory, mix, plot, reopen, space,
+    stall,
 };
 use larder_rivals::Result;
 
-use args::{AllArgs, AmplificationArgs, Cli, Command, Common, MemoArgs, Place, ReopenArgs};
+use args::{
+    AllArgs, AmplificationArgs, ArraysArgs, Cli, Command, Common, MemoArgs, Place, ReopenArgs,
+};
 
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
@@ -72,6 +75,7 @@ fn run(command: Command) -> Result<()> {
         Command::Memo(args) => run_memo(&args),
         Command::Reopen(args) => run_reopen(args),
         Command::Amplification(args) => run_amplification(args),
+        Command::Arrays(args) => run_arrays(args),
         Command::All(args) => run_all(args),
         Command::Plot { from, to } => plot::draw(&from, &to),
         Command::Fill { dir, count } => reopen::fill(&dir, count),
@@ -148,6 +152,22 @@ fn run_amplification(args: AmplificationArgs) -> Result<()> {
     let mut report = Report::begin(options.repeats);
     amplification::run(&options, &mut report.sheets)?;
     write(args.json.as_deref(), &report)
+}
+
+fn run_arrays(args: ArraysArgs) -> Result<()> {
+    let options = arrays::Options {
+        dir: args.place.dir,
+        sizes: args.sizes,
+        count: args.count,
+        only: args.only,
+        repeats: args.repeats.into(),
+        python: args.python,
+    };
+    let mut report = Report::begin(options.repeats);
+    let done = arrays::run(&options, &mut report.sheets);
+    // What was measured before something failed is worth keeping.
+    write(args.json.as_deref(), &report)?;
+    done
 }
 
 fn run_all(args: AllArgs) -> Result<()> {
