@@ -290,13 +290,17 @@ pub use larder_macros::cached;
 pub use larder_engine::Compression;
 #[cfg(feature = "metrics")]
 pub use larder_engine::Metrics;
+#[cfg(feature = "npz")]
+pub use larder_engine::Npz;
+#[cfg(feature = "safetensors")]
+pub use larder_engine::Safetensors;
 #[cfg(feature = "tracing")]
 pub use larder_engine::Tracing;
 pub use larder_engine::memory::PolicyKind;
 pub use larder_engine::memory::simulate::Estimate;
 pub use larder_engine::{
     Alignment, AnyArray, ArrayAppender, ArrayDescriptor, ArrayError, ArrayRef, ArrayView, Check,
-    DType, Element, Order, Prefetch, ReservedArray,
+    DType, Element, Order, Prefetch, ReservedArray, Strided,
 };
 pub use larder_engine::{
     Atomic, Clock, CodecId, Cost, Disk, DiskBuilder, Durability, Engine, Health, ManualClock, Meta,
