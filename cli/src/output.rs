@@ -29,7 +29,8 @@ pub(crate) const EXIT_CODES: &str = "Exit codes:
   0    fine
   1    the command ran and found something: a wrong value or a missing one (replay), results
        that could not be stored (demo, replay), damage that leaves the store usable (verify),
-       damage that was repaired (repair) or left out (backup), no such key (get, rm)
+       damage that was repaired (repair) or left out (backup), arrays of several that could not
+       be stored (array import), no such key (get, rm, array)
   2    refused: bad usage, or a file, directory, store or trace that cannot be used
   130  stopped by Ctrl-C; a store that was open was closed first";
 

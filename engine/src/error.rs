@@ -147,6 +147,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// An array cannot be stored, or not be looked at as was asked.
+    #[cfg(not(loom))]
     #[error(transparent)]
     Array(#[from] crate::array::ArrayError),
     /// The store was opened to be read only.

@@ -18,6 +18,7 @@ mod row;
 mod store;
 mod sum;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -90,24 +91,24 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// Measures all once in each repeat, beginning with another one each time; one more repeat before
-/// warms up and does not count. The note of each says how its first two figures compare with those
+/// Measures all once in each round, beginning with another one each time. Rounds before `counted`
+/// begins only warm up. The note of each says how its first two figures compare with those
 /// of the one called `base`: the medians over the repeats of that one's divided by its own.
 fn compare(
     mut sheet: Sheet,
     base: &str,
-    repeats: usize,
+    counted: Range<usize>,
     mut subjects: Vec<Subject<'_>>,
     sheets: &mut Vec<Sheet>,
 ) -> Result<()> {
     let mut samples = vec![Vec::new(); subjects.len()];
-    for round in 0..=repeats {
+    for round in 0..counted.end {
         for turn in 0..subjects.len() {
             let at = (round + turn) % subjects.len();
             let subject = &mut subjects[at];
             let figures = (subject.measure)()
                 .map_err(|error| format!("{} of {}: {error}", sheet.workload, subject.name))?;
-            if round > 0 {
+            if counted.contains(&round) {
                 samples[at].push(figures);
             }
         }

@@ -66,7 +66,7 @@ pub(super) fn run(options: &Options, sheets: &mut Vec<Sheet>) -> Result<()> {
     let title = format!("one row of {} KiB of an array of {}", (ROW * 4) >> 10, shown(size));
     let regime = "nothing of the file in memory; its tail was read when it was opened";
     let sheet = sheet(format!("arrays/row/{size}"), title, regime, &COLUMNS);
-    compare(sheet, "mmap anew", options.repeats, subjects, sheets)
+    compare(sheet, "mmap anew", 1..options.repeats + 1, subjects, sheets)
 }
 
 /// Has the system drop what it has of a file in memory.

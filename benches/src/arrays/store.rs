@@ -85,7 +85,7 @@ fn measure(options: &Options, size: u64, durable: bool, sheets: &mut Vec<Sheet>)
     let regime = "fresh store; memory: resident, files included";
     debug_assert!(size * passes < BUDGET);
     let sheet = sheet(format!("arrays/{name}/{size}"), title, regime, &COLUMNS);
-    compare(sheet, "memcpy, mapped", options.repeats, subjects, sheets)
+    compare(sheet, "memcpy, mapped", 1..options.repeats + 1, subjects, sheets)
 }
 
 /// Resident memory of this process, mapped files included.
