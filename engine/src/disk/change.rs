@@ -28,7 +28,7 @@ use super::map::Map;
 use super::segment::{Record, Segment, file_name};
 use super::shortage::Patience;
 use super::store::Store;
-use super::writer::{ALIGN_MAX, NewRecord, room_for};
+use super::writer::{ALIGN_MAX, NewRecord, Writer, room_for};
 use crate::clock::NEVER;
 use crate::error::{Error, Result};
 use crate::sync::Ordering;
@@ -114,6 +114,21 @@ pub(super) struct Written {
     pub(super) segment: Option<Arc<Segment>>,
 }
 
+/// A record of a change that was appended and could not be published, as long as nothing newer is.
+#[derive(Debug, Default)]
+pub(super) struct Stray {
+    pub(super) seq: Option<u64>,
+    /// The segment that it ends, if the change had to go on in another.
+    open: Option<Writer>,
+}
+
+impl Stray {
+    /// The record with this number.
+    pub(super) fn of(seq: u64) -> Self {
+        Self { seq: Some(seq), open: None }
+    }
+}
+
 /// What a survey found, and the generation that it was made in: places mean something there
 /// only. If the page moves on meanwhile, its slots are frozen and nothing is published.
 pub(super) type Surveyed<'g, T> = (Survey<T>, &'g Generation<Map>);
@@ -147,22 +162,20 @@ impl Store {
         // Under the lane's lock: a store that is closed is not written to (`durable.rs`).
         self.check_open()?;
         lane.patience = change.patience;
-        let mut lost = None;
-        let changed = self.update_in(&mut lane, change, pinned, &mut lost, decide);
-        if changed.is_err() && lost.is_some() {
-            self.retract(&mut lane, change)?;
-        }
+        let mut stray = Stray::default();
+        let changed = self.update_in(&mut lane, change, pinned, &mut stray, decide);
+        self.end_stray(&mut lane, change, stray, changed.is_err())?;
         changed
     }
 
-    /// As [`update_pinned`](Self::update_pinned), in a lane. Tells of a record that was appended
-    /// and not published since.
+    /// As [`update_pinned`](Self::update_pinned), in a lane. The caller [ends](Self::end_stray) what
+    /// has gone astray.
     pub(super) fn update_in<R>(
         &self,
         lane: &mut Held<'_>,
         change: &Change<'_>,
         mut pinned: Option<Guard>,
-        lost: &mut Option<u64>,
+        stray: &mut Stray,
         mut decide: impl FnMut(Option<&Found<Record<'_>>>, &Guard) -> Result<Decision<R>>,
     ) -> Result<(R, Option<Written>)> {
         let mut room = room_for(change.key.len(), change.value.len());
@@ -174,7 +187,7 @@ impl Store {
             self.select(lane, deadline_ms, change.now_ms);
             if !self.is_roomy(lane, room, change.now_ms) {
                 pinned = None;
-                self.roll(lane, room, kind, change.now_ms)?;
+                self.roll_past(stray, lane, room, (kind, change.now_ms))?;
             }
             if lane.writer.as_ref().is_some_and(|writer| writer.segment().tally.is_reserved()) {
                 pinned = None;
@@ -187,7 +200,7 @@ impl Store {
                 Decision::Write(draft, result) => (draft, result),
                 Decision::Leave(result) => {
                     let is_newest = |lost: u64| current.is_some_and(|found| found.seq > lost);
-                    if lost.is_none_or(is_newest) {
+                    if stray.seq.is_none_or(is_newest) {
                         return Ok((result, None));
                     }
                     // Invariant 2.
@@ -209,7 +222,7 @@ impl Store {
                 }
             }
             let (seq, in_flight) = lane.enter(self.file.next_seq());
-            let hides = current.is_some() || lost.is_some();
+            let hides = current.is_some() || stray.seq.is_some();
             let (offset, id) = self.append_draft(lane, change, &draft, (kept, hides), seq)?;
             let state = match draft.content {
                 Content::Nothing => SlotState::Tombstone,
@@ -220,14 +233,14 @@ impl Store {
             let published = match slots.publish(change.hash, slot, seq, &survey, judge) {
                 Ok(published) => published,
                 Err(_) => {
-                    *lost = Some(seq);
+                    stray.seq = Some(seq);
                     // From here on there is something to be put right.
                     lane.patience = Patience::Help;
                     continue;
                 }
             };
             drop(in_flight);
-            *lost = None;
+            stray.seq = None;
             if state == SlotState::Tombstone && self.lanes.none_before(seq) {
                 // Nobody is left who could still publish an older value: the slot can go.
                 let slots = self.index.for_reading(change.hash, guard);
@@ -243,6 +256,49 @@ impl Store {
             let segment = writer.map(|writer| Arc::clone(writer.segment()));
             return Ok((result, Some(Written { seq, segment })));
         }
+    }
+
+    /// Turns the lane of a change to a new segment. One that ends with a record which has gone
+    /// astray is not sealed before the change has come to its end: should the process die, the
+    /// next opening decides about the last records of segments that are open (`cut_off.rs`).
+    fn roll_past(
+        &self,
+        stray: &mut Stray,
+        lane: &mut Held<'_>,
+        room: usize,
+        (kind, now_ms): (Kind, u64),
+    ) -> Result<()> {
+        if stray.seq.is_none() {
+            return self.roll(lane, room, kind, now_ms);
+        }
+        if self.fill_out(lane) && self.is_roomy(lane, room, now_ms) {
+            return Ok(());
+        }
+        let open = lane.writer.take();
+        let rolled = self.roll(lane, room, kind, now_ms);
+        if lane.writer.is_none() {
+            *lane.writer = open;
+        } else if let Some(older) = std::mem::replace(&mut stray.open, open) {
+            // What it ends with is older than what the other does.
+            self.seal_writer(older);
+        }
+        rolled
+    }
+
+    /// Ends what a change left behind, which may have failed.
+    pub(super) fn end_stray(
+        &self,
+        lane: &mut Held<'_>,
+        change: &Change<'_>,
+        stray: Stray,
+        failed: bool,
+    ) -> Result<()> {
+        let retracts = failed && stray.seq.is_some();
+        let ended = if retracts { self.retract(lane, change) } else { Ok(()) };
+        if let Some(writer) = stray.open {
+            self.seal_writer(writer);
+        }
+        ended
     }
 
     #[inline]

@@ -14,8 +14,8 @@
 //!
 //! # Invariants
 //! 1. A lane publishes each record before it appends the next, so that only the last one of an open
-//!    segment can lack its slot. (One more may, where two writers met at a key and the one that
-//!    began again had to go on to another segment: that one is found when the index is built anew.)
+//!    segment can lack its slot. Where two writers met at a key and the one that begins again has to go
+//!    on to another segment, the one that it leaves stays open until the key is settled (`change.rs`).
 //! 2. Whatever a session wrote is on the way to the disk before what is decided here.
 //!
 //! An opening that builds the index anew needs none of this: it finds what is there.
@@ -140,6 +140,10 @@ mod tests {
     use super::super::builder::Options;
     use super::super::heap::Heap;
     use super::super::maintenance::Maintenance;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::super::change::{Change, Content, Decision, Draft};
+    use super::super::shortage::Patience;
     use super::*;
     use crate::engine::{Engine, Put};
 
@@ -182,6 +186,53 @@ mod tests {
         if got == Got::Committed {
             writer.commit();
         }
+    }
+
+    #[test]
+    fn one_that_lost_its_place_and_went_on_to_another_segment_is_decided_about() {
+        let heap = Heap::default();
+        let disk = open(&heap);
+        let store = &disk.store;
+        put(&disk, KEY, b"old");
+        // Room for the record, which takes 80 bytes with its entry, and not for another; each of those
+        // that fill the segment takes 64.
+        let room = room_for(KEY.len(), 3);
+        let is_nearly_full = || {
+            let lane = store.lanes.acquire();
+            lane.writer.as_ref().is_some_and(|writer| (room..room + 64).contains(&writer.room()))
+        };
+        for filler in 0_u32.. {
+            if is_nearly_full() {
+                break;
+            }
+            put(&disk, &filler.to_le_bytes(), b"");
+        }
+        let mut looks = 0;
+        let change = Change {
+            hash: store.hasher.hash(KEY),
+            key: KEY,
+            head: &[],
+            value: b"new",
+            tags: &[],
+            fate: (Kind::Value, NEVER),
+            now_ms: 0,
+            patience: Patience::Help,
+            durable: false,
+        };
+        let (content, flags, codec) = (Content::Given, Flags::NONE, CodecId::RAW);
+        let draft = Draft { content, flags, codec, expires_at_ms: NEVER };
+        let killed = catch_unwind(AssertUnwindSafe(|| {
+            store.update(&change, |_, _| {
+                looks += 1;
+                assert!(looks == 1, "the process is killed when it looks again");
+                // Another writer is faster, and has the lower number.
+                put(&disk, KEY, b"other");
+                Ok(Decision::Write(draft, ()))
+            })
+        }));
+        assert!(killed.is_err() && looks == 2);
+        assert!(store.live.lock().len() > 2, "it went on to another segment");
+        assert_eq!(found(&heap, disk, KEY).as_deref(), Some(&b"new"[..]));
     }
 
     fn get(disk: &Disk, key: &[u8]) -> Option<Vec<u8>> {

@@ -9,7 +9,7 @@
 use larder_format::{CodecId, Flags, Kind, RecordHeader, Slot, SlotState};
 
 use super::builder::Options;
-use super::change::{Change, Content, Decision, Draft};
+use super::change::{Change, Content, Decision, Draft, Stray};
 use super::compress::Packer;
 use super::counters::Count;
 use super::lanes::Held;
@@ -165,12 +165,10 @@ impl Store {
             Change { hash, key, head: &[], value, tags: &[], fate, now_ms, patience, durable };
         let (content, flags) = (Content::Given, Flags::NONE);
         let draft = Draft { content, flags, codec, expires_at_ms: NEVER };
-        let mut lost = Some(lost);
+        let mut stray = Stray::of(lost);
         let changed = self
-            .update_in(&mut lane, &change, None, &mut lost, |_, _| Ok(Decision::Write(draft, ())));
-        if changed.is_err() && lost.is_some() {
-            self.retract(&mut lane, &change)?;
-        }
+            .update_in(&mut lane, &change, None, &mut stray, |_, _| Ok(Decision::Write(draft, ())));
+        self.end_stray(&mut lane, &change, stray, changed.is_err())?;
         let ((), written) = changed?;
         Ok(written.map_or(0, |written| written.seq))
     }
