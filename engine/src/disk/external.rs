@@ -21,10 +21,10 @@ use parking_lot::Mutex;
 
 use super::cell::EpochCell;
 use super::chunks::{Chunks as _, Verified};
-use super::map::Frozen;
 use super::storage::{File, Storage, give_birth};
 use super::usage::{Usage, blocks};
 use super::view::{Owner, View};
+use super::whole::Frozen;
 use crate::error::{Error, Result};
 use crate::sync::{AtomicBool, Ordering};
 

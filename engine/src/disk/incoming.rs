@@ -20,10 +20,10 @@ use larder_format::{ArrayDescriptor, ExternalClass, ExternalFooter, ExternalRef}
 
 use super::counters::Count;
 use super::external::FileId;
-use super::map::Unborn;
 use super::storage::{File, christen, create_anew, temporary_name};
 use super::store::Store;
 use super::usage::blocks;
+use super::whole::Unborn;
 use crate::error::{Error, Result};
 use crate::sync::Ordering;
 

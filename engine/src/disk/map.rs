@@ -27,7 +27,6 @@ use larder_format::layout::{ENTRY_LEN, PAGE, SEGMENT_COMMITTED, SEGMENT_DATA, TR
 
 use super::backing::{Backing, Hint};
 use super::committed::{AppendRight, CommittedWord};
-use super::heap::HeapFile;
 use super::storage::File;
 use crate::sync::{AtomicBool, AtomicU64, Ordering, Words};
 
@@ -84,9 +83,14 @@ impl Map {
     }
 
     /// See [`Backing::advise`]; false if there is no such range.
-    fn advise(&self, range: Range<usize>, hint: Hint) -> bool {
+    pub(super) fn advise(&self, range: Range<usize>, hint: Hint) -> bool {
         let fits = range.start <= range.end && range.end <= self.len;
         fits && self.backing.advise(range, hint)
+    }
+
+    /// Makes the pages of a range writable now. A wish only.
+    pub(super) fn populate(&self, range: Range<usize>) {
+        self.backing.populate(range);
     }
 
     /// Where it is at `at` bytes, for who only wants to [ask for](ask_for) it.
@@ -107,7 +111,7 @@ impl Map {
     /// # Safety
     /// Nothing in the range is written while the slice lives.
     #[inline]
-    unsafe fn bytes(&self, range: Range<usize>) -> &[u8] {
+    pub(super) unsafe fn bytes(&self, range: Range<usize>) -> &[u8] {
         assert!(range.start <= range.end && range.end <= self.len, "range outside the map");
         let start = self.base.as_ptr().wrapping_add(range.start);
         // SAFETY: the range lies in the map, whose memory is valid while `self` lives; the
@@ -538,85 +542,5 @@ impl Appender {
 impl Drop for Appender {
     fn drop(&mut self) {
         self.region.appending.give_back();
-    }
-}
-
-/// A mapped file that is complete: it got its name only after its last byte was written.
-#[derive(Debug)]
-pub(crate) struct Frozen {
-    map: Map,
-}
-
-impl Frozen {
-    /// Over the map of a file that nobody writes any more (invariant 1 for all of it).
-    pub(crate) const fn new(map: Map) -> Self {
-        Self { map }
-    }
-
-    /// Bytes on the heap, aligned to a page, that `fill` writes over zeros; or what it says
-    /// instead.
-    pub(crate) fn on_heap<E>(
-        len: usize,
-        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
-    ) -> std::io::Result<Result<Arc<Self>, E>> {
-        let mut unborn = Unborn::on_heap(len)?;
-        let filled = fill(unborn.bytes_mut());
-        Ok(filled.map(|()| Arc::new(unborn.freeze())))
-    }
-
-    /// Says what will be done with a range. Whether all of its pages are there, if that was asked:
-    /// not if the file was cut short.
-    pub(crate) fn advise(&self, range: Range<usize>, hint: Hint) -> bool {
-        self.map.advise(range, hint)
-    }
-
-    /// All of the file.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: complete, hence never written again.
-        unsafe { self.map.bytes(0..self.map.len()) }
-    }
-}
-
-/// Memory that one thread writes to before anybody else sees it: of a file that has no name yet,
-/// or on the heap.
-#[derive(Debug)]
-pub(crate) struct Unborn {
-    map: Map,
-}
-
-impl Unborn {
-    /// Over the map of a file that nobody else has or maps, or will until it is
-    /// [frozen](Self::freeze).
-    pub(crate) const fn new(map: Map) -> Self {
-        Self { map }
-    }
-
-    /// As many zeros on the heap, aligned to a page.
-    pub(crate) fn on_heap(len: usize) -> std::io::Result<Self> {
-        Ok(Self::new(HeapFile::try_new(len)?.map(len)?))
-    }
-
-    /// All of it.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: in the map; written only through `bytes_mut`, which borrows `self` mutably.
-        unsafe { self.map.bytes(0..self.map.len()) }
-    }
-
-    /// Makes its first pages writable now, many at a time: that costs less than to stop for each.
-    pub(crate) fn make_ready(&self, most: usize) {
-        self.map.backing.populate(0..self.map.len().min(most));
-    }
-
-    /// All of it, to be written to.
-    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: all of the map, whose memory is valid and writable while `self` lives. Nobody
-        // else has a map of the file (said by who made this), and `&mut self` makes this slice
-        // the only one over it. u8 has no invalid values.
-        unsafe { std::slice::from_raw_parts_mut(self.map.base.as_ptr(), self.map.len) }
-    }
-
-    /// Ends the writing.
-    pub(crate) fn freeze(self) -> Frozen {
-        Frozen::new(self.map)
     }
 }

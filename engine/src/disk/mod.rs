@@ -103,6 +103,7 @@ mod upkeep;
 mod usage;
 mod verify;
 mod view;
+mod whole;
 mod worth;
 mod writer;
 #[cfg(feature = "zstd")]
@@ -122,7 +123,6 @@ pub use builder::DiskBuilder;
 pub(crate) use chunks::Chunks;
 pub use listing::{Listed, Place};
 pub use maintenance::{Maintained, Maintenance};
-pub(crate) use map::Frozen;
 #[cfg(feature = "metrics")]
 pub use metered::Metrics;
 pub use namespace::Namespace;
@@ -138,6 +138,7 @@ pub use traced::Tracing;
 pub use trim::Limits;
 pub use verify::{Finding, VerifyReport};
 pub(crate) use view::View;
+pub(crate) use whole::Frozen;
 #[cfg(feature = "zstd")]
 pub use zstd::Compression;
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use larder_format::ArrayDescriptor;
 use larder_format::layout::NPY_HEADER_LEN;
 
-use super::map::Frozen;
+use super::whole::Frozen;
 
 /// A view of committed bytes that keeps its mapping alive.
 #[derive(Clone)]
