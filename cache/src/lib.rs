@@ -313,6 +313,8 @@ pub use larder_engine::{Latencies, Latency};
 /// The examples of the guide, so that they are compiled and run.
 #[cfg(doctest)]
 mod guide {
+    #[doc = include_str!("../../docs/guide/loading.md")]
+    struct Loading;
     #[cfg(feature = "macros")]
     #[doc = include_str!("../../docs/guide/memoise.md")]
     struct Memoise;
