@@ -148,6 +148,8 @@ use crate::batch::{BatchOutcome, WriteBatch};
 use crate::engine::Engine;
 use crate::engine::{Durability, Expected, Outcome, Put, Rejection};
 use crate::error::{Error, Result};
+#[cfg(doc)]
+use crate::stats::Stats;
 use crate::value::{Meta, Value};
 use counters::Count;
 use maintenance::Worker;
