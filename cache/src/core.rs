@@ -483,7 +483,10 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             if let Some(entry) = self.waiting(key) {
                 return Ok(Some(entry.version));
             }
-            self.lower.as_ref().map_or(Ok(None), |lower| lower.version(key))
+            let below = self.lower.as_ref().map_or(Ok(None), |lower| lower.version(key))?;
+            // As for the value: see `above`.
+            let above = below.and_then(|_| self.above(key)).map(|entry| entry.version);
+            Ok(above.or(below))
         };
         let version = match search() {
             Ok(None) => self.settled(search),

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use common::{Flaky, Random, Trouble};
-use larder::{Cache, Engine, ManualClock, Mode, Put, Ttl};
+use larder::{Cache, Engine, ManualClock, Mode, Put, Ttl, TwoLevel};
 
 const KEYS: usize = 24;
 const TURNS: u64 = 2_500;
@@ -177,6 +177,31 @@ fn nobody_runs_ahead_of_a_write_that_is_under_way() {
         assert!(writer.join().unwrap().is_admitted());
         assert!(late >= early, "read {early:?}, and afterwards {late:?}");
         assert_eq!(cache.get(&7).unwrap(), Some(2));
+    });
+}
+
+/// The same of who asks for the version only.
+#[test]
+fn no_version_runs_ahead_of_a_write_that_is_under_way() {
+    let engine = map();
+    let put = Put::default();
+    assert!(engine.put(b"k", b"1", &put).unwrap().is_admitted(), "so that only the store has it");
+    let cache = TwoLevel::builder(Arc::<Flaky>::clone(&engine)).clock(clock()).build().unwrap();
+    thread::scope(|scope| {
+        let reader_stops = engine.before_version.shut();
+        let early = scope.spawn(|| cache.version(b"k").unwrap());
+        reader_stops.wait();
+        assert_eq!(cache.get(b"k").unwrap().as_deref(), Some(&b"1"[..]), "promotes the old value");
+        let writer_stops = engine.after_put.shut();
+        let writer = scope.spawn(|| cache.put(b"k", b"2", &put).unwrap());
+        writer_stops.wait();
+        reader_stops.wait();
+        let early = early.join().unwrap();
+        let late = cache.version(b"k").unwrap();
+        writer_stops.wait();
+        assert!(writer.join().unwrap().is_admitted());
+        assert!(late >= early, "told {early:?}, and afterwards {late:?}");
+        assert_eq!(cache.get(b"k").unwrap().as_deref(), Some(&b"2"[..]));
     });
 }
 

@@ -27,6 +27,8 @@ pub struct Flaky {
     pub closed: AtomicBool,
     /// Stops a lookup before it has read.
     pub before_get: Gate,
+    /// Stops a question for a version before it is answered.
+    pub before_version: Gate,
     /// Stops a write after it has happened.
     pub after_put: Gate,
 }
@@ -89,6 +91,7 @@ impl Flaky {
             removes: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             before_get: Gate::default(),
+            before_version: Gate::default(),
             after_put: Gate::default(),
         })
     }
@@ -181,6 +184,7 @@ impl Engine for Flaky {
     }
 
     fn version(&self, key: &[u8]) -> Result<Option<u64>> {
+        self.before_version.pass();
         self.read(|| self.live(key).map(|value| value.meta().version))
     }
 
