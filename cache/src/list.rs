@@ -48,8 +48,13 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         });
         let rest = below.filter_map(move |entry| match entry {
             Ok((key, _)) if above.contains(&key[..]) => None,
-            Ok((_, stored)) if !self.is_fresh(&stored.meta().into()) => None,
-            Ok((key, stored)) => Some(self.decode(&stored).transpose()?.map(|value| (key, value))),
+            // Promoted meanwhile: as with a lookup, what is above counts, for the store may have the
+            // value of a write that is still under way (`above` in `core.rs`).
+            Ok((key, stored)) => match self.above(&key) {
+                Some(entry) => self.is_fresh(&entry.life).then(|| Ok((key, entry.value.clone()))),
+                None if !self.is_fresh(&stored.meta().into()) => None,
+                None => Some(self.decode(&stored).transpose()?.map(|value| (key, value))),
+            },
             Err(error) => Some(Err(error)),
         });
         Ok(first.chain(rest))

@@ -205,6 +205,28 @@ fn no_version_runs_ahead_of_a_write_that_is_under_way() {
     });
 }
 
+/// The same of who lists all entries: the key was in no tier but the store when that began.
+#[test]
+fn no_listing_runs_ahead_of_a_write_that_is_under_way() {
+    let engine = map();
+    let put = Put::default();
+    assert!(engine.put(b"k", b"1", &put).unwrap().is_admitted(), "so that only the store has it");
+    let cache = TwoLevel::builder(Arc::<Flaky>::clone(&engine)).clock(clock()).build().unwrap();
+    let mut listing = cache.iter();
+    assert_eq!(cache.get(b"k").unwrap().as_deref(), Some(&b"1"[..]), "promotes the old value");
+    thread::scope(|scope| {
+        let writer_stops = engine.after_put.shut();
+        let writer = scope.spawn(|| cache.put(b"k", b"2", &put).unwrap());
+        writer_stops.wait();
+        let listed = listing.next().unwrap().unwrap().1;
+        let late = cache.get(b"k").unwrap();
+        writer_stops.wait();
+        assert!(writer.join().unwrap().is_admitted());
+        assert_eq!(late.as_deref(), Some(&listed[..]), "listed, and seen afterwards");
+        assert_eq!(cache.get(b"k").unwrap().as_deref(), Some(&b"2"[..]));
+    });
+}
+
 #[test]
 fn no_memory_over_a_map() {
     let builder = Cache::<usize, u64>::builder().engine(map()).no_memory().clock(clock());
