@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_engine::memory::{Capacity, Cause, PolicyKind, Tier};
-use larder_engine::{Clock, Disk, Engine, Error as EngineError, SystemClock};
+use larder_engine::{Clock, Disk, Engine, Error as EngineError, Retain, SystemClock};
 
 use crate::advice::Advising;
 use crate::cache::Cache;
@@ -52,6 +52,7 @@ pub struct Builder<K, V, C = Auto> {
     weigher: Option<Weigher<V>>,
     disk: Option<PathBuf>,
     disk_budget: Option<u64>,
+    retain: Retain,
     engine: Option<Arc<dyn Engine>>,
     enabled: bool,
     pub(crate) owns_engine: bool,
@@ -82,6 +83,7 @@ impl<K, V, C> Builder<K, V, C> {
             weigher: None,
             disk: None,
             disk_budget: None,
+            retain: Retain::default(),
             engine: None,
             enabled: true,
             owns_engine: false,
@@ -155,6 +157,15 @@ impl<K, V, C> Builder<K, V, C> {
     #[must_use]
     pub fn disk_budget(mut self, bytes: u64) -> Self {
         self.disk_budget = Some(bytes);
+        self
+    }
+
+    /// What becomes of values when the budget of [`disk`](Self::disk) is used up: the oldest go, as
+    /// long as nothing is said; with [`Retain::All`] all stay, and new ones are kept in memory only, or
+    /// refused. [`Structures`](crate::structures::Structures) need that.
+    #[must_use]
+    pub fn retain(mut self, retain: Retain) -> Self {
+        self.retain = retain;
         self
     }
 
@@ -355,6 +366,7 @@ impl<K, V, C> Builder<K, V, C> {
             weigher: self.weigher,
             disk: self.disk,
             disk_budget: self.disk_budget,
+            retain: self.retain,
             engine: self.engine,
             enabled: self.enabled,
             owns_engine: self.owns_engine,
@@ -422,7 +434,7 @@ impl<K, V, C> Builder<K, V, C> {
         let Some(dir) = &self.disk else {
             return Ok(self.engine.clone());
         };
-        let mut disk = Disk::builder(dir).clock(Arc::clone(&self.clock));
+        let mut disk = Disk::builder(dir).clock(Arc::clone(&self.clock)).retain(self.retain);
         if let Some(bytes) = self.disk_budget {
             disk = disk.budget(bytes);
         }

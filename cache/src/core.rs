@@ -40,6 +40,7 @@ use crate::memo::Versions;
 use crate::pending::Pending;
 use crate::stats::{CacheStats, Counters};
 use crate::stripe::Stripes;
+use crate::structures::{self, Structures};
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, RwLock};
 use crate::tags::{Cells, Log, Tags};
 
@@ -107,6 +108,8 @@ pub(crate) struct Core<V: Cached, C: Codec<V>> {
     /// Whose results are in here.
     pub(crate) functions: Versions,
     versions: AtomicU64,
+    /// Of a cache without a store.
+    pub(crate) structures: Mutex<Option<Structures>>,
 }
 
 /// Searches after which a miss is a miss.
@@ -148,6 +151,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             moves: AtomicU64::new(0),
             functions: Versions::default(),
             versions: AtomicU64::new(OWN_VERSION),
+            structures: Mutex::default(),
         }
     }
 
@@ -404,6 +408,9 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     pub(crate) fn decode(&self, stored: &Value) -> Result<Option<V>> {
         let codec = &self.options.codec;
         if !codec.accepts(stored.meta().codec) {
+            if stored.meta().codec == structures::CODEC {
+                return Ok(None);
+            }
             self.counters.codec_changed.add(1);
             return Ok(None);
         }

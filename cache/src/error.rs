@@ -54,6 +54,20 @@ pub enum Error {
         /// What it lacks, in the plural.
         what: &'static str,
     },
+    /// What would be promised cannot be kept in a store that may evict anything.
+    #[error(
+        "the store may evict {what}: open it with `Retain::All`, or give them one of their own with `Structures::open`"
+    )]
+    Evicts {
+        /// What it may evict, in the plural.
+        what: &'static str,
+    },
+    /// The time of a lease was over before it was renewed or given back: another may hold it.
+    #[error("the lease of {name:?} was over: renew it in time, or ask for a longer one")]
+    LeaseOver {
+        /// What it was of.
+        name: String,
+    },
     /// The codec has no bytes for this value; it was not stored.
     #[error("the value cannot be encoded: {source}")]
     Encode {

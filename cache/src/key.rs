@@ -45,6 +45,7 @@
 //! | `51` function, before the arguments | 8 bytes: see [`memo`](crate::memo#functions-in-one-cache) |
 //! | `52` digest of a key | 32 bytes |
 //! | `53` list of a function's versions | length of its name, UTF-8 |
+//! | `54` part of a [structure](crate::structures) | what it is as one byte, length of its name, UTF-8, the part |
 //!
 //! Lengths are counted in items and written in base 128, least significant group first, with
 //! the top bit set in all bytes but the last.
@@ -131,4 +132,5 @@ pub(crate) mod tag {
     pub(crate) const FUNCTION: u8 = 0x51;
     pub(crate) const DIGEST: u8 = 0x52;
     pub(crate) const VERSIONS: u8 = 0x53;
+    pub(crate) const STRUCTURE: u8 = 0x54;
 }

@@ -32,6 +32,7 @@
 //! | to change what is there | [`Cache::add`], [`Cache::replace_if`], [`Cache::update`], [`Cache::touch`] |
 //! | nobody to wait while an old value is loaded anew | [`Builder::serve_stale`], [`Builder::refresh_ahead`], [`Cache::get_or_load_behind`] |
 //! | the old value if the new one cannot be had | [`Builder::serve_stale_on_error`] |
+//! | queues, ordered maps, counters, locks and limits that survive restarts | [`structures`] |
 //! | settings from a file or the environment | `Config` (feature `config`) |
 //! | futures instead of threads | `Cache::nonblocking`, `Cache::on_tokio` (features `async`, `tokio`) |
 //! | fewer writes | [`Mode::WriteOnEvict`] |
@@ -92,6 +93,7 @@ struct Guide;
 
 pub mod key;
 pub mod memo;
+pub mod structures;
 
 mod advice;
 mod array;
@@ -303,9 +305,9 @@ pub use larder_engine::{
     DType, Element, Order, Prefetch, ReservedArray, Strided,
 };
 pub use larder_engine::{
-    Atomic, Clock, CodecId, Cost, Disk, DiskBuilder, Durability, Engine, Health, ManualClock, Meta,
-    Outcome, Put, Recovery, Rejection, Reserved, Stats, SystemClock, Tagged, Ttl, Value,
-    ValueReader, WhenShort,
+    Atomic, Batched, Clock, CodecId, Cost, Disk, DiskBuilder, Durability, Engine, Health,
+    ManualClock, Meta, Outcome, Put, Recovery, Rejection, Reserved, Retain, Stats, SystemClock,
+    Tagged, Ttl, Value, ValueReader, WhenShort,
 };
 #[cfg(feature = "histograms")]
 pub use larder_engine::{Latencies, Latency};
@@ -315,6 +317,8 @@ pub use larder_engine::{Latencies, Latency};
 mod guide {
     #[doc = include_str!("../../docs/guide/loading.md")]
     struct Loading;
+    #[doc = include_str!("../../docs/guide/structures.md")]
+    struct Structures;
     #[cfg(feature = "macros")]
     #[doc = include_str!("../../docs/guide/memoise.md")]
     struct Memoise;

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use larder_format::CodecId;
 
+use crate::batch::{BatchOutcome, WriteBatch};
 use crate::clock::NEVER;
 use crate::error::Result;
 use crate::stats::Stats;
@@ -80,9 +81,26 @@ pub trait Engine: Send + Sync + fmt::Debug {
         None
     }
 
+    /// The changes of several keys that the engine can make as one, if it can.
+    fn batched(&self) -> Option<&dyn Batched> {
+        None
+    }
+
     /// What the engine can do with tags, if it knows what they are.
     fn tagged(&self) -> Option<&dyn Tagged> {
         None
+    }
+
+    /// Whether a value stays until it is replaced, removed or has expired, so that what no longer
+    /// fits is refused. An engine that says nothing may evict anything.
+    fn keeps_all(&self) -> bool {
+        false
+    }
+
+    /// The live values of `keys`, in their order: as one [`get`](Self::get) after the other, and
+    /// quicker where the engine can look several up at once.
+    fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
+        keys.iter().map(|key| self.get(key)).collect()
     }
 }
 
@@ -369,6 +387,21 @@ pub trait Atomic: Engine {
             }
         }
     }
+}
+
+/// An engine in which changes of several keys take place together.
+pub trait Batched: Atomic {
+    /// Makes the changes of a batch, all or none; a key that is not as the batch expects it is
+    /// [`BatchOutcome::Conflict`]. Nobody else changes one of its keys meanwhile, and what the engine
+    /// keeps over a kill or a loss of power it keeps of all of them or of none.
+    ///
+    /// Readers may see the changes one after the other, in the order in which they were added; a
+    /// [`Disk`](crate::Disk) shows all at one moment. Who reads several keys and must not see a part
+    /// looks at the version of one that every batch changes, before and after.
+    ///
+    /// # Errors
+    /// As of [`Engine`].
+    fn write(&self, batch: &WriteBatch, durability: Durability) -> Result<BatchOutcome>;
 }
 
 /// When a value expires. It is live while `now < deadline`.

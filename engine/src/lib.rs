@@ -100,7 +100,8 @@ pub use disk::{
 };
 #[cfg(not(loom))]
 pub use engine::{
-    Atomic, Cost, Durability, Engine, Expected, Outcome, Put, Rejection, Tagged, Ttl, WhenShort,
+    Atomic, Batched, Cost, Durability, Engine, Expected, Outcome, Put, Rejection, Tagged, Ttl,
+    WhenShort,
 };
 pub use error::{Error, Result};
 pub use larder_format::{Alignment, ArrayDescriptor, CodecId, DType, Order};

@@ -3,7 +3,8 @@
 use super::Disk;
 use super::observer::{Work, Working};
 use super::space::{Entries, Scope, is_plain, plain, with_tags};
-use crate::engine::{Atomic, Engine, Expected, Outcome, Put, Tagged, Ttl};
+use crate::batch::{BatchOutcome, WriteBatch};
+use crate::engine::{Atomic, Batched, Durability, Engine, Expected, Outcome, Put, Tagged, Ttl};
 use crate::error::Result;
 use crate::stats::Stats;
 use crate::value::Value;
@@ -105,8 +106,26 @@ impl Engine for Disk {
         Some(self)
     }
 
+    fn batched(&self) -> Option<&dyn Batched> {
+        Some(self)
+    }
+
     fn tagged(&self) -> Option<&dyn Tagged> {
         Some(self)
+    }
+
+    fn keeps_all(&self) -> bool {
+        self.store.keeps_all()
+    }
+
+    fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
+        Self::get_many(self, keys)
+    }
+}
+
+impl Batched for Disk {
+    fn write(&self, batch: &WriteBatch, durability: Durability) -> Result<BatchOutcome> {
+        Self::write(self, batch, durability)
     }
 }
 

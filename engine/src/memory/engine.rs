@@ -10,10 +10,12 @@ use larder_format::layout::KEY_LEN_MAX;
 use parking_lot::Mutex;
 
 use super::builder::{Capacity, SHARD_CAPACITY_MIN, TierBuilder, default_shards};
+use super::keep::Keep;
 use super::policy::{Policy, PolicyKind};
 use super::tier::Tier;
 use crate::clock::{Clock, SystemClock};
-use crate::engine::{Atomic, Engine, Expected, Outcome, Put, Ttl};
+use crate::disk::Retain;
+use crate::engine::{Atomic, Batched, Engine, Expected, Outcome, Put, Rejection, Ttl};
 use crate::error::{Error, Result};
 use crate::stats::Stats;
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
@@ -44,12 +46,15 @@ const CHANGING: usize = 64;
 /// ```
 #[derive(Debug)]
 pub struct Memory {
-    tier: Tier<Box<[u8]>, Value>,
+    pub(super) tier: Tier<Box<[u8]>, Value>,
     clock: Arc<dyn Clock>,
     ttl: Option<Duration>,
+    pub(super) budget_bytes: u64,
+    /// Whether it refuses rather than evicts: then all that it holds is pinned.
+    pub(super) keeps_all: bool,
     version: AtomicU64,
     /// Held while a key is changed; one of them for each key.
-    changing: [Mutex<()>; CHANGING],
+    pub(super) changing: [Mutex<()>; CHANGING],
     hasher: RandomState,
     put_bytes: AtomicU64,
     closed: AtomicBool,
@@ -65,10 +70,11 @@ impl Memory {
             shards: None,
             clock: Arc::new(SystemClock),
             ttl: None,
+            retain: Retain::default(),
         }
     }
 
-    fn open(&self) -> Result<()> {
+    pub(super) fn open(&self) -> Result<()> {
         // Acquire: pairs with the Release in `close`, so that whoever is told that the engine
         // is closed also sees it empty.
         if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
@@ -84,19 +90,37 @@ impl Memory {
 
     /// Stores a value. The caller holds what is held while its key is changed, so that
     /// versions are drawn in the order in which changes of one key take place.
-    fn store(&self, key: &[u8], value: &[u8], codec: CodecId, expires_at_ms: u64) -> Outcome {
+    pub(super) fn store(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        codec: CodecId,
+        expires_at_ms: u64,
+    ) -> Outcome {
         // Relaxed: ordered by the lock, as far as it matters.
         let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
         let written_at_ms = self.clock.now_ms();
         let meta = Meta { codec, expires_at_ms, written_at_ms, version };
-        match self.tier.insert(key.into(), Value::new(value, meta), expires_at_ms) {
+        let keep = Keep::until(expires_at_ms);
+        let keep = if self.keeps_all { keep.pinned() } else { keep };
+        match self.tier.insert_as(key.into(), Value::new(value, meta), &keep) {
             Ok(()) => {
                 // Relaxed: a counter for people.
                 self.put_bytes.fetch_add((key.len() + value.len()) as u64, Ordering::Relaxed);
                 Outcome::Admitted { version }
             }
-            Err(refused) => Outcome::Rejected(refused.why),
+            Err(refused) => Outcome::Rejected(match refused.why {
+                Rejection::Pinned { weight, .. } if self.keeps_all => {
+                    Rejection::Full { needed: weight, budget: self.budget_bytes }
+                }
+                why => why,
+            }),
         }
+    }
+
+    /// When a value expires that is stored now.
+    pub(super) fn deadline_ms(&self, ttl: Ttl) -> u64 {
+        ttl.deadline_ms(self.clock.now_ms(), self.ttl)
     }
 
     /// The live value of a key, without counting as a use.
@@ -170,7 +194,7 @@ impl Atomic for Memory {
     }
 }
 
-fn check(key: &[u8]) -> Result<()> {
+pub(super) fn check(key: &[u8]) -> Result<()> {
     match key.len() {
         len if len > KEY_LEN_MAX => Err(Error::KeyTooLong { len, max: KEY_LEN_MAX }),
         _ => Ok(()),
@@ -179,7 +203,12 @@ fn check(key: &[u8]) -> Result<()> {
 
 #[expect(clippy::borrowed_box, reason = "the type of a weigher")]
 fn weight(key: &Box<[u8]>, value: &Value) -> u64 {
-    (key.len() as u64).saturating_add(value.len() as u64).saturating_add(ENTRY_OVERHEAD)
+    weight_of(key.len(), value.len())
+}
+
+/// What an entry of so many bytes weighs.
+pub(super) const fn weight_of(key_len: usize, value_len: usize) -> u64 {
+    (key_len as u64).saturating_add(value_len as u64).saturating_add(ENTRY_OVERHEAD)
 }
 
 impl Engine for Memory {
@@ -244,6 +273,18 @@ impl Engine for Memory {
         // Relaxed: a counter for people.
         Stats { put_bytes: self.put_bytes.load(Ordering::Relaxed), ..self.tier.stats() }
     }
+
+    fn atomic(&self) -> Option<&dyn Atomic> {
+        Some(self)
+    }
+
+    fn batched(&self) -> Option<&dyn Batched> {
+        Some(self)
+    }
+
+    fn keeps_all(&self) -> bool {
+        self.keeps_all
+    }
 }
 
 /// Sets up a [`Memory`].
@@ -254,6 +295,7 @@ pub struct MemoryBuilder {
     shards: Option<usize>,
     clock: Arc<dyn Clock>,
     ttl: Option<Duration>,
+    retain: Retain,
 }
 
 impl MemoryBuilder {
@@ -293,6 +335,14 @@ impl MemoryBuilder {
         self
     }
 
+    /// What becomes of values when the budget is used up: with [`Retain::All`] all stay, and new ones
+    /// are refused as [`Rejection::Full`].
+    #[must_use]
+    pub const fn retain(mut self, retain: Retain) -> Self {
+        self.retain = retain;
+        self
+    }
+
     /// Builds the engine.
     ///
     /// # Errors
@@ -308,6 +358,8 @@ impl MemoryBuilder {
             tier: self.tier.shards(shards).build()?,
             clock: self.clock,
             ttl: self.ttl,
+            budget_bytes: self.budget_bytes,
+            keeps_all: self.retain == Retain::All,
             version: AtomicU64::new(0),
             changing: [const { Mutex::new(()) }; CHANGING],
             hasher: RandomState::default(),

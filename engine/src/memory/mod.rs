@@ -21,6 +21,7 @@
 //!
 //! Not here: loading on a miss, values on disk, codecs. The `larder` crate composes those.
 
+mod batch;
 mod bits;
 mod buckets;
 mod budget;
