@@ -46,6 +46,7 @@
 //! | `52` digest of a key | 32 bytes |
 //! | `53` list of a function's versions | length of its name, UTF-8 |
 //! | `54` part of a [structure](crate::structures) | what it is as one byte, length of its name, UTF-8, the part |
+//! | `55` [shelf](crate::Shelf), before its keys | length of its name, UTF-8, version as `u32` |
 //!
 //! Lengths are counted in items and written in base 128, least significant group first, with
 //! the top bit set in all bytes but the last.
@@ -133,4 +134,5 @@ pub(crate) mod tag {
     pub(crate) const DIGEST: u8 = 0x52;
     pub(crate) const VERSIONS: u8 = 0x53;
     pub(crate) const STRUCTURE: u8 = 0x54;
+    pub(crate) const SHELF: u8 = 0x55;
 }

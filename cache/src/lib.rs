@@ -32,6 +32,7 @@
 //! | to change what is there | [`Cache::add`], [`Cache::replace_if`], [`Cache::update`], [`Cache::touch`] |
 //! | nobody to wait while an old value is loaded anew | [`Builder::serve_stale`], [`Builder::refresh_ahead`], [`Cache::get_or_load_behind`] |
 //! | the old value if the new one cannot be had | [`Builder::serve_stale_on_error`] |
+//! | keys and values of many types in one cache | [`Shelves`], each a [`Shelf`] with a name |
 //! | queues, ordered maps, counters, locks and limits that survive restarts | [`structures`] |
 //! | settings from a file or the environment | `Config` (feature `config`) |
 //! | futures instead of threads | `Cache::nonblocking`, `Cache::on_tokio` (features `async`, `tokio`) |
@@ -124,6 +125,7 @@ mod nonblocking;
 mod pending;
 #[cfg(feature = "config")]
 mod places;
+mod shelf;
 mod stale;
 mod stats;
 mod stripe;
@@ -151,6 +153,7 @@ pub use memo::{Call, Explanation, Function, FunctionStats, Handle, Memo, MemoBui
 pub use nonblocking::{AsyncCache, Entries, Offload, Work};
 #[cfg(feature = "config")]
 pub use places::cache_dir;
+pub use shelf::{PerShelf, Shelf, Shelved, Shelves};
 pub use stats::CacheStats;
 #[cfg(feature = "tracing")]
 pub use traced::trace_event;
