@@ -12,7 +12,7 @@ use crate::builder::Builder;
 use crate::codec::{Auto, Codec};
 use crate::core::Core;
 use crate::error::{Error, Result};
-use crate::key::{KeyBuf, KeyDecode, KeyEncode, KeyReader};
+use crate::key::{Key, KeyBuf, KeyDecode, KeyEncode, KeyReader};
 use crate::stats::CacheStats;
 
 /// A cache of values of type `V` under keys of type `K`, in memory over a store on disk.
@@ -189,13 +189,55 @@ where
         self.with_key(&key, |key| self.core.insert_value(key, value, put))
     }
 
-    /// The values of many keys, in their order.
+    /// The values of many keys, in their order. What memory lacks of them is read from the store in one
+    /// go, which is quicker than one after the other. Each is looked up at a moment of its own.
     pub fn get_many<'q, Q>(&self, keys: impl IntoIterator<Item = &'q Q>) -> Result<Vec<Option<V>>>
     where
         K: Borrow<Q>,
         Q: KeyEncode + ?Sized + 'q,
     {
-        keys.into_iter().map(|key| self.get(key)).collect()
+        let keys: Vec<_> = keys.into_iter().map(|key| self.stored_key(key)).collect();
+        self.core.get_many(&keys)
+    }
+
+    /// Stores values one after the other, and says in their order what became of each. With
+    /// [`Durability::Sync`](crate::Durability::Sync) there is one sync for all of them.
+    ///
+    /// ```
+    /// # use larder::{Cache, Put};
+    /// let cache = Cache::<u32, String>::builder().build()?;
+    /// let entries = (0..3).map(|key| (key, key.to_string()));
+    /// assert!(cache.insert_many(entries, &Put::default())?.iter().all(|o| o.is_admitted()));
+    /// assert_eq!(cache.get_many(&[2, 9])?, [Some("2".to_owned()), None]);
+    /// assert_eq!(cache.remove_many(&[2, 9])?, [true, false]);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn insert_many(
+        &self,
+        entries: impl IntoIterator<Item = (K, V)>,
+        put: &Put<'_>,
+    ) -> Result<Vec<Outcome>>
+    where
+        K: KeyEncode,
+    {
+        let entries = entries.into_iter().map(|(key, value)| (self.stored_key(&key), value));
+        self.core.insert_many(entries, put)
+    }
+
+    /// Removes keys one after the other, and says in their order which had a live value.
+    pub fn remove_many<'q, Q>(&self, keys: impl IntoIterator<Item = &'q Q>) -> Result<Vec<bool>>
+    where
+        K: Borrow<Q>,
+        Q: KeyEncode + ?Sized + 'q,
+    {
+        keys.into_iter().map(|key| self.remove(key)).collect()
+    }
+
+    /// A key as it is stored.
+    fn stored_key<Q: KeyEncode + ?Sized>(&self, key: &Q) -> Key {
+        let mut bytes = KeyBuf::storable(&self.core.options.prefix);
+        key.encode(&mut bytes);
+        Key::from(bytes.stored())
     }
 
     /// Removes `key`. Whether it had a live value.

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use larder_engine::clock::NEVER;
 use larder_engine::memory::{ENTRY_OVERHEAD, Keep, Tier};
-use larder_engine::{Clock, Health, Value};
+use larder_engine::{Clock, Health, Value, WithTags};
 
 use crate::advice::{Advice, Advising};
 use crate::codec::{Codec, CodecError};
@@ -209,7 +209,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         Ok(found.map(|(entry, _)| entry))
     }
 
-    fn count(&self, place: Option<Place>) {
+    pub(crate) fn count(&self, place: Option<Place>) {
         let counter = match place {
             Some(Place::Pending) => &self.counters.pending_hits,
             Some(Place::Store) => &self.counters.disk_hits,
@@ -325,18 +325,28 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             return Ok(Some((entry, Place::Pending)));
         }
         let found = match &self.lower {
-            Some(lower) => match self.stored(lower, key) {
-                Ok(None) => self.settled(|| self.once_more(lower, key)),
-                Ok(Some(below)) => {
-                    let above = self.above(key).filter(|above| above.version != below.version);
-                    Ok(Some(above.unwrap_or(below)))
-                }
-                failed => failed,
-            },
+            Some(lower) => self.looked_up(lower, key, self.stored(lower, key)),
             None => Ok(None),
         };
         self.events.emit();
         Ok(found?.map(|entry| (entry, Place::Store)))
+    }
+
+    /// What is there for `key`, after its store was asked: see `above` and `settled`.
+    pub(crate) fn looked_up(
+        &self,
+        lower: &Lower,
+        key: &[u8],
+        stored: Result<Option<Arc<Entry<V>>>>,
+    ) -> Result<Option<Arc<Entry<V>>>> {
+        match stored {
+            Ok(None) => self.settled(|| self.once_more(lower, key)),
+            Ok(Some(below)) => {
+                let above = self.above(key).filter(|above| above.version != below.version);
+                Ok(Some(above.unwrap_or(below)))
+            }
+            failed => failed,
+        }
     }
 
     /// A miss counts only if nothing was moved against the direction of the search meanwhile
@@ -390,9 +400,17 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     }
 
     fn stored(&self, lower: &Lower, key: &[u8]) -> Result<Option<Arc<Entry<V>>>> {
-        let Some((stored, tags)) = lower.get_tagged(key)? else {
-            return Ok(None);
-        };
+        let found = lower.get_tagged(key)?;
+        found.map_or(Ok(None), |found| self.taken(lower, key, found))
+    }
+
+    /// The entry of what the store has for `key`, which goes up.
+    pub(crate) fn taken(
+        &self,
+        lower: &Lower,
+        key: &[u8],
+        (stored, tags): WithTags,
+    ) -> Result<Option<Arc<Entry<V>>>> {
         let Some(value) = self.decode(&stored)? else {
             return Ok(None);
         };

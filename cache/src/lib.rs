@@ -120,6 +120,7 @@ mod load;
 mod loaded;
 mod loading;
 mod lower;
+mod many;
 #[cfg(feature = "async")]
 mod nonblocking;
 mod pending;
@@ -310,7 +311,7 @@ pub use larder_engine::{
 pub use larder_engine::{
     Atomic, Batched, Clock, CodecId, Cost, Disk, DiskBuilder, Durability, Engine, Health,
     ManualClock, Meta, Outcome, Put, Recovery, Rejection, Reserved, Retain, Stats, SystemClock,
-    Tagged, Ttl, Value, ValueReader, WhenShort,
+    Tagged, Ttl, Value, ValueReader, WhenShort, WithTags,
 };
 #[cfg(feature = "histograms")]
 pub use larder_engine::{Latencies, Latency};

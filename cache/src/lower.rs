@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use larder_engine::{Clock, Engine, Health, Outcome, Put, Rejection, Ttl, Value};
+use larder_engine::{Clock, Engine, Health, Outcome, Put, Rejection, Ttl, Value, WithTags};
 
 use crate::error::{Error, Result};
 use crate::event::{Event, Events};
@@ -120,6 +120,24 @@ impl Lower {
             None => Ok(engine.get(key)?.map(|value| (value, Vec::new()))),
         };
         self.miss_on_failure(self.attempt(&self.reads, "read a value", read))
+    }
+
+    /// The same for many keys, asked for at once.
+    pub(crate) fn get_many_tagged(&self, keys: &[&[u8]]) -> Result<Vec<Option<WithTags>>> {
+        let is_asked: Vec<bool> = keys.iter().map(|key| !self.stale.hides(key)).collect();
+        let asked = keys.iter().zip(&is_asked).filter(|(_, is_asked)| **is_asked);
+        let asked: Vec<&[u8]> = asked.map(|(key, _)| *key).collect();
+        let read = |engine: &dyn Engine| match engine.tagged() {
+            Some(tagged) => tagged.get_many_tagged(&asked),
+            None => {
+                let values = engine.get_many(&asked)?;
+                Ok(values.into_iter().map(|value| Some((value?, Vec::new()))).collect())
+            }
+        };
+        let found = self.attempt(&self.reads, "read values", read).map(Some);
+        let mut found = self.miss_on_failure(found)?.unwrap_or_default().into_iter();
+        let answer = |is_asked: bool| if is_asked { found.next().flatten() } else { None };
+        Ok(is_asked.into_iter().map(answer).collect())
     }
 
     /// Gives a stored value another expiry. Whether there is one. Hold the key's stripe.

@@ -118,8 +118,16 @@ pub trait Tagged: Engine {
     fn tag_id(&self, tag: &[u8]) -> Result<u64>;
 
     /// As [`Engine::get`], with the numbers of the value's tags.
-    fn get_tagged(&self, key: &[u8]) -> Result<Option<(Value, Vec<u64>)>>;
+    fn get_tagged(&self, key: &[u8]) -> Result<Option<WithTags>>;
+
+    /// As [`Engine::get_many`], with the numbers of the values' tags.
+    fn get_many_tagged(&self, keys: &[&[u8]]) -> Result<Vec<Option<WithTags>>> {
+        keys.iter().map(|key| self.get_tagged(key)).collect()
+    }
 }
+
+/// A value, and the numbers of its tags ([`Tagged::tag_id`]).
+pub type WithTags = (Value, Vec<u64>);
 
 /// What became of a `put`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -101,7 +101,7 @@ pub use disk::{
 #[cfg(not(loom))]
 pub use engine::{
     Atomic, Batched, Cost, Durability, Engine, Expected, Outcome, Put, Rejection, Tagged, Ttl,
-    WhenShort,
+    WhenShort, WithTags,
 };
 pub use error::{Error, Result};
 pub use larder_format::{Alignment, ArrayDescriptor, CodecId, DType, Order};

@@ -26,7 +26,7 @@ use crate::conditional::Info;
 use crate::core::Core;
 use crate::error::{Error, LoadError, Result};
 use crate::event::Event;
-use crate::key::{KeyBuf, KeyDecode, KeyEncode, KeyReader, tag};
+use crate::key::{Key, KeyBuf, KeyDecode, KeyEncode, KeyReader, tag};
 use crate::load::Sharing;
 use crate::loaded::Loaded;
 use held::Unread;
@@ -197,13 +197,20 @@ where
         }
     }
 
-    /// The values of many keys, in their order.
+    /// The values of many keys, in their order. See [`Cache::get_many`].
     pub fn get_many<'q, Q>(&self, keys: impl IntoIterator<Item = &'q Q>) -> Result<Vec<Option<V>>>
     where
         K: Borrow<Q>,
         Q: KeyEncode + ?Sized + 'q,
     {
-        keys.into_iter().map(|key| self.get(key)).collect()
+        let stored = |key: &Q| {
+            let mut bytes = KeyBuf::storable(&self.prefix());
+            key.encode(&mut bytes);
+            Key::from(bytes.stored())
+        };
+        let keys: Vec<_> = keys.into_iter().map(stored).collect();
+        let found = self.core.get_many(&keys)?.into_iter();
+        found.map(|shelved| shelved.map_or(Ok(None), |shelved| self.read(&shelved))).collect()
     }
 
     /// Whether `key` has a live value. See [`Cache::contains`].

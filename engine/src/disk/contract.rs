@@ -2,9 +2,11 @@
 
 use super::Disk;
 use super::observer::{Work, Working};
-use super::space::{Entries, Scope, is_plain, plain, with_tags};
+use super::space::{Entries, Scope, is_plain, plain, plain_all, with_tags};
 use crate::batch::{BatchOutcome, WriteBatch};
-use crate::engine::{Atomic, Batched, Durability, Engine, Expected, Outcome, Put, Tagged, Ttl};
+use crate::engine::{
+    Atomic, Batched, Durability, Engine, Expected, Outcome, Put, Tagged, Ttl, WithTags,
+};
 use crate::error::Result;
 use crate::stats::Stats;
 use crate::value::Value;
@@ -142,7 +144,14 @@ impl Tagged for Disk {
         self.store.tag_hash(&plain(tag))
     }
 
-    fn get_tagged(&self, key: &[u8]) -> Result<Option<(Value, Vec<u64>)>> {
+    fn get_tagged(&self, key: &[u8]) -> Result<Option<WithTags>> {
         self.store.get_tagged(&plain(key))
+    }
+
+    fn get_many_tagged(&self, keys: &[&[u8]]) -> Result<Vec<Option<WithTags>>> {
+        match plain_all(keys) {
+            None => self.store.get_many_tagged(keys),
+            Some(stored) => self.store.get_many_tagged(&stored),
+        }
     }
 }

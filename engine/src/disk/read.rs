@@ -14,6 +14,7 @@ use super::observer::Event;
 use super::segment::Record;
 use super::store::{COPY_OUT_MAX, Store};
 use crate::clock::NEVER;
+use crate::engine::WithTags;
 use crate::error::Result;
 use crate::value::{Meta, Value};
 
@@ -263,6 +264,27 @@ impl Store {
             values.push(match self.seek_from::<COPY_OUT_MAX>(seen, hash, key, guard) {
                 Sought::Usual(bytes, meta) => Some(Value::new(bytes, meta)),
                 _ => self.read(seen, hash, key, guard)?,
+            });
+            Ok(())
+        })?;
+        Ok(values)
+    }
+
+    /// The same, with the hashes of the values' tags.
+    pub(crate) fn get_many_tagged(
+        &self,
+        keys: &[impl AsRef<[u8]>],
+    ) -> Result<Vec<Option<WithTags>>> {
+        let mut values = Vec::with_capacity(keys.len());
+        self.for_each(keys, |seen, hash, key, guard| {
+            values.push(match self.seek_from::<COPY_OUT_MAX>(seen, hash, key, guard) {
+                Sought::Usual(bytes, meta) => Some((Value::new(bytes, meta), Vec::new())),
+                _ => {
+                    let mut tags = Vec::new();
+                    let note = |record: &Record<'_>| tags.extend(record.tags());
+                    let value = self.read_noting(seen, hash, key, guard, note)?;
+                    value.map(|value| (value, tags))
+                }
             });
             Ok(())
         })?;
