@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use grounds::{clock, grounds, on_disk};
 use larder::structures::{Structures, Turn};
-use larder::{Cache, Error, SystemClock};
+use larder::{Cache, Disk, Error, Retain, SystemClock};
 use larder_engine::memory::Memory;
 
 const LEASE: Duration = Duration::from_millis(1_000);
@@ -203,16 +203,17 @@ fn readers_never_see_what_a_writer_is_at() {
 #[test]
 fn leases_and_limits_outlive_the_process_that_made_them() {
     let (home, clock) = (tempfile::tempdir().unwrap(), clock());
-    let open = || on_disk(&home.path().join("store"), &clock);
-    let structures = open();
-    std::mem::forget(structures.lock("l", LEASE).unwrap().lock().unwrap());
-    // Held for ever by the lease that was forgotten: give the directory back by force.
+    let builder = Disk::builder(home.path().join("store")).retain(Retain::All);
+    let disk = Arc::new(builder.clock(clock.clone()).open().unwrap());
+    let structures = Structures::over(disk.clone(), clock.clone()).unwrap();
+    let held = structures.lock("l", LEASE).unwrap().lock().unwrap();
     let limiter = structures.rate_limiter("r", 10, Duration::from_secs(10)).unwrap();
     assert_eq!(limiter.try_acquire(10).unwrap(), Turn::Granted);
-    structures.sync().unwrap();
-    let copy = home.path().join("copy");
-    copy_dir(&home.path().join("store"), &copy);
-    let structures = on_disk(&copy, &clock);
+    // What another process finds if this one ends here.
+    let found = home.path().join("found");
+    disk.backup(&found).unwrap();
+    drop(held);
+    let structures = on_disk(&found, &clock);
     let lock = structures.lock("l", LEASE).unwrap();
     assert!(lock.try_lock().unwrap().is_none());
     let limiter = structures.rate_limiter("r", 10, Duration::from_secs(10)).unwrap();
@@ -220,20 +221,6 @@ fn leases_and_limits_outlive_the_process_that_made_them() {
     clock.advance(1_000);
     assert_eq!(lock.try_lock().unwrap().unwrap().fence(), 2);
     assert_eq!(limiter.try_acquire(1).unwrap(), Turn::Granted);
-}
-
-/// As a machine that stopped would leave it.
-fn copy_dir(from: &std::path::Path, to: &std::path::Path) {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().mode(0o700).create(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_dir(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 #[test]

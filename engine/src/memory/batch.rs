@@ -14,8 +14,7 @@ impl Batched for Memory {
         self.open()?;
         let changes = batch.last_changes();
         changes.iter().try_for_each(|change| check(&change.key))?;
-        // In one order for all who take them; who holds one of them waits for no other.
-        let _still: Vec<_> = self.changing.iter().map(|changing| changing.lock()).collect();
+        let _still = self.still();
         for (key, expected) in &batch.expected {
             let version = self.tier.peek_with(&key[..], |value| value.meta().version);
             if !expected.is_met_by(version) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use larder_format::CodecId;
 use larder_format::layout::KEY_LEN_MAX;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::builder::{Capacity, SHARD_CAPACITY_MIN, TierBuilder, default_shards};
 use super::keep::Keep;
@@ -54,7 +54,7 @@ pub struct Memory {
     pub(super) keeps_all: bool,
     version: AtomicU64,
     /// Held while a key is changed; one of them for each key.
-    pub(super) changing: [Mutex<()>; CHANGING],
+    changing: [Mutex<()>; CHANGING],
     hasher: RandomState,
     put_bytes: AtomicU64,
     closed: AtomicBool,
@@ -86,6 +86,12 @@ impl Memory {
     fn changing(&self, key: &[u8]) -> &Mutex<()> {
         let hash = self.hasher.hash_one(key);
         &self.changing[usize::try_from(hash % CHANGING as u64).unwrap_or(0)]
+    }
+
+    /// What is held while keys are to stay as they are.
+    pub(super) fn still(&self) -> Vec<MutexGuard<'_, ()>> {
+        // In one order for all who take them; who holds one of them waits for no other.
+        self.changing.iter().map(|changing| changing.lock()).collect()
     }
 
     /// Stores a value. The caller holds what is held while its key is changed, so that
@@ -243,6 +249,8 @@ impl Engine for Memory {
 
     fn clear(&self) -> Result<u64> {
         self.open()?;
+        // So that nothing of a batch is cleared beside what is not.
+        let _still = self.still();
         Ok(self.tier.clear())
     }
 
