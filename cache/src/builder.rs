@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Events, Observer};
 use crate::fresh::Freshness;
 use crate::health::Patience;
+use crate::idle::Idle;
 use crate::key::{Key, KeyBuf, tag};
 use crate::lower::Lower;
 use crate::pending::Pending;
@@ -57,8 +58,9 @@ pub struct Builder<K, V, C = Auto> {
     enabled: bool,
     pub(crate) owns_engine: bool,
     mode: Mode,
-    ttl: Option<Duration>,
-    freshness: Freshness,
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) freshness: Freshness,
+    pub(crate) idle: Option<Duration>,
     namespace: Option<String>,
     strict: bool,
     patience: Patience,
@@ -90,6 +92,7 @@ impl<K, V, C> Builder<K, V, C> {
             mode: Mode::default(),
             ttl: None,
             freshness: Freshness::default(),
+            idle: None,
             namespace: None,
             strict: false,
             patience: Patience::default(),
@@ -373,6 +376,7 @@ impl<K, V, C> Builder<K, V, C> {
             mode: self.mode,
             ttl: self.ttl,
             freshness: self.freshness,
+            idle: self.idle,
             namespace: self.namespace,
             strict: self.strict,
             patience: self.patience,
@@ -425,7 +429,7 @@ impl<K, V, C> Builder<K, V, C> {
             () if self.patience.first > self.patience.longest => {
                 refuse("backoff", &self.patience.first, "at most the longest pause")
             }
-            () => Ok(()),
+            () => self.validate_idle(),
         }
     }
 
@@ -484,6 +488,7 @@ where
             .transpose()?;
         let prefix = self.prefix();
         let engine = self.open()?;
+        let idle = self.idle.map(|time| Idle::over(time, engine.as_deref())).transpose()?;
         let events = Arc::new(Events::new(self.observer));
         let pending = Arc::new(Pending::default());
         let unflushed = Arc::new(AtomicUsize::new(0));
@@ -502,6 +507,7 @@ where
             strict: self.strict,
             ttl: self.ttl,
             freshness: self.freshness,
+            idle,
             counts_cost: self.policy == PolicyKind::Gdsf,
             prefix,
             weigher: self.weigher,

@@ -172,13 +172,20 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         load_ms: u32,
     ) -> Result<Outcome> {
         let now_ms = self.now_ms();
-        let deadline_ms = put.ttl.deadline_ms(now_ms, self.options.ttl);
+        let idle = self.options.idle.filter(|_| put.ttl == Ttl::Default);
+        let deadline_ms = match (idle, &self.lower) {
+            (Some(_), None) => NEVER,
+            (Some(idle), Some(_)) => idle.end(now_ms),
+            (None, _) => put.ttl.deadline_ms(now_ms, self.options.ttl),
+        };
         let expires_at_ms = self.options.freshness.kept_until(now_ms, deadline_ms);
-        let tags = self.tags(put.tags)?;
+        let is_marked = idle.is_some() && self.lower.is_some();
+        let tags = self.tags(put.tags, is_marked)?;
         let stored = tags.clone();
         let stored = stored.as_ref().map_or_else(Vec::new, |tags| tags.stored());
         let put = Put { tags: &stored, ..exact(expires_at_ms, incoming.codec(), put) };
-        let life = Life { written_at_ms: now_ms, expires_at_ms, load_ms };
+        let is_idle = idle.is_some();
+        let life = Life { written_at_ms: now_ms, expires_at_ms, load_ms, is_idle };
         let change = Change { key, incoming, put, life, weight, tags };
         match &self.lower {
             None => self.insert_in_memory(change, false),

@@ -76,7 +76,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     }
 
     /// The version of the fresh value of `key`. Hold the stripe.
-    fn current(&self, key: &Key) -> Result<Option<u64>> {
+    pub(crate) fn current(&self, key: &Key) -> Result<Option<u64>> {
         if let Some(entry) = self.above(key) {
             return Ok(self.is_fresh(&entry.life).then_some(entry.version));
         }
@@ -116,7 +116,10 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             return Ok(None);
         }
         let now_ms = self.now_ms();
-        let deadline_ms = ttl.deadline_ms(now_ms, self.options.ttl);
+        let deadline_ms = match &self.options.idle {
+            Some(idle) if ttl == Ttl::Default => idle.end(now_ms),
+            _ => ttl.deadline_ms(now_ms, self.options.ttl),
+        };
         let expires_at_ms = self.options.freshness.kept_until(now_ms, deadline_ms);
         let touched = lower.touch(key, until(expires_at_ms))?;
         // The next who asks gets it from the store, with its new deadline.
@@ -146,6 +149,8 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
                 continue;
             };
             let ttl = match (put.ttl, &entry) {
+                // To change it is to use it.
+                (Ttl::Default, Some(entry)) if entry.life.is_idle => Ttl::Default,
                 // It keeps the time that it has.
                 (Ttl::Default, Some(entry)) => until(self.info(entry).expires_at_ms),
                 (ttl, _) => ttl,

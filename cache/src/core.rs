@@ -33,12 +33,13 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Events};
 use crate::flight::Flights;
 use crate::fresh::{Freshness, State};
+use crate::idle::Idle;
 use crate::key::Key;
 use crate::load::Found;
 use crate::lower::Lower;
 use crate::memo::Versions;
 use crate::pending::Pending;
-use crate::stats::{CacheStats, Counters};
+use crate::stats::Counters;
 use crate::stripe::Stripes;
 use crate::structures::{self, Structures};
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, RwLock};
@@ -70,6 +71,7 @@ pub(crate) struct Options<V, C> {
     pub(crate) strict: bool,
     pub(crate) ttl: Option<Duration>,
     pub(crate) freshness: Freshness,
+    pub(crate) idle: Option<Idle>,
     /// Whether memory asks what a value cost.
     pub(crate) counts_cost: bool,
     pub(crate) prefix: Box<[u8]>,
@@ -180,7 +182,8 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             let look = if self.is_fresh(&entry.life) { look.take() } else { None };
             look.map(|look| look(&entry.value))
         };
-        match self.in_memory(key, |entry| look(entry)) {
+        let seen = self.in_memory(key, |entry| (!self.is_due(entry)).then(|| look(entry)));
+        match seen.flatten() {
             Some(seen) => {
                 self.counters.past.add(u64::from(seen.is_none()));
                 Ok(seen)
@@ -194,8 +197,11 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     #[cfg(feature = "async")]
     pub(crate) fn get_in_memory(&self, key: &[u8]) -> Result<Option<Option<V>>> {
         self.open()?;
-        let look = |entry: &Arc<Entry<V>>| self.is_fresh(&entry.life).then(|| entry.value.clone());
-        let seen = self.in_memory(key, look);
+        let look = |entry: &Arc<Entry<V>>| {
+            let value = || self.is_fresh(&entry.life).then(|| entry.value.clone());
+            (!self.is_due(entry)).then(value)
+        };
+        let seen = self.in_memory(key, look).flatten();
         self.counters.past.add(u64::from(matches!(seen, Some(None))));
         Ok(seen)
     }
@@ -206,6 +212,9 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         let found = self.below_memory(key)?;
         let found = found.filter(|(entry, _)| self.is_fresh(&entry.life));
         self.count(found.as_ref().map(|(_, place)| *place));
+        if let Some((entry, _)) = &found {
+            self.used(key, entry);
+        }
         Ok(found.map(|(entry, _)| entry))
     }
 
@@ -250,7 +259,8 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     /// The same for what memory has.
     pub(crate) fn find_in_memory(&self, key: &[u8]) -> Result<Found<V>> {
         self.open()?;
-        let found = self.in_memory(key, Arc::clone).map(|entry| {
+        let found = self.in_memory(key, |entry| (!self.is_due(entry)).then(|| Arc::clone(entry)));
+        let found = found.flatten().map(|entry| {
             let state = self.state(&entry.life);
             self.counters.past.add(u64::from(!state.is_fresh()));
             (entry, state)
@@ -264,6 +274,9 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         let found = found.map(|(entry, place)| (self.state(&entry.life), entry, place));
         let counts = found.as_ref().filter(|(state, ..)| state.is_fresh());
         self.count(counts.map(|(.., place)| *place));
+        if let Some((_, entry, _)) = &found {
+            self.used(key, entry);
+        }
         Ok(found.map(|(state, entry, _)| (entry, state)))
     }
 
@@ -409,15 +422,16 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         &self,
         lower: &Lower,
         key: &[u8],
-        (stored, tags): WithTags,
+        (stored, mut tags): WithTags,
     ) -> Result<Option<Arc<Entry<V>>>> {
+        let is_idle = self.options.idle.is_some_and(|idle| idle.unmark(&mut tags));
         let Some(value) = self.decode(&stored)? else {
             return Ok(None);
         };
         let meta = stored.meta();
+        let life = Life { is_idle, ..meta.into() };
         let weight = self.weight(key.len(), stored.len(), &value);
-        let entry =
-            Entry::new(value, meta.into(), meta.version, weight, Tags::of_stored(&tags), false);
+        let entry = Entry::new(value, life, meta.version, weight, Tags::of_stored(&tags), false);
         self.promote(lower, key, &entry);
         Ok(Some(entry))
     }
@@ -482,6 +496,13 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     ) -> R {
         let keep = Keep::until(entry.life.expires_at_ms);
         let keep = if self.options.counts_cost && cost != 0 { keep.cost(cost) } else { keep };
+        let keep = match &self.options.idle {
+            // Where there is a store, both tiers know one deadline.
+            Some(idle) if entry.life.is_idle && self.lower.is_none() => {
+                keep.idle(Duration::from_millis(idle.ms))
+            }
+            _ => keep,
+        };
         match &entry.tags {
             None => insert(&keep),
             Some(tags) => insert(&keep.tags(&tags.names())),
@@ -549,42 +570,6 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
 
     pub(crate) fn health(&self) -> Health {
         self.lower.as_ref().map_or(Health::Healthy, Lower::health)
-    }
-
-    pub(crate) fn stats(&self) -> CacheStats {
-        let memory = self.memory.stats();
-        let counters = &self.counters;
-        let lower = self.lower.as_ref();
-        let past = counters.past.get();
-        CacheStats {
-            memory_hits: (memory.hits + counters.pending_hits.get()).saturating_sub(past),
-            disk_hits: counters.disk_hits.get(),
-            misses: counters.misses.get() + past,
-            loads: counters.loads.get(),
-            load_failures: counters.load_failures.get(),
-            load_waits: counters.load_waits.get(),
-            load_time: Duration::from_nanos(counters.load_ns.get()),
-            refreshes: counters.refreshes.get(),
-            stale_hits: counters.stale_hits.get(),
-            promotions: counters.promotions.get(),
-            flushed: counters.flushed.get(),
-            flush_losses: counters.flush_losses.get(),
-            unflushed: self.unflushed_len(),
-            codec_changed: counters.codec_changed.get(),
-            undecodable: counters.undecodable.get(),
-            disk_errors: lower.map_or(0, |lower| lower.failures.get()),
-            disk_skipped: lower.map_or(0, |lower| lower.skipped.get()),
-            masked_keys: lower.map_or(0, |lower| lower.stale.len() as u64),
-            health: self.health(),
-            memory,
-            disk: lower.map(|lower| lower.engine.stats()).unwrap_or_default(),
-        }
-    }
-
-    /// How many values only memory and pending hold.
-    pub(crate) fn unflushed_len(&self) -> u64 {
-        // Relaxed: a figure.
-        (self.unflushed.load(Ordering::Relaxed) + self.pending.len()) as u64
     }
 }
 

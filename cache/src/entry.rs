@@ -30,17 +30,20 @@ pub(crate) struct Life {
     pub(crate) expires_at_ms: u64,
     /// How long it took to load, if it was loaded and took any time; else 0.
     pub(crate) load_ms: u32,
+    /// Whether uses move the end (`idle.rs`).
+    pub(crate) is_idle: bool,
 }
 
 impl Default for Life {
     fn default() -> Self {
-        Self { written_at_ms: 0, expires_at_ms: NEVER, load_ms: 0 }
+        Self { written_at_ms: 0, expires_at_ms: NEVER, load_ms: 0, is_idle: false }
     }
 }
 
 impl From<&Meta> for Life {
     fn from(meta: &Meta) -> Self {
-        Self { written_at_ms: meta.written_at_ms, expires_at_ms: meta.expires_at_ms, load_ms: 0 }
+        let (written_at_ms, expires_at_ms) = (meta.written_at_ms, meta.expires_at_ms);
+        Self { written_at_ms, expires_at_ms, ..Self::default() }
     }
 }
 

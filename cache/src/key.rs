@@ -135,4 +135,6 @@ pub(crate) mod tag {
     pub(crate) const VERSIONS: u8 = 0x53;
     pub(crate) const STRUCTURE: u8 = 0x54;
     pub(crate) const SHELF: u8 = 0x55;
+    /// Of no key: see `idle.rs`.
+    pub(crate) const IDLE: u8 = 0x56;
 }

@@ -115,6 +115,7 @@ mod flight;
 mod flush;
 mod fresh;
 mod health;
+mod idle;
 mod list;
 mod load;
 mod loaded;

@@ -18,11 +18,14 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     /// The values of keys, in their order.
     pub(crate) fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<V>>> {
         self.open()?;
-        let fresh = |entry: &Arc<Entry<V>>| self.is_fresh(&entry.life).then(|| entry.value.clone());
+        let fresh = |entry: &Arc<Entry<V>>| {
+            let value = || self.is_fresh(&entry.life).then(|| entry.value.clone());
+            (!self.is_due(entry)).then(value)
+        };
         let mut values = Vec::with_capacity(keys.len());
         let mut missing = Vec::new();
         for (at, key) in keys.iter().enumerate() {
-            let seen = self.in_memory(key, fresh);
+            let seen = self.in_memory(key, fresh).flatten();
             match &seen {
                 None => missing.push(at),
                 Some(value) => self.counters.past.add(u64::from(value.is_none())),
@@ -54,6 +57,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
                 None => asked.push(*at),
                 Some(entry) => {
                     self.count(Some(Place::Pending));
+                    self.used(&keys[*at], &entry);
                     values[*at] = Some(entry.value.clone());
                 }
             }
@@ -68,6 +72,9 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             let entry = self.looked_up(lower, key, stored)?;
             let entry = entry.filter(|entry| self.is_fresh(&entry.life));
             self.count(entry.is_some().then_some(Place::Store));
+            if let Some(entry) = &entry {
+                self.used(key, entry);
+            }
             values[*at] = entry.map(|entry| entry.value.clone());
         }
         Ok(())

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use larder_engine::{Health, Stats};
 
+use crate::codec::Codec;
+use crate::core::{Cached, Core};
 use crate::sync::{AtomicU64, Ordering};
 
 /// What a cache has done since it was built, and how it is.
@@ -117,5 +119,43 @@ impl Counters {
     /// What a load takes on average, in ms.
     pub(crate) fn usual_load_ms(&self) -> u64 {
         self.load_ns.get().checked_div(self.loads.get()).unwrap_or(0) / 1_000_000
+    }
+}
+
+impl<V: Cached, C: Codec<V>> Core<V, C> {
+    pub(crate) fn stats(&self) -> CacheStats {
+        let memory = self.memory.stats();
+        let counters = &self.counters;
+        let lower = self.lower.as_ref();
+        let past = counters.past.get();
+        CacheStats {
+            memory_hits: (memory.hits + counters.pending_hits.get()).saturating_sub(past),
+            disk_hits: counters.disk_hits.get(),
+            misses: counters.misses.get() + past,
+            loads: counters.loads.get(),
+            load_failures: counters.load_failures.get(),
+            load_waits: counters.load_waits.get(),
+            load_time: Duration::from_nanos(counters.load_ns.get()),
+            refreshes: counters.refreshes.get(),
+            stale_hits: counters.stale_hits.get(),
+            promotions: counters.promotions.get(),
+            flushed: counters.flushed.get(),
+            flush_losses: counters.flush_losses.get(),
+            unflushed: self.unflushed_len(),
+            codec_changed: counters.codec_changed.get(),
+            undecodable: counters.undecodable.get(),
+            disk_errors: lower.map_or(0, |lower| lower.failures.get()),
+            disk_skipped: lower.map_or(0, |lower| lower.skipped.get()),
+            masked_keys: lower.map_or(0, |lower| lower.stale.len() as u64),
+            health: self.health(),
+            memory,
+            disk: lower.map(|lower| lower.engine.stats()).unwrap_or_default(),
+        }
+    }
+
+    /// How many values only memory and pending hold.
+    pub(crate) fn unflushed_len(&self) -> u64 {
+        // Relaxed: a figure.
+        (self.unflushed.load(Ordering::Relaxed) + self.pending.len()) as u64
     }
 }

@@ -30,6 +30,7 @@ use larder_format::layout::TAGS_MAX;
 use crate::codec::Codec;
 use crate::core::{Cached, Core};
 use crate::error::{Error, Result};
+use crate::idle::MARK;
 use crate::key::{Key, tag};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
@@ -52,10 +53,10 @@ impl Tags {
         stored: Vec<Box<[u8]>>,
         names: Vec<Box<str>>,
         cells: &Cells,
-    ) -> Arc<Self> {
+    ) -> Self {
         let given = given.iter().map(|tag| (*tag).into()).collect();
         let marks = stored.iter().map(|tag| cells.mark(tag)).collect();
-        Arc::new(Self { given, stored: stored.into(), names: names.into(), marks })
+        Self { given, stored: stored.into(), names: names.into(), marks }
     }
 
     /// As they were given.
@@ -292,20 +293,25 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         }
     }
 
-    /// Tags as both tiers take them.
-    pub(crate) fn tags(&self, tags: &[&[u8]]) -> Result<Option<Arc<Tags>>> {
-        if tags.is_empty() {
+    /// Tags as both tiers take them; the store also takes the mark of a value whose end uses move.
+    pub(crate) fn tags(&self, tags: &[&[u8]], is_marked: bool) -> Result<Option<Arc<Tags>>> {
+        if tags.is_empty() && !is_marked {
             return Ok(None);
         }
-        if tags.len() > TAGS_MAX {
-            return Err(Error::TooManyTags { count: tags.len(), max: TAGS_MAX });
+        let max = TAGS_MAX - usize::from(is_marked);
+        if tags.len() > max {
+            return Err(Error::TooManyTags { count: tags.len(), max });
         }
         if self.lower.as_ref().is_some_and(|lower| lower.engine.tagged().is_none()) {
             return Err(Error::Unsupported { what: "tags" });
         }
         let stored: Vec<_> = tags.iter().map(|tag| self.stored_tag(tag)).collect();
         let names = stored.iter().map(|tag| self.tag_name(tag)).collect::<Result<_>>()?;
-        Ok(Some(Tags::new(tags, stored, names, &self.cells)))
+        let mut tags = Tags::new(tags, stored, names, &self.cells);
+        if is_marked {
+            tags.stored = tags.stored.into_iter().chain([MARK.into()]).collect();
+        }
+        Ok(Some(Arc::new(tags)))
     }
 }
 
