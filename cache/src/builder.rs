@@ -408,6 +408,11 @@ impl<K, V, C> Builder<K, V, C> {
             () if self.disk_budget.is_some() && self.disk.is_none() => {
                 refuse("disk_budget", &self.disk_budget, "give .disk(dir) as well")
             }
+            () if self.retain != Retain::default() && self.disk.is_none() => refuse(
+                "retain",
+                &self.retain,
+                "give .disk(dir) as well, or an engine that keeps all",
+            ),
             () if self.mode == Mode::WriteOnEvict && (no_memory || !has_store) => {
                 refuse("mode", &self.mode, "give it memory and a store to write to")
             }

@@ -9,7 +9,7 @@ use std::fs;
 use std::time::Duration;
 
 use common::Flaky;
-use larder::{Builder, Cache, Error, Mode};
+use larder::{Builder, Cache, Error, Mode, Retain};
 
 fn refused(set: impl FnOnce(Builder<String, u32>) -> Builder<String, u32>) -> String {
     let error = set(Cache::builder()).build().unwrap_err();
@@ -28,6 +28,7 @@ fn options_that_cannot_be() {
         (refused(|b| b.disk(&dir).engine(Flaky::new())), "engine", "either"),
         (refused(|b| b.disk_budget(1 << 30)), "disk_budget", ".disk(dir)"),
         (refused(|b| b.disk(&dir).disk_budget(1)), "disk_budget", "MiB"),
+        (refused(|b| b.retain(Retain::All)), "retain", ".disk(dir)"),
         (refused(|b| b.mode(Mode::WriteOnEvict)), "mode", "store"),
         (refused(|b| b.no_memory().disk(&dir).mode(Mode::WriteOnEvict)), "mode", "memory"),
         (refused(|b| b.ttl(Duration::ZERO)), "ttl", "1 ms"),

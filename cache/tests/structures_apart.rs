@@ -218,9 +218,11 @@ fn structures_of_a_cache_in_memory_are_one_for_all_handles() {
 }
 
 #[test]
-fn engines_without_batches_are_refused() {
+fn engines_without_batches_and_caches_that_are_off_are_refused() {
     let lower = Arc::new(Memory::builder(1 << 20).retain(Retain::All).build().unwrap());
     let both = larder::TwoLevel::builder(lower).build().unwrap();
     let error = Structures::over(Arc::new(both), Arc::new(SystemClock)).unwrap_err();
     assert!(matches!(error, Error::Unsupported { what: "batches" }), "{error}");
+    let off = Cache::<u32, u32>::builder().enabled(false).build().unwrap();
+    assert!(matches!(off.structures(), Err(Error::Unsupported { .. })), "not in memory unnoticed");
 }

@@ -34,7 +34,7 @@
 //!
 //! # Where they can be
 //! In an engine that [keeps everything](larder_engine::Engine::keeps_all): a store opened with
-//! [`Retain::All`](larder_engine::Retain::All), or memory that refuses rather than evicts. One that is full
+//! [`Retain::All`], or memory that refuses rather than evicts. One that is full
 //! refuses a change as [`Error::Rejected`]. A cache evicts what it likes, and a lock or an item that is
 //! evicted is one that was promised and is gone: so [`Structures::over`] refuses it as
 //! [`Error::Evicts`]. Where lost items are no harm, [`Structures::over_evicting`] takes it, for those
@@ -294,7 +294,8 @@ where
     ///
     /// # Errors
     /// [`Error::Evicts`] if the store does not keep everything ([`Builder::retain`](crate::Builder::retain)),
-    /// [`Error::Unsupported`] if it has no batches, [`Error::Closed`] after [`close`](Self::close).
+    /// [`Error::Unsupported`] if it has no batches or the cache is
+    /// [switched off](crate::Builder::enabled), [`Error::Closed`] after [`close`](Self::close).
     pub fn structures(&self) -> Result<Structures> {
         use larder_engine::memory::Capacity;
         const ELSE: u64 = 64 << 20;
@@ -313,6 +314,10 @@ where
                 }
                 let bytes = match core.memory.capacity() {
                     Capacity::Weight(bytes) => bytes.get(),
+                    // What was to outlive the process must not be in memory unnoticed.
+                    Capacity::Disabled => {
+                        return Err(Error::Unsupported { what: "structures, being switched off" });
+                    }
                     _ => ELSE,
                 };
                 let structures = Structures::in_memory_at(bytes, clock)?;
