@@ -561,25 +561,4 @@ impl Store {
             self.upkeep.bell.ring();
         }
     }
-
-    /// Whether the live record of a dead one's key names the same external file: it is a copy.
-    fn is_named(&self, record: &Record<'_>, id: u64, hash: u64, guard: &Guard) -> bool {
-        self.lookup(hash, record.key(), guard).is_some_and(|found| {
-            found.state == SlotState::Value
-                && found.found.header.flags.has(Flags::EXTERNAL)
-                && ExternalRef::decode(found.found.value()).is_ok_and(|named| named.id == id)
-        })
-    }
-
-    /// Unlinks the external file that a dead record names, unless the live one names it too.
-    pub(super) fn drop_external(&self, record: &Record<'_>, hash: u64, guard: &Guard) {
-        let Ok(named) = ExternalRef::decode(record.value()) else { return };
-        if !self.is_named(record, named.id, hash, guard) {
-            // What cannot be unlinked now is swept by the next opening.
-            let _ = self.externals.remove(&*self.storage, FileId::named(&named), guard);
-            // Relaxed: a sum.
-            let bytes = record.segment.external_bytes();
-            bytes.fetch_sub(named.data_len.min(bytes.load(Ordering::Relaxed)), Ordering::Relaxed);
-        }
-    }
 }

@@ -459,7 +459,12 @@ impl Store {
     }
 
     /// Appends a record again to a lane that has room for it.
-    fn move_record(&self, lane: &mut Held<'_>, hash: u64, record: &Record<'_>) -> Result<usize> {
+    pub(super) fn move_record(
+        &self,
+        lane: &mut Held<'_>,
+        hash: u64,
+        record: &Record<'_>,
+    ) -> Result<usize> {
         let header = &record.header;
         let tags: Vec<u64> = record.tags().collect();
         let flags = header.flags.with(Flags::MOVED).without(Flags::EXPIRES);

@@ -61,6 +61,7 @@ mod mend;
 #[cfg(feature = "metrics")]
 mod metered;
 mod moving;
+mod named;
 mod namespace;
 mod newborn;
 mod observer;

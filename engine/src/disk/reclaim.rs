@@ -339,16 +339,6 @@ impl Store {
         gone
     }
 
-    /// Unlinks the large values of a segment that is gone for good. Not before: a record whose
-    /// file is missing hides nothing after a crash, and an older one would show.
-    pub(super) fn drop_externals(&self, segment: &Arc<Segment>) {
-        for entry in segment.entries().filter(|entry| entry.external) {
-            if let Ok(record) = segment.record(entry.offset()) {
-                self.drop_external(&record, entry.key_hash, &crossbeam_epoch::pin());
-            }
-        }
-    }
-
     /// Takes a segment out of the store. The caller holds the reclaim lock and has seen to its
     /// slots.
     pub(super) fn unlink(&self, segment: &Arc<Segment>) -> Result<()> {

@@ -19,10 +19,12 @@ use larder_format::{
     Committed, FooterEntry, FormatError, Kind, RecordHeader, Salt, SegmentHeader, SegmentState,
     Trailer,
 };
+use parking_lot::Mutex;
 
 use super::chunks::Verified;
 use super::group::{Group, Lead, Sight, Synced};
 use super::map::Region;
+use super::named::LargeKeys;
 use super::storage::{File, Storage, give_birth};
 use super::tally::Tally;
 use super::usage::Usage;
@@ -55,6 +57,7 @@ pub(crate) struct Segment {
     group: Group,
     /// Bytes of external files that its records refer to.
     external_bytes: AtomicU64,
+    large_keys: Mutex<LargeKeys>,
     retired: AtomicBool,
     /// The footer of a file that was cut short, as a scan found it; in the order of a footer.
     listed: OnceLock<Box<[u8]>>,
@@ -169,6 +172,7 @@ impl Segment {
             verified: Verified::of_segment(nominal),
             group: Group::new(synced),
             external_bytes: AtomicU64::new(0),
+            large_keys: Mutex::default(),
             retired: AtomicBool::new(false),
             listed: OnceLock::new(),
             tally: Tally::new(header.base_seq),
@@ -224,6 +228,10 @@ impl Segment {
     /// what it would free. Relaxed: a sum.
     pub(crate) const fn external_bytes(&self) -> &AtomicU64 {
         &self.external_bytes
+    }
+
+    pub(super) const fn large_keys(&self) -> &Mutex<LargeKeys> {
+        &self.large_keys
     }
 
     /// The record at `offset`, its header checked, its payload not.

@@ -1,9 +1,10 @@
 //! What the harnesses found, each once more by itself.
 
 use std::io;
+use std::sync::Arc;
 
 use larder_format::layout::SESSION_AT;
-use larder_format::{SegmentState, Slot};
+use larder_format::{Kind, SegmentState, Slot, SlotState};
 
 use super::Sim;
 use super::cut::{Cut, Survives};
@@ -11,9 +12,11 @@ use super::fault::{Call, Fault};
 use super::ledger::{End, key_of};
 use super::machine::{EXTERNAL_MIN, Machine, Op, options};
 use super::world::{Mode, World};
+use crate::clock::NEVER;
 use crate::disk::builder::Options;
 use crate::disk::dying::{Dying, Keep, Step};
 use crate::disk::retain::Retain;
+use crate::disk::segment::Segment;
 use crate::disk::storage::Storage;
 use crate::engine::Engine;
 use crate::sync::Ordering;
@@ -303,6 +306,59 @@ fn the_file_of_an_evicted_value_stays_for_as_long_as_its_record() {
     assert_eq!(machine.sim.list("big").unwrap().len(), 0);
 }
 
+/// A segment was copied from when the process died, or the slot of a copy was given up; when the
+/// original was evicted, its file went, and an index that was built anew led to the copy.
+#[test]
+fn the_file_of_an_evicted_value_stays_for_as_long_as_a_copy_of_its_record() {
+    for is_published in [true, false] {
+        let mut machine = machine(1, AMPLE);
+        run(&mut machine, &[put(0, LARGE, true), put(1, 10, true)]);
+        seal(&machine);
+        copy(&machine, 0, is_published);
+        if is_published {
+            evict(&machine, 0);
+        } else {
+            run(&mut machine, &[Op::Die]);
+        }
+        let store = &machine.disk().store;
+        let oldest = store.sealed_by_age().remove(0);
+        drop_segment(&machine, oldest);
+        assert_eq!(machine.sim.list("big").unwrap().len(), 1);
+        machine.disk().sync().unwrap();
+        let left = cut_and_look(&machine);
+        assert!(left.disk().verify().unwrap().is_clean(), "{:?}", left.disk().verify());
+        assert!(left.disk().get(&key_of(0)).unwrap().is_some());
+        // It goes with the copy.
+        seal(&left);
+        for segment in left.disk().store.sealed_by_age() {
+            drop_segment(&left, segment);
+        }
+        assert_eq!(left.sim.list("big").unwrap().len(), 0);
+    }
+}
+
+/// Copies the record of a key as a segment that is reclaimed would, and no further or a step more.
+fn copy(machine: &Machine, key: u32, is_published: bool) {
+    let (store, guard, key) = (&machine.disk().store, &crossbeam_epoch::pin(), key_of(key));
+    let hash = store.hasher.hash(&key);
+    let found = store.lookup(hash, &key, guard).unwrap();
+    let mut lane = store.lanes.acquire();
+    store.make_room(&mut lane, found.found.room(), (Kind::Value, NEVER), 0).unwrap();
+    let at = store.move_record(&mut lane, hash, &found.found).unwrap();
+    if is_published {
+        let id = lane.writer.as_ref().unwrap().segment().id();
+        let moved = Slot::new(hash, id, at, SlotState::Value);
+        store.replace_place(hash, found.slot, |_| moved, guard).unwrap();
+    }
+}
+
+fn drop_segment(machine: &Machine, segment: Arc<Segment>) {
+    let store = &machine.disk().store;
+    let mut dying = Dying::new(store, segment, Keep::Nothing);
+    let mut lane = store.lanes.acquire_maintenance();
+    while store.step(&mut dying, Some(&mut lane)).unwrap() != Step::Gone {}
+}
+
 /// Empties the slot of a key, as eviction does first.
 fn evict(machine: &Machine, key: u32) {
     let (store, guard, key) = (&machine.disk().store, &crossbeam_epoch::pin(), key_of(key));
@@ -345,10 +401,7 @@ fn after_a_rebuild_everything_may_hide_what_a_segment_holds_that_was_being_recla
         // The newer one goes first.
         let newer = store.sealed_by_age().pop().unwrap();
         assert!(newer.id() > old.id());
-        let mut dying = Dying::new(store, newer, Keep::Nothing);
-        let mut lane = store.lanes.acquire_maintenance();
-        while store.step(&mut dying, Some(&mut lane)).unwrap() != Step::Gone {}
-        drop(lane);
+        drop_segment(&left, newer);
         let last = cut_and_look(&left);
         let found = last.disk().get(&key_of(0)).unwrap().map(|value| value.len());
         assert_eq!(found, (!is_noted).then_some(100));
