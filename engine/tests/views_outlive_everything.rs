@@ -1,10 +1,13 @@
 //! Views of arrays show what was stored, or an error, while the store evicts, compacts and removes
-//! under them, and somebody else cuts short or replaces files.
+//! under them, and somebody else cuts short or replaces files: with the feature `sigbus-guard` also
+//! those that are mapped, by another process. What a view shows that was checked before is zeros
+//! then, and from then on an error.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::fs::{self, File};
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
@@ -20,9 +23,40 @@ fn look(view: &ArrayView<u64>, number: u64, from: usize, to: usize) -> bool {
     let rows = view.rows(from..to).unwrap();
     let Ok(elements) = rows.as_slice() else { return false };
     for (place, found) in (from * 8..).zip(elements) {
+        if CUTS_MAPPED && *found == 0 && rows.as_slice().is_err() {
+            return false;
+        }
         assert_eq!(*found, element(number, place), "array {number}, element {place}");
     }
     true
+}
+
+/// What a store says that nobody harms has to be right; otherwise it may be an error.
+fn told<T>(said: larder_engine::Result<T>) {
+    assert!(CUTS_MAPPED || said.is_ok(), "{:?}", said.err());
+}
+
+/// Whether files are cut short that are mapped.
+const CUTS_MAPPED: bool = cfg!(all(feature = "sigbus-guard", target_os = "linux"));
+
+/// Another process cuts short a file that may be mapped: to a multiple of a page, as what is cut off
+/// within one raises no signal.
+fn cut_mapped(dir: &Path, state: u64) {
+    let [dir_name, end] = if state.is_multiple_of(3) { ["seg", "log"] } else { ["arr", "npy"] };
+    let files = fs::read_dir(dir.join(dir_name)).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> =
+        files.filter(|path| path.extension().is_some_and(|it| it == end)).collect();
+    files.sort();
+    if files.is_empty() {
+        return;
+    }
+    let path = &files[usize::try_from(state >> 8).unwrap_or(0) % files.len()];
+    let len = fs::metadata(path).map_or(0, |found| found.len());
+    let len = (len / [1, 2, 3, 5][usize::try_from(state % 4).unwrap()] / 4096).saturating_sub(1);
+    // It may be gone by now, which is not to make another one.
+    let len = (len * 4096).to_string();
+    let cut = Command::new("truncate").args(["-c", "-s", &len]).arg(path).status().unwrap();
+    assert!(cut.success());
 }
 
 /// Replaces, or cuts short, what nobody has mapped: a file that is about to get its name is not
@@ -87,18 +121,19 @@ fn storm(seed: u64, millis: u64) -> (u64, u64) {
             let rows = [10, 200, 700, 2000][next(&mut state, 4)];
             let elements: Vec<u64> = (0..rows * 8).map(|place| element(number, place)).collect();
             let array = ArrayRef::new(&elements, &[rows, 8]).unwrap();
-            let _ = disk.put_array(&number.to_le_bytes(), &array, &Put::default()).unwrap();
+            told(disk.put_array(&number.to_le_bytes(), &array, &Put::default()));
             match next(&mut state, 16) {
-                0 => drop(disk.remove(&number.to_le_bytes()).unwrap()),
-                1 => drop(disk.compact().unwrap()),
-                2 => disk.sync().unwrap(),
+                0 => told(disk.remove(&number.to_le_bytes())),
+                1 => told(disk.compact()),
+                2 => told(disk.sync()),
                 3 | 4 => meddle(&store, state),
+                5 if CUTS_MAPPED => cut_mapped(&store, state),
                 _ => {}
             }
         }
         over.store(true, Ordering::Relaxed);
     });
-    disk.close().unwrap();
+    told(disk.close());
     drop(disk);
     // What was changed while nobody had the store open is met at the next opening.
     for state in 0..6 {

@@ -207,7 +207,17 @@ impl AnyArray {
     /// As of [`data`](Self::data); [`ArrayError::NoMemory`].
     pub fn to_owned(&self) -> Result<Self, ArrayError> {
         let data = Data::Plain(Plain::copied(self.data()?)?);
+        self.still()?;
         Ok(Self { data, shape: self.shape.clone(), ..*self })
+    }
+
+    /// Whether what was read of the data since it was checked is what was stored: not if the file
+    /// was cut short, where that is guarded against.
+    pub(super) fn still(&self) -> Result<(), ArrayError> {
+        match &self.data {
+            Data::Plain(plain) => plain.still(),
+            Data::Packed(..) => Ok(()),
+        }
     }
 
     /// See [`Plain::up_to_next`].
@@ -265,7 +275,7 @@ impl AnyArray {
         let data = self.data()?;
         out.extend_from_slice(&self.descriptor.encode());
         out.extend_from_slice(data);
-        Ok(())
+        self.still()
     }
 
     /// Bytes that [`encode`](Self::encode) appends.

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::error::ArrayError;
-use crate::disk::{Chunks, Hint};
+use crate::disk::{Chunks, GUARDED, Hint};
 use crate::sync::{AtomicBool, Ordering};
 
 /// How often the bytes of an array are compared with their checksums.
@@ -65,7 +65,13 @@ impl Checked {
     /// Whether nothing is left to be checked.
     #[inline]
     pub(super) fn is_done(&self) -> bool {
-        self.done.load(Ordering::Relaxed)
+        self.done.load(Ordering::Relaxed) && !self.is_broken()
+    }
+
+    /// Whether something of the file was found to be gone, where that is guarded against.
+    #[inline]
+    pub(super) fn is_broken(&self) -> bool {
+        GUARDED && self.chunks.is_broken()
     }
 
     /// Checks what a part of the view needs; `is_all` if that is all of it.
@@ -97,11 +103,20 @@ impl Checked {
         self.chunks.advise(self.chunks_of(part), hint)
     }
 
+    /// An error if something of the file was found to be gone.
+    pub(super) fn still(&self) -> Result<(), ArrayError> {
+        let first = (self.at / self.chunks.chunk_len()) as u64;
+        if self.is_broken() { Err(self.damaged(first)) } else { Ok(()) }
+    }
+
     fn check_chunks(&self, part: Range<usize>) -> Result<(), ArrayError> {
         let is_due = |number: &u64| self.policy == Check::Always || !self.chunks.is_known(*number);
         let mut due = self.chunks_of(part).filter(is_due).peekable();
         match due.peek() {
-            Some(first) if !self.chunks.is_whole() => return Err(self.damaged(*first)),
+            // Where that is guarded against, the chunks that are there can be looked at.
+            Some(first) if !GUARDED && !self.chunks.is_whole() => {
+                return Err(self.damaged(*first));
+            }
             _ => {}
         }
         match due.find(|number| !self.chunks.sum(*number)) {

@@ -227,7 +227,7 @@ impl AnyArray {
             let piece = self.data_in(from..len.min(from + PIECE))?;
             writer.write_all(piece).map_err(failed)?;
         }
-        Ok(())
+        Ok(self.still()?)
     }
 
     /// Writes the array to the file `path` as a NumPy file, in place of one that is there. The

@@ -66,6 +66,7 @@ impl Packed {
             Ok(())
         });
         let decoded = decoded.map_err(|_| ArrayError::NoMemory { len: (to - from) as u64 })??;
+        self.stored.still()?;
         Ok(Plain::on_heap(decoded).part(bytes.start - from..bytes.end - from))
     }
 

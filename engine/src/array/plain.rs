@@ -58,6 +58,11 @@ impl Plain {
         Ok(all.get(part).unwrap_or_default())
     }
 
+    /// Whether nothing of the file was found to be gone meanwhile.
+    pub(super) fn still(&self) -> Result<(), ArrayError> {
+        self.checked.as_ref().map_or(Ok(()), Checked::still)
+    }
+
     /// The bytes as they are, unchecked: for their address.
     pub(super) fn unchecked(&self) -> &[u8] {
         self.view.bytes()

@@ -230,11 +230,13 @@ impl Store {
     /// Writes a record's value to another store, unless its key is there. Whether the value is
     /// whole.
     fn copy(&self, record: &Record<'_>, target: &Self, report: &mut BackupReport) -> Result<bool> {
-        if !record.is_intact() {
+        let mut steady = Vec::new();
+        let Some(record) = &record.steady(&mut steady).filter(Record::is_intact) else {
             report.damaged += 1;
             return Ok(false);
-        }
-        let (file, view);
+        };
+        let view;
+        let mut file = None;
         let mut array = None;
         let value = if record.header.flags.has(Flags::EXTERNAL) {
             let guard = &crossbeam_epoch::pin();
@@ -258,7 +260,11 @@ impl Store {
         } else {
             record.value()
         };
-        if target.take_in(record, array, value)? {
+        let taken = target.take_in(record, array, value)?;
+        if file.as_ref().is_some_and(|file| file.frozen().is_broken()) {
+            return Err(self.cut_under(record));
+        }
+        if taken {
             report.entries += 1;
             report.bytes += (record.key().len() + value.len()) as u64;
         }

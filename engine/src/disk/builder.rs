@@ -238,7 +238,8 @@ impl DiskBuilder {
     }
 
     /// Opens the directory even if it belongs to another user or others may write to it. They
-    /// can then make this process read what they like, and end it with SIGBUS.
+    /// can then make this process read what they like, and end it with SIGBUS (unless the feature
+    /// `sigbus-guard` is on).
     pub const fn allow_shared_directory(mut self) -> Self {
         self.allow_shared = true;
         self

@@ -310,11 +310,19 @@ impl Store {
         (current, hides): (Option<&Record<'_>>, bool),
         seq: u64,
     ) -> Result<(usize, u64)> {
-        let kept_tags: Vec<u64> = match (draft.content, current) {
+        let mut steady = Vec::new();
+        let current = match (draft.content, current) {
+            (Content::Kept | Content::Number(_), Some(record)) => {
+                let found = record.steady(&mut steady).ok_or_else(|| self.cut_under(record))?;
+                Some(found)
+            }
+            _ => None,
+        };
+        let kept_tags: Vec<u64> = match (draft.content, &current) {
             (Content::Kept | Content::Number(_), Some(record)) => record.tags().collect(),
             _ => Vec::new(),
         };
-        let (value, tags): (&[u8], &[u64]) = match (&draft.content, current) {
+        let (value, tags): (&[u8], &[u64]) = match (&draft.content, &current) {
             (Content::Given, _) => (change.value, change.tags),
             (Content::Kept, Some(record)) => (record.value(), &kept_tags),
             (Content::Number(bytes), _) => (bytes, &kept_tags),

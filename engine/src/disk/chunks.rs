@@ -82,6 +82,10 @@ pub(crate) trait Chunks: Owner + fmt::Debug {
     /// Sums a chunk, and remembers if it is right. Whether it is.
     fn sum(&self, number: u64) -> bool;
 
+    /// Whether something of the file was found to be gone: then nothing that was found right before
+    /// need be so still.
+    fn is_broken(&self) -> bool;
+
     /// Whether the file still has its length, so that reading it raises no signal.
     fn is_whole(&self) -> bool {
         true
@@ -106,11 +110,15 @@ impl Chunks for External {
 
     #[inline]
     fn is_known(&self, number: u64) -> bool {
-        self.verified().has(number)
+        self.verified().has(number) && !self.is_broken()
+    }
+
+    fn is_broken(&self) -> bool {
+        self.frozen().is_broken()
     }
 
     fn sum(&self, number: u64) -> bool {
-        let Some((data, tail)) = self.parts() else { return false };
+        let (Some((data, _)), Some(tail)) = (self.parts(), self.tail()) else { return false };
         let at = usize::try_from(number).unwrap_or(usize::MAX);
         let chunk = at.checked_mul(CHUNK).and_then(|from| data.get(from..));
         let (Some(chunk), Some(crc)) = (chunk, tail.as_chunks::<4>().0.get(at)) else {
@@ -201,9 +209,13 @@ impl Chunks for RecordChunks {
 
     fn is_known(&self, number: u64) -> bool {
         if self.header.is_chunked() {
-            return self.segment.verified().has(self.bit(number));
+            return self.segment.verified().has(self.bit(number)) && !self.is_broken();
         }
         self.record().is_some_and(|record| record.is_known_intact())
+    }
+
+    fn is_broken(&self) -> bool {
+        self.segment.region().is_broken()
     }
 
     fn sum(&self, number: u64) -> bool {

@@ -22,7 +22,8 @@
 
 use std::sync::Arc;
 
-use larder_format::{CodecId, Flags, FooterEntry, Kind, Slot, SlotState};
+use larder_format::layout::{BATCH_LEN, RECORD_HEADER_LEN};
+use larder_format::{CodecId, Flags, FooterEntry, Kind, RecordHeader, Slot, SlotState};
 
 use super::segment::Segment;
 use super::store::Store;
@@ -37,6 +38,15 @@ impl Segment {
     /// Its last record.
     pub(super) fn last_entry(&self) -> Option<FooterEntry> {
         self.entry_count().checked_sub(1).and_then(|number| self.entry(number))
+    }
+
+    /// Whether a batch was begun above what is committed.
+    pub(crate) fn has_cut_off_batch(&self) -> bool {
+        let mut bytes = [0; RECORD_HEADER_LEN + BATCH_LEN];
+        let at = self.region().committed().tail();
+        self.region().read_uncommitted(&mut bytes, at).is_ok()
+            && RecordHeader::decode(&bytes, self.salt(), at as u64)
+                .is_ok_and(|header| header.kind == Kind::BatchBegin)
     }
 }
 

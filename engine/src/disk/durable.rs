@@ -93,6 +93,18 @@ impl Store {
         let _ = self.file.change_session(&*self.storage, suspect);
     }
 
+    /// An error if a file was found to be cut short (`guard.rs`): the next opening looks at
+    /// everything then.
+    fn check_whole(&self) -> Result<()> {
+        let cut = {
+            let live = self.live.lock();
+            live.values().find(|segment| segment.region().is_broken()).map(|it| it.id())
+        };
+        let Some(id) = cut else { return Ok(()) };
+        self.note_suspect();
+        Err(Error::SyncLost { path: self.storage.path(&file_name(id)) })
+    }
+
     pub(crate) fn close(&self) -> Result<()> {
         // AcqRel: pairs with `check_open`; only one caller closes.
         if self.closed.swap(true, Ordering::AcqRel) {
@@ -108,6 +120,7 @@ impl Store {
         self.slim_spare();
         self.seal_full();
         self.sync_all()?;
+        self.check_whole()?;
         if self.storage.is_buffered() {
             // The words of segments that had nothing else to be synced.
             let live = self.live.lock();

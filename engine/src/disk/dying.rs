@@ -34,7 +34,6 @@ use super::tags::{is_readable, may_hold_tagged_before};
 use super::writer::{NewRecord, room_for};
 use crate::clock::NEVER;
 use crate::error::Result;
-use crate::sync::Ordering;
 
 /// Entries after which the epoch may advance.
 pub(super) const PIN_EVERY: usize = 256;
@@ -221,10 +220,7 @@ impl Store {
     /// The caller holds the reclaim lock.
     pub(super) fn step(&self, dying: &mut Dying, mut lane: Option<&mut Held<'_>>) -> Result<Step> {
         self.check_open()?;
-        // Relaxed: set before any record could lack its flag because of it, under a lock that
-        // the record's writer held when its segment was sealed.
-        let all_may_hide = self.file.dropped().load(Ordering::Relaxed) != 0;
-        if !dying.collect(self, all_may_hide) || !dying.compare() {
+        if !dying.collect(self, self.may_lack_slots()) || !dying.compare() {
             return Ok(Step::More);
         }
         if dying.settled == 0 && dying.segment.tally.has_batch() {
@@ -465,6 +461,10 @@ impl Store {
         hash: u64,
         record: &Record<'_>,
     ) -> Result<usize> {
+        let mut steady = Vec::new();
+        let Some(record) = record.steady(&mut steady) else {
+            return Err(self.cut_under(record));
+        };
         let header = &record.header;
         let tags: Vec<u64> = record.tags().collect();
         let flags = header.flags.with(Flags::MOVED).without(Flags::EXPIRES);

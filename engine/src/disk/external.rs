@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 
 use super::cell::EpochCell;
 use super::chunks::{Chunks as _, Verified};
+use super::guard::IS_ON;
 use super::storage::{File, Storage, give_birth};
 use super::usage::{Usage, blocks};
 use super::view::{Owner, View};
@@ -79,6 +80,8 @@ pub(crate) struct External {
     file: Arc<dyn File>,
     footer: ExternalFooter,
     verified: Verified,
+    /// A copy of what stands between data and trailer, where it may be cut off ([`IS_ON`]).
+    tail: OnceLock<Option<Box<[u8]>>>,
     /// What the array is, if it is one and its tail is right; once that was looked at.
     array: OnceLock<Option<ArrayDescriptor>>,
     sync_failed: AtomicBool,
@@ -154,6 +157,7 @@ impl External {
             file,
             footer,
             verified: Verified::new(footer.chunk_count()),
+            tail: OnceLock::new(),
             array: OnceLock::new(),
             sync_failed: AtomicBool::new(false),
             retired: AtomicBool::new(false),
@@ -182,10 +186,24 @@ impl External {
         Some((bytes.get(from..to)?, bytes.get(to..at(self.footer.trailer_at()))?))
     }
 
+    /// What stands between data and trailer. If it may be cut off: as it was when it was first
+    /// looked at, so that what is left of the data can still be compared with its checksums.
+    pub(super) fn tail(&self) -> Option<&[u8]> {
+        let (_, tail) = self.parts()?;
+        if !IS_ON {
+            return Some(tail);
+        }
+        let copied = || {
+            let copy = Box::from(tail);
+            self.footer.check_tail(&copy).ok().map(|_| copy)
+        };
+        self.tail.get_or_init(copied).as_deref()
+    }
+
     /// What the array is, if the file is one's and its tail is right: looked at once.
     pub(crate) fn array(&self) -> Option<&ArrayDescriptor> {
         let look = || {
-            let (_, tail) = self.parts()?;
+            let tail = self.tail()?;
             self.footer.check_tail(tail).ok()?;
             let at = self.footer.descriptor_at().saturating_sub(self.footer.table_at());
             let found = ArrayDescriptor::decode(tail.get(usize::try_from(at).ok()?..)?).ok()?;
@@ -205,7 +223,7 @@ impl External {
 
     /// Whether what stands between data and trailer is as it was written.
     pub(super) fn has_right_tail(&self) -> bool {
-        self.parts().is_some_and(|(_, tail)| self.footer.check_tail(tail).is_ok())
+        self.tail().is_some_and(|tail| self.footer.check_tail(tail).is_ok())
     }
 
     /// A view of a part of the data, unchecked.
@@ -217,8 +235,7 @@ impl External {
     /// The value, if all of it is as it was written: of an array, the file as far as NumPy reads
     /// it. Chunks are checked once.
     pub(crate) fn value(self: &Arc<Self>) -> Option<View> {
-        let (_, tail) = self.parts()?;
-        self.footer.check_tail(tail).ok()?;
+        self.footer.check_tail(self.tail()?).ok()?;
         let from = match self.footer.class {
             ExternalClass::Value => self.footer.data_at(),
             ExternalClass::Array => {
@@ -534,7 +551,9 @@ impl Externals {
             if external.sync_failed.load(Ordering::Relaxed) {
                 return Err(Error::SyncLost { path: path() });
             }
-            if let Err(error) = external.file.sync() {
+            let is_cut =
+                || external.frozen.is_broken().then(|| io::ErrorKind::UnexpectedEof.into());
+            if let Some(error) = external.file.sync().err().or_else(is_cut) {
                 external.sync_failed.store(true, Ordering::Relaxed);
                 return Err(Error::io("sync", &path(), error));
             }

@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 
 use super::ahead::Ahead;
 use super::cell::EpochCell;
+use super::guard::IS_ON;
 use super::index::Generation;
 use super::map::Map;
 use super::moving::{has_moved, move_page};
@@ -425,6 +426,17 @@ impl Index {
     /// Whether a growth is under way.
     pub(crate) fn is_growing(&self, guard: &Guard) -> bool {
         self.load(guard).old.is_some()
+    }
+
+    /// Whether a part of it is gone (`guard.rs`).
+    pub(crate) fn is_broken(&self) -> bool {
+        if !IS_ON {
+            return false;
+        }
+        let guard = &crossbeam_epoch::pin();
+        let pair = self.load(guard);
+        let is_broken = |file: &Arc<IndexFile>| file.slots.words().is_broken();
+        is_broken(&pair.new) || pair.old.as_ref().is_some_and(is_broken)
     }
 
     /// Counts the value slots, one by one.

@@ -212,6 +212,11 @@ impl<'a> Incoming<'a> {
         }
     }
 
+    /// That it was cut short while it was computed.
+    pub(super) fn cut_short(&self) -> Error {
+        self.failed("read", io::ErrorKind::UnexpectedEof.into())
+    }
+
     fn failed(&self, op: &'static str, error: io::Error) -> Error {
         Error::io(op, &self.store.storage.path(&FileId::of(&self.footer).name()), error)
     }

@@ -39,6 +39,10 @@ pub(super) struct Iter<'a> {
     carried: HashSet<u64>,
 }
 
+/// Bytes of a record that is copied before it is shown, where that is needed
+/// ([`Record::steady`]).
+const STEADY_MAX: usize = 64 << 10;
+
 impl Store {
     pub(super) fn iter(&self) -> Result<Iter<'_>> {
         self.check_open()?;
@@ -85,7 +89,12 @@ impl Iter<'_> {
         if self.retiring.contains(&segment.id()) {
             self.carried.insert(found.seq);
         }
-        Some(look(there, guard))
+        if there.len() > STEADY_MAX {
+            return Some(look(there, guard));
+        }
+        let mut copy = Vec::new();
+        let steady = there.steady(&mut copy)?;
+        Some(look(&steady, guard))
     }
 
     /// What `key_of` makes of the entry's record, and its value, which is read only if that is

@@ -13,7 +13,8 @@
 //!
 //! 1, 2 and 4 hold for every larder; the directory is private (checked when it is opened), so
 //! that only something running as the same user on purpose can break them. What it can break
-//! is the meaning of bytes that are checked anyway; a file cut short behind our back raises SIGBUS.
+//! is the meaning of bytes that are checked anyway; a file cut short behind our back raises SIGBUS,
+//! unless that is guarded against (`guard.rs`).
 //!
 //! Not here: the orderings of the committed word and of the right to append (`committed.rs`).
 
@@ -27,6 +28,7 @@ use larder_format::layout::{ENTRY_LEN, PAGE, SEGMENT_COMMITTED, SEGMENT_DATA, TR
 
 use super::backing::{Backing, Hint};
 use super::committed::{AppendRight, CommittedWord};
+use super::guard::Guarded;
 use super::storage::File;
 use crate::sync::{AtomicBool, AtomicU64, Ordering, Words};
 
@@ -34,6 +36,8 @@ use crate::sync::{AtomicBool, AtomicU64, Ordering, Words};
 pub(crate) struct Map {
     base: NonNull<u8>,
     len: usize,
+    /// Goes before what it guards.
+    guarded: Guarded,
     backing: Box<dyn Backing>,
 }
 
@@ -46,9 +50,14 @@ unsafe impl Sync for Map {}
 impl Map {
     /// Takes over a file mapping.
     pub(crate) fn of_file(map: memmap2::MmapRaw) -> Self {
-        let len = map.len();
+        let guarded = Guarded::new(map.as_ptr(), map.len());
+        Self { guarded, ..Self::over(map) }
+    }
+
+    fn over(map: memmap2::MmapRaw) -> Self {
+        let (len, guarded) = (map.len(), Guarded::nothing());
         let base = NonNull::new(map.as_mut_ptr()).unwrap_or(NonNull::dangling());
-        Self { base, len, backing: Box::new(map) }
+        Self { base, len, guarded, backing: Box::new(map) }
     }
 
     /// Maps the first `len` bytes of a file privately: what is written to the map stays in it.
@@ -65,7 +74,7 @@ impl Map {
         let mut map = memmap2::MmapOptions::new().len(len).map_anon()?;
         let begin = map.get_mut(..head.len()).ok_or(std::io::ErrorKind::InvalidInput)?;
         begin.copy_from_slice(head);
-        Ok(Self::of_file(map.into()))
+        Ok(Self::over(map.into()))
     }
 
     /// A map over `len` bytes at `base`, for storage that is no file.
@@ -74,7 +83,14 @@ impl Map {
     /// They are readable, writable, zero or written by us, aligned to 8 and stay so while
     /// `backing` lives.
     pub(crate) unsafe fn of_raw(base: NonNull<u8>, len: usize, backing: Box<dyn Backing>) -> Self {
-        Self { base, len, backing }
+        Self { base, len, guarded: Guarded::nothing(), backing }
+    }
+
+    /// Whether a part of its file is gone that was looked at (`guard.rs`): what is read there are
+    /// zeros, and what is written there reaches no file.
+    #[inline]
+    pub(super) fn is_broken(&self) -> bool {
+        self.guarded.is_broken()
     }
 
     /// Length in bytes.
@@ -226,6 +242,12 @@ impl Region {
     /// Whether the file has the length that its header states.
     pub(crate) const fn is_whole(&self) -> bool {
         self.map.len() == self.nominal
+    }
+
+    /// See [`Map::is_broken`].
+    #[inline]
+    pub(crate) fn is_broken(&self) -> bool {
+        self.map.is_broken()
     }
 
     /// Says what will be done with a range of committed bytes.

@@ -46,6 +46,7 @@ mod external;
 mod file;
 mod group;
 mod growth;
+mod guard;
 mod heap;
 mod in_flight;
 mod incoming;
@@ -122,6 +123,7 @@ pub(crate) use backing::Hint;
 pub use backup::BackupReport;
 pub use builder::DiskBuilder;
 pub(crate) use chunks::Chunks;
+pub(crate) use guard::IS_ON as GUARDED;
 pub use listing::{Listed, Place};
 pub use maintenance::{Maintained, Maintenance};
 #[cfg(feature = "metrics")]
@@ -179,7 +181,9 @@ use store::Store;
 /// # Safety of the mapping
 /// Values are read from mapped files. The directory must be private to the user, which is
 /// checked, and its files must not be cut short while the store is open: reading past the end
-/// of a mapped file raises SIGBUS. File systems on which mappings cannot be trusted are found out,
+/// of a mapped file raises SIGBUS, unless the feature `sigbus-guard` is on, which installs a handler
+/// for the whole process and makes a miss or an error of it (Linux; `docs/arrays.md` says of what
+/// exactly). File systems on which mappings cannot be trusted are found out,
 /// and no file is mapped there ([`Access`]). Everything else that could be wrong with the files is found
 /// by checksums, and answered by a miss.
 #[derive(Debug)]

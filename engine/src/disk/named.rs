@@ -33,7 +33,7 @@ pub(super) struct LargeKeys {
 impl Segment {
     /// Whether a record here has a large value of a key with this hash.
     fn has_large(&self, hash: u64) -> bool {
-        let mut keys = self.large_keys().lock();
+        let mut keys = self.large_keys.lock();
         while keys.looked_at < self.entry_count() {
             if let Some(entry) = self.entry(keys.looked_at).filter(|entry| entry.external) {
                 keys.hashes.insert(entry.key_hash);

@@ -271,8 +271,7 @@ impl Store {
     pub(super) fn is_certainly_absent(&self, current: Option<&Found<Record<'_>>>) -> bool {
         match current {
             Some(found) => found.state == SlotState::Tombstone,
-            // Relaxed: a hint that is set before any record can be unknown because of it.
-            None => self.file.dropped().load(Ordering::Relaxed) == 0,
+            None => !self.may_lack_slots(),
         }
     }
 
@@ -336,7 +335,7 @@ impl Store {
         let (patience, durable) = (Patience::Help, false);
         let change =
             Change { hash, key, head: &[], value: &[], tags: &[], fate, now_ms, patience, durable };
-        if self.file.dropped().load(Ordering::Relaxed) == 0 {
+        if !self.may_lack_slots() {
             // Nothing to write, most likely: no lane is needed to find that out.
             let guard = &crossbeam_epoch::pin();
             let found = self.lookup(hash, key, guard);

@@ -8,6 +8,7 @@ use crossbeam_epoch::Guard;
 use larder_format::{Flags, Slot, SlotState};
 
 use super::counters::Count;
+use super::guard::IS_ON;
 use super::index::Found;
 use super::lookup::Glance;
 use super::observer::Event;
@@ -94,7 +95,9 @@ impl Store {
         guard: &'g Guard,
     ) -> Sought<'g> {
         let Glance::One(at, slot) = seen else { return Sought::Unclear };
-        if slot.state() != SlotState::Value {
+        // Where files that are cut short are guarded against, what is copied out has to be looked at
+        // once more after that.
+        if slot.state() != SlotState::Value || IS_ON {
             return Sought::Unclear;
         }
         let Some(segment) = self.table.get(slot.segment(), guard) else { return Sought::Unclear };
@@ -209,7 +212,10 @@ impl Store {
         };
         let record = &found.found;
         let flags = record.header.flags;
-        if flags.has(Flags::EXTERNAL) || flags.has(Flags::COMPRESSED) || flags.has(Flags::ARRAY) {
+        let is_copied = IS_ON && record.value().len() <= COPY_OUT_MAX;
+        let lies_elsewhere =
+            flags.has(Flags::EXTERNAL) || flags.has(Flags::COMPRESSED) || flags.has(Flags::ARRAY);
+        if lies_elsewhere || is_copied {
             return Ok(self.read(seen, hash, key, guard)?.map(|value| look(&value, value.meta())));
         }
         if !record.can_be_served() {
@@ -217,7 +223,9 @@ impl Store {
             return Ok(None);
         }
         self.note_hit(&found, hash, guard);
-        Ok(Some(look(record.value(), &Self::meta(record))))
+        let seen = look(record.value(), &Self::meta(record));
+        // What was made of bytes that were gone meanwhile is nothing.
+        Ok(Some(seen).filter(|_| !record.segment.region().is_broken()))
     }
 
     #[inline]

@@ -6,6 +6,8 @@
 //!    no record that is still to be published.
 //! 2. A sealed segment is never written again; its file is only ever unlinked.
 
+mod steady;
+
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -16,13 +18,13 @@ use larder_format::layout::{
 };
 use larder_format::record::{Extent, chunk_crc, payload_crc};
 use larder_format::{
-    Committed, FooterEntry, FormatError, Kind, RecordHeader, Salt, SegmentHeader, SegmentState,
-    Trailer,
+    Committed, FooterEntry, FormatError, RecordHeader, Salt, SegmentHeader, SegmentState, Trailer,
 };
 use parking_lot::Mutex;
 
 use super::chunks::Verified;
 use super::group::{Group, Lead, Sight, Synced};
+use super::guard::IS_ON;
 use super::map::Region;
 use super::named::LargeKeys;
 use super::storage::{File, Storage, give_birth};
@@ -57,7 +59,7 @@ pub(crate) struct Segment {
     group: Group,
     /// Bytes of external files that its records refer to.
     external_bytes: AtomicU64,
-    large_keys: Mutex<LargeKeys>,
+    pub(super) large_keys: Mutex<LargeKeys>,
     retired: AtomicBool,
     /// The footer of a file that was cut short, as a scan found it; in the order of a footer.
     listed: OnceLock<Box<[u8]>>,
@@ -208,7 +210,12 @@ impl Segment {
 
     pub(crate) fn state(&self) -> SegmentState {
         // Acquire: pairs with `set_state`; what was written before the change is seen.
-        SegmentState::from_bits(self.region.word(SEGMENT_STATE).load(Ordering::Acquire))
+        let bits = self.region.word(SEGMENT_STATE).load(Ordering::Acquire);
+        if IS_ON && bits == 0 && self.region.is_broken() {
+            // The word is gone. Nothing is written here any more.
+            return SegmentState::Sealed;
+        }
+        SegmentState::from_bits(bits)
     }
 
     /// Its id, committed word and state as they are in the file, whatever they say.
@@ -228,10 +235,6 @@ impl Segment {
     /// what it would free. Relaxed: a sum.
     pub(crate) const fn external_bytes(&self) -> &AtomicU64 {
         &self.external_bytes
-    }
-
-    pub(super) const fn large_keys(&self) -> &Mutex<LargeKeys> {
-        &self.large_keys
     }
 
     /// The record at `offset`, its header checked, its payload not.
@@ -358,7 +361,12 @@ impl Segment {
         // Release: written after the sync, so that whenever the word itself reaches the disk,
         // what it claims is there.
         let note = |synced| self.region.word(SEGMENT_SYNCED).store(synced, Ordering::Release);
-        match self.group.sync(look, prepare, || self.region.file().sync(), note) {
+        let sync = || {
+            self.region.file().sync()?;
+            // What was written to the map there did not reach the file.
+            if self.region.is_broken() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+        };
+        match self.group.sync(look, prepare, sync, note) {
             Synced::Already => Ok(None),
             Synced::Now(before, now) => {
                 let [before, now] = [before, now].map(|bits| Committed::from_bits(bits).entries);
@@ -410,16 +418,6 @@ impl Segment {
             self.usage.retire(self.len() as u64);
         }
         Ok(())
-    }
-
-    /// Whether a batch was begun above what is committed.
-    pub(crate) fn has_cut_off_batch(&self) -> bool {
-        use larder_format::layout::{BATCH_LEN, RECORD_HEADER_LEN};
-        let mut bytes = [0; RECORD_HEADER_LEN + BATCH_LEN];
-        let at = self.region.committed().tail();
-        self.region.read_uncommitted(&mut bytes, at).is_ok()
-            && RecordHeader::decode(&bytes, self.salt, at as u64)
-                .is_ok_and(|header| header.kind == Kind::BatchBegin)
     }
 
     /// A view of a committed range.
@@ -527,7 +525,8 @@ impl<'a> Record<'a> {
         let (word, mask) = (&self.segment.intact[block / 64], 1 << (block % 64));
         // Relaxed, here and below: the bit only spares work; the bytes that it speaks of were
         // committed before, which whoever got this far has seen.
-        self.len() >= BLOCK && word.load(Ordering::Relaxed) & mask != 0
+        let is_known = self.len() >= BLOCK && word.load(Ordering::Relaxed) & mask != 0;
+        is_known && !self.segment.region.is_broken()
     }
 
     /// Remembers that the record was found intact, if it is long; always true.

@@ -237,6 +237,12 @@ impl StoreFile {
         clean.is_some_and(|last| last.epoch == epoch) && !self.words_are_right()
     }
 
+    /// Whether the shared words are gone.
+    #[inline]
+    pub(crate) fn is_broken(&self) -> bool {
+        self.map.is_broken()
+    }
+
     pub(crate) fn next_seq(&self) -> &AtomicU64 {
         self.map.word(SHARED_NEXT_SEQ)
     }

@@ -103,6 +103,8 @@ impl Store {
                 break id;
             }
         };
+        // An id that was drawn from words that are gone is none.
+        self.check_open()?;
         let header = SegmentHeader {
             uuid: superblock.uuid,
             id,

@@ -99,7 +99,35 @@ impl Store {
     #[inline]
     pub(super) fn check_open(&self) -> Result<()> {
         // Acquire: pairs with `close`; a call that begins after it returned sees it.
-        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        if self.file.is_broken() { Err(self.cut_short()) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn cut_short(&self) -> Error {
+        let cut = std::io::Error::new(
+            std::io::ErrorKind::UnexpectedEof,
+            "it was cut short while it was in use: open the store anew",
+        );
+        Error::io("go on with", &self.storage.path(super::session::STORE), cut)
+    }
+
+    /// Why a record cannot be copied that was there before.
+    #[cold]
+    pub(super) fn cut_under(&self, record: &Record<'_>) -> Error {
+        let path = self.storage.path(&super::segment::file_name(record.segment.id()));
+        Error::io("read", &path, std::io::ErrorKind::UnexpectedEof.into())
+    }
+
+    /// Whether keys may lack slots that the log has records of: slots were given up, the index was
+    /// built anew, or a part of it is gone.
+    #[inline]
+    pub(super) fn may_lack_slots(&self) -> bool {
+        // Relaxed: set before any record can be unknown, or lack its flag, because of it; for the
+        // latter under a lock that the record's writer held when its segment was sealed.
+        self.file.dropped().load(Ordering::Relaxed) != 0 || self.index.is_broken()
     }
 
     /// Keeps the store from being closed.
@@ -275,13 +303,19 @@ impl Store {
         }
         let bytes = record.value();
         if bytes.len() <= COPY_OUT_MAX {
-            return Ok(Some(Value::new(bytes, meta)));
+            let mut copy = Vec::new();
+            let steady = record.steady(&mut copy);
+            return Ok(steady.map(|record| Value::new(record.value(), meta)));
         }
         let place = Slot::new(0, record.segment.id(), 0, SlotState::Value);
         Ok(Some(match self.table.get(place.segment(), guard) {
             Some(segment) => Value::mapped(segment.view(record.value_range()), meta),
             // Reclaimed since it was looked up: the record stays while the guard is pinned.
-            None => Value::new(bytes, meta),
+            None => {
+                let mut copy = Vec::new();
+                let Some(steady) = record.steady(&mut copy) else { return Ok(None) };
+                Value::new(steady.value(), meta)
+            }
         }))
     }
 
@@ -300,7 +334,10 @@ impl Store {
     ) -> Result<Result<Vec<u8>, Unreadable>> {
         let limit = self.largest_value();
         if !record.header.flags.has(Flags::EXTERNAL) {
-            return Ok(self.packer.unpack(record.value(), limit));
+            let mut copy = Vec::new();
+            let steady = record.steady(&mut copy);
+            let unpacked = steady.map(|record| self.packer.unpack(record.value(), limit));
+            return Ok(unpacked.unwrap_or(Err(Unreadable::NoFrame)));
         }
         let packed = self.external(record, guard)?;
         Ok(packed.map_or(Err(Unreadable::NoFrame), |view| self.packer.unpack(view.bytes(), limit)))

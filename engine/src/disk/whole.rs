@@ -43,6 +43,12 @@ impl Frozen {
         self.map.advise(range, hint)
     }
 
+    /// See [`Map::is_broken`].
+    #[inline]
+    pub(crate) fn is_broken(&self) -> bool {
+        self.map.is_broken()
+    }
+
     /// All of the file.
     pub(crate) fn bytes(&self) -> &[u8] {
         // SAFETY: complete, hence never written again.
@@ -86,6 +92,11 @@ impl Unborn {
         // else has a map of the file (said by who made this), and `&mut self` makes this slice
         // the only one over it. u8 has no invalid values.
         unsafe { std::slice::from_raw_parts_mut(self.map.address(0), self.map.len()) }
+    }
+
+    /// See [`Map::is_broken`].
+    pub(crate) fn is_broken(&self) -> bool {
+        self.map.is_broken()
     }
 
     /// Ends the writing.

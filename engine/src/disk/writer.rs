@@ -16,6 +16,7 @@ use larder_format::{
     SegmentState, Trailer,
 };
 
+use super::guard::IS_ON;
 use super::map::Appender;
 use super::segment::Segment;
 use crate::clock::NEVER;
@@ -123,6 +124,10 @@ impl Writer {
         let footer = self.staged.entries as usize * ENTRY_LEN + TRAILER_LEN;
         if self.appender.is_lean() {
             return self.lean_room();
+        }
+        if self.segment.region().is_broken() {
+            // What is written where the file is gone survives nothing.
+            return 0;
         }
         self.segment.len() - self.staged.tail() - footer
     }
@@ -288,6 +293,10 @@ impl Writer {
         }
 
         let moved = new.flags.has(Flags::MOVED);
+        if IS_ON && !moved && new.seq < base_seq {
+            // It was drawn from words that are gone.
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         let delta = new.seq.checked_sub(base_seq).filter(|_| !moved);
         let entry = FooterEntry {
             key_hash: new.key_hash,

@@ -188,6 +188,9 @@ impl<'a, T: Element> ReservedArray<'a, T> {
                 let at = usize::try_from(ExternalClass::Array.data_at()).unwrap_or(0);
                 let end = at.saturating_add(usize::try_from(len).unwrap_or(usize::MAX));
                 file.take(map.bytes().get(at..end).unwrap_or_default());
+                if map.is_broken() {
+                    return Err(file.cut_short());
+                }
                 drop(map);
                 put_file(store, *file, &key, &terms)
             }
