@@ -141,6 +141,48 @@ fn a_file_that_is_cut_short_behind_our_back_is_an_error() {
 }
 
 #[test]
+fn rows_of_an_array_in_fortran_order_need_the_chunks_of_their_columns_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = open(dir.path());
+    // Each column takes two chunks.
+    let (rows, columns) = (32_768, 10);
+    let elements: Vec<u32> = (0..rows * columns).collect();
+    let shape = [rows as usize, columns as usize];
+    let array = ArrayRef::fortran(&elements, &shape).unwrap();
+    assert!(disk.put_array(b"key", &array, &Put::default()).unwrap().is_admitted());
+    let path = disk.array_file(b"key").unwrap().unwrap();
+    disk.close().unwrap();
+    drop(disk);
+    // The second half of the third column.
+    flip(&path, 4096 + 5 * (64 << 10) + 100);
+    let disk = open(dir.path());
+    let view = disk.get_array::<u32>(b"key").unwrap().unwrap();
+    let upper = view.rows(1000..1003).unwrap();
+    assert_eq!((upper.shape(), upper.len()), (&[3, 10][..], 30));
+    assert_eq!(upper.strides(), [1, 32_768]);
+    assert_eq!(upper.get(&[2, 4]).unwrap(), Some(4 * rows + 1002));
+    assert_eq!(upper.get(&[3, 0]).unwrap(), None);
+    let pieces: Vec<u32> = upper.pieces().flat_map(|piece| piece.unwrap().to_vec()).collect();
+    let expected: Vec<u32> =
+        (0..columns).flat_map(|c| (1000..1003).map(move |r| c * rows + r)).collect();
+    assert_eq!(pieces, expected);
+    assert_eq!(upper.to_owned().unwrap().as_slice().unwrap(), expected);
+    assert_eq!(upper.as_slice().unwrap_err(), ArrayError::Gaps);
+    #[cfg(feature = "ndarray")]
+    {
+        let seen = upper.ndarray_of::<ndarray::Ix2>().unwrap();
+        assert_eq!(seen[[1, 2]], 2 * rows + 1001);
+        assert!(seen.t().iter().eq(&expected));
+    }
+    let lower = view.rows(20_000..20_002).unwrap();
+    assert!(matches!(lower.to_owned(), Err(ArrayError::Damaged { chunk: 5, .. })));
+    assert_eq!(lower.get(&[0, 4]).unwrap(), Some(4 * rows + 20_000));
+    assert!(lower.pieces().nth(2).unwrap().is_err() && lower.pieces().nth(3).unwrap().is_ok());
+    // All rows lie in a row.
+    assert!(view.rows(0..rows as usize).unwrap().is_contiguous());
+}
+
+#[test]
 fn a_numpy_header_that_was_changed_does_not_come_back_as_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let (elements, path, _) = store(dir.path(), 100_000);

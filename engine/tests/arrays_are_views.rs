@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use larder_engine::{
     AnyArray, ArrayError, ArrayRef, Check, CodecId, DType, Disk, Durability, Element, Engine,
-    Error, Maintenance, Order, Prefetch, Put, Ttl,
+    Error, Maintenance, Order, Prefetch, Put, Ttl, Value,
 };
 
 fn open(dir: &Path) -> Disk {
@@ -230,7 +230,7 @@ fn the_bytes_of_an_array_are_one() {
     let error = disk.get_array::<f32>(b"no array").unwrap_err();
     assert!(matches!(error, Error::Array(ArrayError::NotAnArray)), "{error}");
     let moved = AnyArray::copied(&ArrayRef::fortran(&[1_u8, 2, 3, 4], &[2, 2]).unwrap()).unwrap();
-    assert_eq!(moved.rows(0..1).unwrap_err(), ArrayError::Order { what: "a view of rows" });
+    assert_eq!(moved.rows(0..1).unwrap().data().unwrap_err(), ArrayError::Gaps);
     assert_eq!(moved.typed::<u8>().unwrap().get(&[0, 1]).unwrap(), Some(3));
 }
 
@@ -272,4 +272,53 @@ fn arrays_have_namespaces_tags_and_deadlines() {
     let gone = Put { ttl: Ttl::After(Duration::ZERO), ..Put::default() };
     assert!(disk.put_array(b"key", &array, &gone).unwrap().is_admitted());
     assert!(disk.get_array::<u64>(b"key").unwrap().is_none());
+}
+
+#[test]
+fn what_has_a_file_of_its_own_can_be_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let builder = |from: u64, name: &str| {
+        Disk::builder(dir.path().join(name)).budget(64 << 20).array_file_from(from)
+    };
+    for (from, len, expected) in
+        [(4096, 4095, 0), (4096, 4096, 1), (100_000, 99_999, 0), (1 << 40, 600_000, 1)]
+    {
+        let name = format!("{from} {len}");
+        let disk = builder(from, &name).segment_len(1 << 20).open().unwrap();
+        put(&disk, b"key", &vec![7_u8; len], &[len]);
+        assert_eq!(files(&dir.path().join(name)).len(), expected, "{from}, {len}");
+        assert_eq!(disk.array_file(b"key").unwrap().is_some(), expected == 1);
+        let view = disk.get_array::<u8>(b"key").unwrap().unwrap();
+        assert!(view.as_slice().unwrap().iter().all(|byte| *byte == 7));
+    }
+    let error = builder(4095, "refused").open().unwrap_err().to_string();
+    assert!(error.contains("array_file_from is 4095") && error.contains("4096"), "{error}");
+    assert!(!dir.path().join("refused").exists());
+}
+
+#[test]
+fn the_bytes_of_a_numpy_file_are_an_array_wherever_they_lie() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = open(dir.path());
+    let elements: Vec<f32> = (0..100_000_u32).map(|n| n as f32).collect();
+    put(&disk, b"key", &elements, &[500, 200]);
+    let value = disk.get(b"key").unwrap().unwrap();
+    assert!(value.is_mapped() && value.starts_with(b"\x93NUMPY"));
+    // The same on the heap, and what others write: another length of header, and byte order.
+    let heap = AnyArray::of_value(&value.to_owned()).unwrap().typed::<f32>().unwrap();
+    assert_eq!((heap.as_slice().unwrap(), heap.shape()), (&*elements, &[500, 200][..]));
+    let text = "{'descr': '>u2', 'fortran_order': True, 'shape': (2, 2), }\n";
+    let mut foreign = b"\x93NUMPY\x01\x00".to_vec();
+    foreign.extend(u16::try_from(text.len()).unwrap().to_le_bytes());
+    foreign.extend_from_slice(text.as_bytes());
+    foreign.extend([0, 1, 0, 2, 1, 0, 0, 4]);
+    let whole = AnyArray::of_value(&Value::from(foreign.clone())).unwrap().typed::<u16>().unwrap();
+    assert_eq!((whole.as_slice().unwrap(), whole.order()), (&[1, 2, 256, 4][..], Order::Fortran));
+    let _ = disk.put(b"foreign", &foreign, &Put::default()).unwrap();
+    let stored = disk.get(b"foreign").unwrap().unwrap();
+    assert_eq!(AnyArray::of_value(&stored).unwrap().data(), whole.as_any().data());
+    foreign.pop();
+    for cut in [foreign, b"\x93NUMPY".to_vec(), value[..10_000].to_vec(), Vec::new()] {
+        assert_eq!(AnyArray::of_value(&Value::from(cut)).unwrap_err(), ArrayError::NotAnArray);
+    }
 }

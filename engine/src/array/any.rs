@@ -5,13 +5,16 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use larder_format::layout::NPY_HEADER_LEN;
+use larder_format::npy::NpyHeader;
 use larder_format::{ArrayDescriptor, Compression, DType, Order};
 
 use super::element::Element;
 use super::error::{ArrayError, ElementName};
+use super::gaps::{Gaps, rows_of};
 use super::packed::{Packed, uncompressed};
 use super::plain::Plain;
 use super::source::ArrayRef;
+use super::strided::turn_around;
 use super::view::ArrayView;
 use crate::disk::{Hint, View};
 use crate::value::{Meta, Value};
@@ -27,6 +30,8 @@ pub struct AnyArray {
     shape: Box<[usize]>,
     meta: Meta,
     data: Data,
+    /// Where the elements lie in `data`, unless they lie in a row.
+    gaps: Option<Gaps>,
 }
 
 #[derive(Clone)]
@@ -58,7 +63,7 @@ impl AnyArray {
         let axes = descriptor.shape().iter().map(|axis| usize::try_from(*axis));
         let shape = axes.collect::<Result<_, _>>();
         let shape = shape.map_err(|_| ArrayError::NoMemory { len: descriptor.data_len() })?;
-        Ok(Self { descriptor, shape, meta, data })
+        Ok(Self { descriptor, shape, meta, data, gaps: None })
     }
 
     /// What is known about the value.
@@ -101,17 +106,69 @@ impl AnyArray {
     /// zero counts as one of length one.
     #[must_use]
     pub fn strides(&self) -> Vec<usize> {
-        let item_len = u64::from(self.item_len());
+        let item_len = self.item_bytes();
         let strides = self.descriptor.strides_bytes().into_iter();
-        strides.map(|bytes| usize::try_from(bytes / item_len).unwrap_or(usize::MAX)).collect()
+        let elements = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX) / item_len;
+        let mut strides: Vec<usize> = strides.map(elements).collect();
+        if let Some(gaps) = &self.gaps {
+            // Of all axes but the first, which is densest, as if there were all rows.
+            let (rows, step) = (gaps.run / item_len, gaps.step / item_len);
+            strides.iter_mut().skip(1).for_each(|stride| *stride = *stride / rows * step);
+        }
+        strides
+    }
+
+    fn item_bytes(&self) -> usize {
+        usize::try_from(self.item_len()).unwrap_or(usize::MAX).max(1)
     }
 
     /// Bytes of data.
     pub(super) const fn data_len(&self) -> usize {
+        match &self.gaps {
+            Some(gaps) => gaps.len(),
+            None => self.span(),
+        }
+    }
+
+    /// Bytes that the data spans.
+    const fn span(&self) -> usize {
         match &self.data {
             Data::Plain(plain) => plain.len(),
             Data::Packed(_, range, _) => range.end - range.start,
         }
+    }
+
+    /// Whether the elements lie in a row. Those of some [rows](Self::rows) of an array in Fortran
+    /// order do not.
+    #[must_use]
+    pub const fn is_contiguous(&self) -> bool {
+        self.gaps.is_none()
+    }
+
+    /// Where the elements lie that lie in a row, in the order of the array.
+    pub(super) fn runs(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (gaps, len) = (self.gaps, self.span());
+        let count = gaps.map_or(usize::from(len > 0), |gaps| gaps.count);
+        (0..count).map(move |number| gaps.map_or(0..len, |gaps| gaps.at(number)))
+    }
+
+    /// Where an element lies: the one at `place` of an array with all rows in a row, of which its
+    /// first axis is `row`.
+    pub(super) fn place_of(&self, place: usize, row: usize) -> usize {
+        let item = self.item_bytes();
+        match &self.gaps {
+            Some(gaps) => (place - row) / (gaps.run / item) * gaps.step + row * item,
+            None => place * item,
+        }
+    }
+
+    /// All that the data spans, of which its runs are checked.
+    pub(super) fn spanned(&self) -> Result<&[u8], ArrayError> {
+        if let Data::Plain(plain) = &self.data {
+            self.runs().try_for_each(|run| plain.bytes(run).map(drop))?;
+            return Ok(plain.unchecked());
+        }
+        self.data_in(0..self.span())
     }
 
     /// The data: elements in a row, little-endian, in the array's order. What was not checked
@@ -119,18 +176,22 @@ impl AnyArray {
     ///
     /// # Errors
     /// [`ArrayError::Damaged`] names the first chunk that is not as it was written;
-    /// [`ArrayError::Unpackable`] where decoding says so.
+    /// [`ArrayError::Unpackable`] where decoding says so; [`ArrayError::Gaps`] if it does not lie
+    /// in a row ([`is_contiguous`](Self::is_contiguous)).
     #[inline]
     pub fn data(&self) -> Result<&[u8], ArrayError> {
+        if self.gaps.is_some() {
+            return Err(ArrayError::Gaps);
+        }
         if let Data::Plain(plain) = &self.data
             && let Some(bytes) = plain.known()
         {
             return Ok(bytes);
         }
-        self.data_in(0..self.data_len())
+        self.data_in(0..self.span())
     }
 
-    /// As [`data`](Self::data), of some bytes only; empty if there are no such.
+    /// As [`data`](Self::data), of some of the bytes that it spans; empty if there are no such.
     pub(super) fn data_in(&self, part: Range<usize>) -> Result<&[u8], ArrayError> {
         match &self.data {
             Data::Plain(plain) => plain.bytes(part),
@@ -141,25 +202,34 @@ impl AnyArray {
         }
     }
 
-    /// Some rows: along the first axis of an array in C order. Costs no look at the data, and
-    /// the new view needs only the chunks that its own rows lie in.
+    /// Some rows: along the first axis. Costs no look at the data, and the new view needs only
+    /// the chunks that its own rows lie in.
+    ///
+    /// Of an array in Fortran order each row lies in pieces, one in each column. A view of some of
+    /// its rows has one element of theirs after the other where they lie: they can be looked at one
+    /// by one ([`get`](ArrayView::get)), a column at a time ([`pieces`](ArrayView::pieces)), and
+    /// with their strides (`ndarray`), be copied ([`to_owned`](Self::to_owned)) and written out; there
+    /// is no slice of them ([`ArrayError::Gaps`]).
     ///
     /// # Errors
-    /// [`ArrayError::Rows`] if there are no such rows, [`ArrayError::Order`] in Fortran order
-    /// (unless there is one axis), [`ArrayError::Axes`] without axes.
+    /// [`ArrayError::Rows`] if there are no such rows, [`ArrayError::Axes`] without axes.
     pub fn rows(&self, rows: Range<usize>) -> Result<Self, ArrayError> {
-        let Some((count, rest)) = self.shape.split_first() else {
+        let Some(count) = self.shape.first() else {
             return Err(ArrayError::Axes { stored: 0, asked: 1 });
         };
-        if self.order() == Order::Fortran && !rest.is_empty() {
-            return Err(ArrayError::Order { what: "a view of rows" });
-        }
         let Range { start: from, end: to } = rows;
         if from > to || to > *count {
             return Err(ArrayError::Rows { from, to, rows: *count });
         }
         let row_len = self.data_len().checked_div(*count).unwrap_or(0);
-        let part = from * row_len..to * row_len;
+        let (part, gaps) = match self.order() {
+            Order::C => (from * row_len..to * row_len, None),
+            Order::Fortran => {
+                let item = self.item_bytes();
+                let step = self.gaps.map_or(count * item, |gaps| gaps.step);
+                rows_of(from..to, (item, row_len, step))
+            }
+        };
         let mut shape: Vec<u64> = self.descriptor.shape().to_vec();
         if let Some(first) = shape.first_mut() {
             *first = (to - from) as u64;
@@ -176,7 +246,7 @@ impl AnyArray {
                 }
             },
         };
-        Self::over(descriptor, data, self.meta)
+        Ok(Self { gaps, ..Self::over(descriptor, data, self.meta)? })
     }
 
     /// The same array, seen as elements of a type.
@@ -206,9 +276,16 @@ impl AnyArray {
     /// # Errors
     /// As of [`data`](Self::data); [`ArrayError::NoMemory`].
     pub fn to_owned(&self) -> Result<Self, ArrayError> {
-        let data = Data::Plain(Plain::copied(self.data()?)?);
+        let copied = match self.gaps {
+            None => Plain::copied(self.data()?)?,
+            Some(gaps) => Plain::made(gaps.len(), |out| {
+                let runs = out.chunks_exact_mut(gaps.run).zip(self.runs());
+                runs.map(|(out, run)| Ok((out, self.data_in(run)?)))
+                    .try_for_each(|run| run.map(|(out, run)| out.copy_from_slice(run)))
+            })?,
+        };
         self.still()?;
-        Ok(Self { data, shape: self.shape.clone(), ..*self })
+        Ok(Self { data: Data::Plain(copied), shape: self.shape.clone(), gaps: None, ..*self })
     }
 
     /// Whether what was read of the data since it was checked is what was stored: not if the file
@@ -245,37 +322,56 @@ impl AnyArray {
         Self::over(uncompressed(array.descriptor()), data, Meta::default())
     }
 
-    /// The array whose bytes a value is, as [`Engine::get`](crate::Engine::get) gives them: where
-    /// they lie, if that is aligned, or else copied to the heap. They are taken to be right, as
-    /// they were checked when the value was got.
+    /// The array whose bytes a value is, as [`Engine::get`](crate::Engine::get) gives them, or
+    /// those of a NumPy file that anybody wrote: where they lie, if that is aligned, or else copied
+    /// to the heap. They are taken to be right, as they were checked when the value was got.
     ///
     /// # Errors
-    /// [`ArrayError::NotAnArray`] if they are none; [`ArrayError::NoMemory`].
+    /// [`ArrayError::NotAnArray`] if they are none, or a NumPy file of what cannot be stored;
+    /// [`ArrayError::NoMemory`].
     pub fn of_value(value: &Value) -> Result<Self, ArrayError> {
-        let (descriptor, at) = match value.view().and_then(View::as_npy) {
-            Some(array) => (*array, NPY_HEADER_LEN),
-            None => {
-                let array = ArrayDescriptor::split(value).map_err(|_| ArrayError::NotAnArray)?.0;
-                (array, array.encoded_len())
-            }
+        let (descriptor, at, is_turned) = match value.view().and_then(View::as_npy) {
+            Some(array) => (*array, NPY_HEADER_LEN, false),
+            None => match ArrayDescriptor::split(value) {
+                Ok((array, _)) => (array, array.encoded_len(), false),
+                Err(_) => {
+                    let npy = NpyHeader::decode(value).map_err(|_| ArrayError::NotAnArray)?;
+                    (*npy.descriptor(), npy.data_at(), npy.is_big_endian())
+                }
+            },
         };
+        // Of what is compressed, the descriptor says how long the data is once it is decoded.
+        let end = match (descriptor.compression(), usize::try_from(descriptor.data_len())) {
+            (Compression::None, Ok(len)) => at.saturating_add(len),
+            _ => value.len(),
+        };
+        let data = value.get(at..end).ok_or(ArrayError::NotAnArray)?;
         let stored = match value.view() {
-            Some(view) if is_aligned(view, at) => Plain::right(view.part(at..view.len())),
-            _ => Plain::copied(value.get(at..).unwrap_or_default())?,
+            Some(view) if !is_turned && is_aligned(view, at) => Plain::right(view.part(at..end)),
+            _ => Plain::made(data.len(), |out| {
+                out.copy_from_slice(data);
+                if is_turned {
+                    turn_around(descriptor.dtype(), out);
+                }
+                Ok(())
+            })?,
         };
         Self::of_stored(descriptor, stored, *value.meta())
     }
 
-    /// Appends the bytes of the array: descriptor and data, as [`Disk`](crate::Disk) takes them
+    /// Appends the bytes of the array, or nothing: descriptor and data, as [`Disk`](crate::Disk) takes them
     /// with the codec [`CodecId::ARRAY`](crate::CodecId::ARRAY).
     ///
     /// # Errors
     /// As of [`data`](Self::data).
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), ArrayError> {
-        let data = self.data()?;
+        let before = out.len();
         out.extend_from_slice(&self.descriptor.encode());
-        out.extend_from_slice(data);
-        self.still()
+        let copied = self.runs().try_for_each(|run| {
+            out.extend_from_slice(self.data_in(run)?);
+            Ok(())
+        });
+        copied.and_then(|()| self.still()).inspect_err(|_| out.truncate(before))
     }
 
     /// Bytes that [`encode`](Self::encode) appends.

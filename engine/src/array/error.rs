@@ -80,12 +80,12 @@ pub enum ArrayError {
         /// Length of the first axis; 1 without axes.
         rows: usize,
     },
-    /// What was asked for needs the first axis to be the outermost one.
-    #[error("the array is in Fortran order, and {what} needs C order")]
-    Order {
-        /// What was asked for.
-        what: &'static str,
-    },
+    /// A slice was asked for of rows of an array in Fortran order.
+    #[error(
+        "the rows of an array in Fortran order do not lie in a row: look at them with get, pieces \
+         or ndarray, or make a copy with to_owned"
+    )]
+    Gaps,
     /// A chunk does not agree with its checksum. What lies in others can be read.
     #[error(
         "chunk {chunk} of {chunks} of the array is damaged, in {place}: remove it, or make it again"

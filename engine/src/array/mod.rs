@@ -19,6 +19,7 @@ mod any;
 mod check;
 mod element;
 mod error;
+mod gaps;
 #[cfg(feature = "ndarray")]
 mod ndarray;
 mod npy;

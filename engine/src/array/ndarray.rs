@@ -33,6 +33,11 @@ impl<T: Element> ArrayView<T> {
     /// # Errors
     /// As of [`as_slice`](Self::as_slice).
     pub fn ndarray(&self) -> Result<ArrayViewD<'_, T>, ArrayError> {
+        if !self.is_contiguous() {
+            let shape = IxDyn(self.shape()).strides(IxDyn(&self.strides()));
+            let impossible = |_| ArrayError::Gaps;
+            return ArrayViewD::from_shape(shape, self.spanned()?).map_err(impossible);
+        }
         let is_fortran = self.order() == Order::Fortran;
         let shape = IxDyn(self.shape()).set_f(is_fortran);
         let length = |_| ArrayError::Length {

@@ -222,10 +222,11 @@ impl AnyArray {
     pub fn write_npy(&self, writer: &mut dyn Write) -> Result<()> {
         let failed = |source| Error::Io { op: "write", path: PathBuf::from(NO_PATH), source };
         writer.write_all(&self.descriptor().npy_header()).map_err(failed)?;
-        let len = usize::try_from(self.descriptor().data_len()).unwrap_or(usize::MAX);
-        for from in (0..len).step_by(PIECE) {
-            let piece = self.data_in(from..len.min(from + PIECE))?;
-            writer.write_all(piece).map_err(failed)?;
+        for run in self.runs() {
+            for from in run.clone().step_by(PIECE) {
+                let piece = self.data_in(from..run.end.min(from + PIECE))?;
+                writer.write_all(piece).map_err(failed)?;
+            }
         }
         Ok(self.still()?)
     }

@@ -29,12 +29,19 @@ impl Plain {
 
     /// A copy on the heap.
     pub(super) fn copied(bytes: &[u8]) -> Result<Self, ArrayError> {
-        let copied = Frozen::on_heap(bytes.len(), |out| {
+        Self::made(bytes.len(), |out| {
             out.copy_from_slice(bytes);
-            Ok::<(), ArrayError>(())
-        });
-        let copied = copied.map_err(|_| ArrayError::NoMemory { len: bytes.len() as u64 })??;
-        Ok(Self::on_heap(copied))
+            Ok(())
+        })
+    }
+
+    /// So many bytes on the heap, which `fill` writes over zeros.
+    pub(super) fn made(
+        len: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), ArrayError>,
+    ) -> Result<Self, ArrayError> {
+        let made = Frozen::on_heap(len, fill);
+        Ok(Self::on_heap(made.map_err(|_| ArrayError::NoMemory { len: len as u64 })??))
     }
 
     pub(super) const fn len(&self) -> usize {

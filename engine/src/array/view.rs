@@ -74,7 +74,8 @@ impl<T: Element> ArrayView<T> {
     ///
     /// # Errors
     /// [`ArrayError::Damaged`] names the first chunk that is not as it was written,
-    /// [`ArrayError::NoValue`] says that a `bool` is neither 0 nor 1.
+    /// [`ArrayError::NoValue`] says that a `bool` is neither 0 nor 1, and [`ArrayError::Gaps`] that
+    /// these are rows of an array in Fortran order, which do not lie in a row.
     #[inline]
     pub fn as_slice(&self) -> Result<&[T], ArrayError> {
         self.elements_of(self.array.data()?)
@@ -115,10 +116,16 @@ impl<T: Element> ArrayView<T> {
             Order::C => at.iter().zip(shape).fold(0, step),
             Order::Fortran => at.iter().zip(shape).rev().fold(0, step),
         };
-        let from = place * size_of::<T>();
+        let from = self.array.place_of(place, at.first().copied().unwrap_or(0));
         let bytes = self.array.data_in(from..from + size_of::<T>())?;
         let element = || ArrayError::NoValue { element: self.array.element() };
         T::first_of(bytes).map(Some).ok_or_else(element)
+    }
+
+    /// All elements that the view spans.
+    #[cfg(feature = "ndarray")]
+    pub(super) fn spanned(&self) -> Result<&[T], ArrayError> {
+        self.elements_of(self.array.spanned()?)
     }
 
     /// All elements, some at a time, each lot checked just before it comes: for passes over
@@ -138,16 +145,19 @@ impl<T: Element> ArrayView<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn pieces(&self) -> impl Iterator<Item = Result<&[T], ArrayError>> {
-        let (len, size) = (self.array.data_len(), size_of::<T>());
+        let size = size_of::<T>();
         let whole = move |bytes: usize| (bytes / size).max(1) * size;
-        // Pieces end where chunks do, as far as elements let them.
-        let (mut from, mut step) = (0, whole(self.array.up_to_next(PIECE)));
-        std::iter::from_fn(move || {
-            let part = from..len.min(from + step);
-            (from, step) = (part.end, whole(PIECE));
-            (!part.is_empty()).then_some(part)
-        })
-        .map(|part| self.elements_of(self.array.data_in(part)?))
+        // Pieces end where chunks do, as far as elements let them; and where runs do.
+        let first = whole(self.array.up_to_next(PIECE));
+        let cut = move |run: Range<usize>| {
+            let (mut from, mut step) = (run.start, first);
+            std::iter::from_fn(move || {
+                let part = from..run.end.min(from + step);
+                (from, step) = (part.end, whole(PIECE));
+                (!part.is_empty()).then_some(part)
+            })
+        };
+        self.array.runs().flat_map(cut).map(|part| self.elements_of(self.array.data_in(part)?))
     }
 
     /// Some rows; see [`AnyArray::rows`].
@@ -189,6 +199,12 @@ impl<T> ArrayView<T> {
     pub fn shape_of<const N: usize>(&self) -> Result<[usize; N], ArrayError> {
         let stored = self.shape().len();
         self.shape().try_into().map_err(|_| ArrayError::Axes { stored, asked: N })
+    }
+
+    /// Whether the elements lie in a row; see [`AnyArray::is_contiguous`].
+    #[must_use]
+    pub const fn is_contiguous(&self) -> bool {
+        self.array.is_contiguous()
     }
 
     /// Elements from one to the next along each axis; see [`AnyArray::strides`].

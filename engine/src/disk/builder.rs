@@ -26,6 +26,8 @@ use crate::error::{Error, Result};
 /// Smallest budget: a few of the smallest segments, and an index.
 const BUDGET_MIN: u64 = 1 << 20;
 const BUDGET_DEFAULT: u64 = 1 << 30;
+/// Bytes of data from which an array has a file of its own, unless that is set.
+const ARRAY_FILE_FROM: u64 = 16 << 20;
 /// Segments that a budget is cut into, so that evicting one is a small step.
 const SEGMENTS: u64 = 32;
 /// Most lanes by default; each takes a segment of the budget once it is used.
@@ -54,6 +56,7 @@ pub struct DiskBuilder {
 pub(super) struct Options {
     pub(super) budget: u64,
     pub(super) segment_len: Option<u32>,
+    pub(super) array_file_from: u64,
     pub(super) writers: usize,
     pub(super) ttl: Option<Duration>,
     pub(super) clock: Arc<dyn Clock>,
@@ -85,6 +88,7 @@ impl Default for Options {
         Self {
             budget: BUDGET_DEFAULT,
             segment_len: None,
+            array_file_from: ARRAY_FILE_FROM,
             writers: cores.min(WRITERS_MAX),
             ttl: None,
             clock: Arc::new(SystemClock),
@@ -123,6 +127,14 @@ impl DiskBuilder {
     /// unless set. Counts when the store is created.
     pub const fn segment_len(mut self, bytes: u32) -> Self {
         self.options.segment_len = Some(bytes);
+        self
+    }
+
+    /// Bytes of data from which an array that is put is a NumPy file of its own: 16 MiB unless set, at
+    /// least 4 KiB, as the file's header takes as much. Never more than a quarter of a segment:
+    /// what is longer has a file of its own in any case.
+    pub const fn array_file_from(mut self, bytes: u64) -> Self {
+        self.options.array_file_from = bytes;
         self
     }
 
@@ -382,6 +394,10 @@ impl Options {
                 len.into(),
                 "at most a quarter of the budget is accepted",
             );
+        }
+        if self.array_file_from < PAGE as u64 {
+            let accepted = "at least 4 KiB (4096) is accepted, the length of the file's header";
+            return config("array_file_from", self.array_file_from, accepted);
         }
         if self.retain == Retain::All && self.admission != Admission::default() {
             let accepted = "a store that retains all takes everything that fits: leave it unset";

@@ -178,6 +178,7 @@ impl Store {
             externals,
             packer,
             usual_below,
+            array_file_from: options.array_file_from,
             doomed: Mutex::new(Vec::new()),
             usage,
             counters,

@@ -77,6 +77,8 @@ pub(crate) struct Store {
     pub(super) packer: Packer,
     /// Fewer bytes than this of key and value make a usual put (`quick.rs`).
     pub(super) usual_below: usize,
+    /// Bytes of data from which an array has a file of its own, as set.
+    pub(super) array_file_from: u64,
     /// External files of replaced values, to be unlinked once their replacement is durable.
     pub(super) doomed: Mutex<Vec<FileId>>,
     pub(super) usage: Arc<Usage>,

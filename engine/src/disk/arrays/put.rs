@@ -17,13 +17,11 @@ use crate::clock::is_live;
 use crate::engine::{Outcome, Put, Rejection};
 use crate::error::{Error, Result};
 
-/// Bytes of data from which an array has a file of its own, unless that is set.
-const FILE_FROM: u64 = 16 << 20;
-
 impl Disk {
     /// Stores an array under `key`. Its bytes are copied once, to where they stay: into the log,
-    /// aligned; or, from 16 MiB on (or a quarter of a [segment](crate::DiskBuilder::segment_len),
-    /// if that is less), into a file of its own that NumPy opens.
+    /// aligned; or, from 16 MiB on ([unless set](crate::DiskBuilder::array_file_from), or a quarter
+    /// of a [segment](crate::DiskBuilder::segment_len), if that is less), into a file of its own
+    /// that NumPy opens.
     ///
     /// Expiry, tags, durability and cost are as of every put; the codec is
     /// [`CodecId::ARRAY`](crate::CodecId::ARRAY), whatever `options` say.
@@ -74,7 +72,7 @@ impl Disk {
 impl Store {
     /// Bytes of data from which an array has a file of its own.
     pub(super) fn array_file_from(&self) -> u64 {
-        FILE_FROM.min(u64::from(self.file.superblock().segment_len) / 4)
+        self.array_file_from.min(u64::from(self.file.superblock().segment_len) / 4)
     }
 
     /// What becomes of a put that there was no room for.
