@@ -163,6 +163,7 @@ impl AnyArray {
     }
 
     /// All that the data spans, of which its runs are checked.
+    #[cfg(feature = "ndarray")]
     pub(super) fn spanned(&self) -> Result<&[u8], ArrayError> {
         if let Data::Plain(plain) = &self.data {
             self.runs().try_for_each(|run| plain.bytes(run).map(drop))?;

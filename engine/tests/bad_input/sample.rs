@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use larder_engine::conformance::expand;
-use larder_engine::{Disk, Engine, Error, Put, Recovery};
+use larder_engine::{AnyArray, ArrayError, ArrayRef, Check, Disk, Engine, Error, Put, Recovery};
 use tempfile::TempDir;
 
 /// Nothing may take longer than this, whatever the files hold.
@@ -19,6 +19,102 @@ const REPLACED: &[u8] = b"replaced";
 const ENTRIES: u64 = 150;
 /// Values from this size on get a file of their own: an eighth of a segment.
 pub(crate) const EXTERNAL_LEN: usize = 9_000;
+
+/// How an array of the sample is put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Whole,
+    Reserved,
+    Appended,
+    #[cfg(feature = "zstd")]
+    Compressed,
+}
+
+/// The arrays of the sample: keys, ways, and numbers of rows. Those of 512 rows or more have files of
+/// their own: a quarter of a segment.
+const ARRAYS: &[(&str, Way, usize)] = &[
+    ("array in the log", Way::Whole, 40),
+    ("array in a file", Way::Whole, 700),
+    ("array computed in the log", Way::Reserved, 30),
+    ("array computed in a file", Way::Reserved, 600),
+    ("array appended in the log", Way::Appended, 50),
+    ("array appended in a file", Way::Appended, 650),
+    #[cfg(feature = "zstd")]
+    ("array compressed", Way::Compressed, 300),
+];
+/// Elements of a row.
+const COLUMNS: usize = 8;
+
+/// The elements of an array of the sample: not zeros, and with some order.
+fn elements(rows: usize) -> Vec<u32> {
+    (0..COLUMNS * rows)
+        .map(|place| u32::try_from((place * 7 + rows) % 251 + 1).unwrap_or(1))
+        .collect()
+}
+
+/// What `get` gives for an array of the sample.
+fn array_bytes(rows: usize) -> Vec<u8> {
+    let elements = elements(rows);
+    let array = ArrayRef::new(&elements, &[rows, COLUMNS]).expect("a shape");
+    let array = AnyArray::copied(&array).expect("memory");
+    let mut bytes = Vec::new();
+    if rows < 512 {
+        array.encode(&mut bytes).expect("in memory");
+    } else {
+        array.write_npy(&mut bytes).expect("in memory");
+    }
+    bytes
+}
+
+fn put_array(disk: &Disk, key: &[u8], way: Way, rows: usize) {
+    let (elements, options) = (elements(rows), Put::default());
+    let shape = [rows, COLUMNS];
+    let array = ArrayRef::new(&elements, &shape).expect("a shape");
+    let outcome = match way {
+        Way::Whole => disk.put_array(key, &array, &options),
+        #[cfg(feature = "zstd")]
+        Way::Compressed => disk.put_array(key, &array.compressed(), &options),
+        Way::Reserved => {
+            let mut place = disk.reserve_array::<u32>(key, &shape, &options).expect("room");
+            place.as_mut_slice().copy_from_slice(&elements);
+            place.commit()
+        }
+        Way::Appended => {
+            let mut rows = disk.append_array::<u32>(key, &[COLUMNS], &options).expect("room");
+            elements.chunks(100 * COLUMNS).for_each(|some| rows.push(some).expect("room"));
+            rows.commit()
+        }
+    };
+    assert!(outcome.expect("room").is_admitted());
+}
+
+/// Whether the arrays of a store are right, or say what is wrong.
+fn look_at_arrays(disk: &Disk, what: &str) {
+    for (key, _, rows) in ARRAYS {
+        for check in [Check::FirstTouch, Check::Always, Check::Never] {
+            let view = match disk.get_array_with::<u32>(key.as_bytes(), check) {
+                Ok(Some(view)) => view,
+                // What it had before is no array.
+                Ok(None) | Err(Error::Array(ArrayError::NotAnArray)) => continue,
+                Err(error) => {
+                    assert_told(&error, what);
+                    continue;
+                }
+            };
+            assert_eq!(view.shape(), [*rows, COLUMNS], "{what}: {key}");
+            let expected = elements(*rows);
+            for from in (0..*rows).step_by(300) {
+                let part = from..(from + 300).min(*rows);
+                if let Ok(found) = view.rows(part.clone()).expect("there are such rows").as_slice()
+                    && check != Check::Never
+                {
+                    let expected = &expected[part.start * COLUMNS..part.end * COLUMNS];
+                    assert!(found == expected, "{what}: {key}: wrong elements in {part:?}");
+                }
+            }
+        }
+    }
+}
 
 /// Opens the store in a directory as all tests here do.
 pub(crate) fn open(dir: &Path) -> Result<Disk, Error> {
@@ -39,7 +135,8 @@ pub(crate) fn contents() -> &'static BTreeMap<Vec<u8>, Vec<u8>> {
         rest => usize::try_from(rest * 20).unwrap_or(0),
     };
     let entry = |n: u64| (format!("key {n}").into_bytes(), expand(n, len(n)));
-    CONTENTS.get_or_init(|| (0..ENTRIES).map(entry).collect())
+    let array = |(key, _, rows): &(&str, _, usize)| (key.as_bytes().to_vec(), array_bytes(*rows));
+    CONTENTS.get_or_init(|| (0..ENTRIES).map(entry).chain(ARRAYS.iter().map(array)).collect())
 }
 
 /// A store that was filled and closed; made once, and only copied after that.
@@ -73,8 +170,13 @@ impl Sample {
         let disk = open(&dir).expect("a new store");
         for (key, value) in contents() {
             let _ = disk.put(key, REPLACED, &Put::default()).expect("room");
-            let outcome = disk.put(key, value, &Put::default()).expect("room");
-            assert!(outcome.is_admitted());
+            match ARRAYS.iter().find(|(array, _, _)| array.as_bytes() == key) {
+                Some((_, way, rows)) => put_array(&disk, key, *way, *rows),
+                None => {
+                    let outcome = disk.put(key, value, &Put::default()).expect("room");
+                    assert!(outcome.is_admitted());
+                }
+            }
         }
         let _ = disk.put(b"removed", b"value", &Put::default()).expect("room");
         disk.remove(b"removed").expect("an open store");
@@ -203,6 +305,7 @@ fn look_at(dir: &Path, what: &str) -> Left {
             }
         }
     }
+    look_at_arrays(&disk, what);
     assert!(!matches!(disk.get(b"removed"), Ok(Some(_))), "{what}: what was removed is back");
     for entry in disk.iter() {
         match entry {

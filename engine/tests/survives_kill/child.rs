@@ -73,7 +73,12 @@ fn act(engine: &dyn Subject, op: Op) -> Result<u64, String> {
             let tag = tag.map(|tag| tag_bytes(key.thread, tag));
             let tags: Vec<&[u8]> = tag.iter().map(Vec::as_slice).collect();
             let options = Put { ttl, durability: Durability::None, tags: &tags, ..Put::default() };
-            match engine.put(&key.bytes(), &number.value(key), &options).map_err(told)? {
+            let (name, value) = (key.bytes(), number.value(key));
+            let outcome = match number.array_way() {
+                Some(way) => engine.put_array(&name, &value, way, &options),
+                None => engine.put(&name, &value, &options),
+            };
+            match outcome.map_err(told)? {
                 Outcome::Admitted { version } => return Ok(version),
                 refused @ (Outcome::Rejected(_) | Outcome::Conflict { .. } | Outcome::Blocked) => {
                     return Err(format!("refused: {refused:?}"));

@@ -22,8 +22,8 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use larder_engine::Value;
 use larder_engine::conformance::Random;
+use larder_engine::{AnyArray, CodecId, Value};
 
 use ledger::{Found, Ledger};
 use standin::Flaw;
@@ -314,7 +314,15 @@ fn compare(job: &Job, ledger: &mut Ledger, engine: &dyn Subject) -> Result<(usiz
 }
 
 fn identify(key: Key, value: &Value) -> Result<Found, String> {
-    let number = Number::of(key, value).ok_or_else(|| {
+    let array = match value.meta().codec {
+        CodecId::ARRAY => Some(AnyArray::of_value(value).map_err(|why| format!("{key:?}: {why}"))?),
+        _ => None,
+    };
+    let bytes = match &array {
+        Some(array) => array.data().map_err(|why| format!("{key:?}: {why}"))?,
+        None => value,
+    };
+    let number = Number::of(key, bytes).ok_or_else(|| {
         format!("{key:?} has {} bytes that are torn or foreign: {value:?}", value.len())
     })?;
     Ok(Found { number, version: value.meta().version })

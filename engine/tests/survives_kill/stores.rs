@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use larder_engine::{
-    Access, Atomic, BatchOutcome, Disk, Durability, Engine, Error, ManualClock, Put, Result,
-    WriteBatch,
+    Access, ArrayRef, Atomic, BatchOutcome, Disk, Durability, Engine, Error, ManualClock, Outcome,
+    Put, Result, WriteBatch,
 };
 
 use crate::standin::{Flaw, StandIn};
@@ -25,6 +25,11 @@ pub(crate) const EITHER: &str = "disk in either mode";
 
 /// What is asked of a store beside what every engine can do.
 pub(crate) trait Subject: Engine {
+    /// Puts a value, as an array if that makes a difference, in one of four ways.
+    fn put_array(&self, key: &[u8], value: &[u8], _way: u64, how: &Put<'_>) -> Result<Outcome> {
+        self.put(key, value, how)
+    }
+
     /// Puts or removes several keys, all or none.
     fn write(&self, changes: &[(Vec<u8>, Option<Vec<u8>>)]) -> Result<()>;
 
@@ -36,6 +41,28 @@ pub(crate) trait Subject: Engine {
 }
 
 impl Subject for Disk {
+    fn put_array(&self, key: &[u8], value: &[u8], way: u64, how: &Put<'_>) -> Result<Outcome> {
+        match way {
+            0 => Self::put_array(self, key, &ArrayRef::new(value, &[value.len()])?, how),
+            1 => {
+                let array = ArrayRef::fortran(value, &[value.len(), 1])?;
+                #[cfg(feature = "zstd")]
+                let array = array.compressed();
+                Self::put_array(self, key, &array, how)
+            }
+            2 => {
+                let mut array = self.reserve_array::<u8>(key, &[value.len()], how)?;
+                array.as_mut_slice().copy_from_slice(value);
+                array.commit()
+            }
+            _ => {
+                let mut array = self.append_array::<u8>(key, &[], how)?;
+                value.chunks(9_999).try_for_each(|rows| array.push(rows))?;
+                array.commit()
+            }
+        }
+    }
+
     fn write(&self, changes: &[(Vec<u8>, Option<Vec<u8>>)]) -> Result<()> {
         let mut batch = WriteBatch::new();
         for (key, value) in changes {

@@ -164,6 +164,11 @@ impl Number {
         value
     }
 
+    /// How it is put, if as an array: one of four ways.
+    pub(crate) const fn array_way(self) -> Option<u64> {
+        if self.0.is_multiple_of(5) { Some(self.0 / 5 % 4) } else { None }
+    }
+
     /// Mostly small, seldom larger than what is copied, than a chunk, than a segment.
     fn len(self) -> usize {
         let mut random = Random::new(self.0);
