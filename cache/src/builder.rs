@@ -1,27 +1,26 @@
 //! How a cache is set up.
 
+mod build;
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_engine::memory::{Capacity, Cause, PolicyKind, Tier};
-use larder_engine::{Clock, Disk, Engine, Error as EngineError, SystemClock};
+use larder_engine::memory::{Capacity, PolicyKind};
+use larder_engine::{Clock, Engine, SystemClock};
 
-use crate::advice::Advising;
+#[cfg_attr(not(doc), allow(unused_imports, reason = "named in the documentation"))]
 use crate::cache::Cache;
-use crate::codec::{Auto, Codec};
-use crate::core::{Core, Mode, Options, Weigher};
-use crate::entry::Entry;
-use crate::error::{Error, Result};
-use crate::event::{Event, Events, Observer};
+use crate::codec::Auto;
+use crate::core::{Mode, Weigher};
+use crate::engines::{Engines, Needs, Selection};
+use crate::event::{Event, Observer};
+#[cfg_attr(not(doc), allow(unused_imports, reason = "named in the documentation"))]
+use crate::fallback::Fallback;
 use crate::fresh::Freshness;
 use crate::health::Patience;
-use crate::key::{Key, KeyBuf, tag};
-use crate::lower::Lower;
-use crate::pending::Pending;
-use crate::sync::{AtomicUsize, Ordering};
 
 /// Memory that a cache may use if nothing is said.
 const MEMORY_DEFAULT: u64 = 64 << 20;
@@ -63,6 +62,7 @@ pub struct Builder<K, V, C = Auto> {
     patience: Patience,
     observer: Option<Observer>,
     advise: Option<(f64, Vec<PolicyKind>)>,
+    selection: Selection,
     clock: Arc<dyn Clock>,
     codec: C,
     types: PhantomData<fn(K) -> V>,
@@ -93,6 +93,7 @@ impl<K, V, C> Builder<K, V, C> {
             patience: Patience::default(),
             observer: None,
             advise: None,
+            selection: Selection::default(),
             clock: Arc::new(SystemClock),
             codec,
             types: PhantomData,
@@ -163,6 +164,57 @@ impl<K, V, C> Builder<K, V, C> {
     #[must_use]
     pub fn engine(mut self, engine: Arc<dyn Engine>) -> Self {
         self.engine = Some(engine);
+        self
+    }
+
+    /// The engines to use, by [name](Engines): the first is the one that is wanted, those after it
+    /// serve while those before them cannot, as a [`Fallback`] does it. `"auto"` chooses one that
+    /// fits the [needs](Self::needs). [`Cache::choice`] says what was chosen and why,
+    /// [`Cache::links`] how each of them is.
+    ///
+    /// ```
+    /// use larder::Cache;
+    ///
+    /// # let home = tempfile::tempdir()?;
+    /// # let dir = home.path().join("store");
+    /// let first = Cache::<u32, String>::builder().disk(&dir).build()?;
+    /// // The directory is in use: memory serves, and the disk once it is free.
+    /// let second = Cache::<u32, String>::builder();
+    /// let second = second.disk(&dir).engines(["two-level", "memory"]).build()?;
+    /// assert!(second.insert(7, "seven".into())?.is_admitted());
+    /// assert_eq!(second.get(&7)?.as_deref(), Some("seven"));
+    /// let [disk, memory] = &second.links()[..] else { panic!() };
+    /// assert!(memory.serves() && disk.why().unwrap().contains("is open in process"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn engines(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.selection.names = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Where [`engines`](Self::engines) are looked up, with your own among them.
+    #[must_use]
+    pub fn registry(mut self, engines: Engines) -> Self {
+        self.selection.registry = engines;
+        self
+    }
+
+    /// What is needed of the engine: one that fits is [chosen](Engines::choose).
+    ///
+    /// ```
+    /// use larder::{Cache, Needs, Survives};
+    ///
+    /// # let home = tempfile::tempdir()?;
+    /// # let dir = home.path().join("store");
+    /// let needs = Needs::new().value_bytes(8 << 20).survives(Survives::Process);
+    /// let cache = Cache::<u32, Vec<u8>>::builder().disk(dir).needs(needs).build()?;
+    /// assert_eq!(cache.choice().unwrap().engine(), "disk");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn needs(mut self, needs: Needs) -> Self {
+        self.selection.needs = Some(needs);
         self
     }
 
@@ -316,6 +368,13 @@ impl<K, V, C> Builder<K, V, C> {
         self
     }
 
+    /// The share of a pause, from 0 to 1, that may be left out by chance; a tenth if nothing is said.
+    #[must_use]
+    pub fn backoff_jitter(mut self, share: f64) -> Self {
+        self.patience.jitter = share;
+        self
+    }
+
     /// Called with what happens that nobody asked for: see [`Event`]. It runs on the thread
     /// that it happened on, with no lock held.
     #[must_use]
@@ -366,177 +425,12 @@ impl<K, V, C> Builder<K, V, C> {
             patience: self.patience,
             observer: self.observer,
             advise: self.advise,
+            selection: self.selection,
             clock: self.clock,
             codec,
             types: PhantomData,
         }
     }
-
-    /// The first thing that cannot be, if there is one.
-    fn validate(&self) -> Result<()> {
-        let has_store = self.disk.is_some() || self.engine.is_some();
-        let refuse = |option, value: &dyn fmt::Debug, accepted| {
-            Err(Error::Config { option, value: format!("{value:?}"), accepted })
-        };
-        let namespace = self.namespace.as_deref();
-        let no_memory = self.memory == Capacity::Disabled;
-        match () {
-            () if no_memory && !has_store => refuse(
-                "memory",
-                &0,
-                "give it at least 1 byte, or a store with .disk(dir) or .engine(engine)",
-            ),
-            () if self.disk.is_some() && self.engine.is_some() => {
-                refuse("engine", &self.engine, "give either .disk(dir) or .engine(engine)")
-            }
-            () if self.disk_budget.is_some() && self.disk.is_none() => {
-                refuse("disk_budget", &self.disk_budget, "give .disk(dir) as well")
-            }
-            () if self.mode == Mode::WriteOnEvict && (no_memory || !has_store) => {
-                refuse("mode", &self.mode, "give it memory and a store to write to")
-            }
-            () if self.ttl.is_some_and(|ttl| ttl.as_millis() == 0) => {
-                refuse("ttl", &self.ttl, "at least 1 ms; leave it out for values that stay")
-            }
-            () if !(0.0..=1.0).contains(&self.freshness.jitter) => {
-                refuse("jitter", &self.freshness.jitter, "a share from 0 to 1")
-            }
-            () if !(0.0..1e6).contains(&self.freshness.beta) => {
-                refuse("refresh_early", &self.freshness.beta, "from 0, for never, to 1,000,000")
-            }
-            () if namespace.is_some_and(|name| name.is_empty() || name.len() > NAMESPACE_MAX) => {
-                refuse("namespace", &namespace, "1 to 255 bytes; leave it out for none")
-            }
-            () if self.patience.limit == 0 => {
-                refuse("offline_after", &self.patience.limit, "at least 1 failure")
-            }
-            () if self.patience.first > self.patience.longest => {
-                refuse("backoff", &self.patience.first, "at most the longest pause")
-            }
-            () => Ok(()),
-        }
-    }
-
-    /// Opens the store, if the cache is to do that.
-    fn open(&self) -> Result<Option<Arc<dyn Engine>>> {
-        let Some(dir) = &self.disk else {
-            return Ok(self.engine.clone());
-        };
-        let mut disk = Disk::builder(dir).clock(Arc::clone(&self.clock));
-        if let Some(bytes) = self.disk_budget {
-            disk = disk.budget(bytes);
-        }
-        match disk.open() {
-            Ok(disk) => Ok(Some(Arc::new(disk))),
-            Err(EngineError::Config { option: "budget", value, accepted }) => {
-                Err(Error::Config { option: "disk_budget", value, accepted })
-            }
-            Err(source) => Err(Error::Engine { op: "be opened", source }),
-        }
-    }
-
-    fn prefix(&self) -> Box<[u8]> {
-        let mut prefix = KeyBuf::new();
-        if let Some(namespace) = &self.namespace {
-            prefix.tag_len(tag::NAMESPACE, namespace.len());
-            prefix.push(namespace.as_bytes());
-        }
-        prefix.as_bytes().into()
-    }
-}
-
-impl<K, V, C> Builder<K, V, C>
-where
-    V: Clone + Send + Sync + 'static,
-    C: Codec<V>,
-{
-    /// Builds the cache, and opens or creates the store.
-    ///
-    /// # Errors
-    /// [`Error::Config`] names an option that cannot be, its value and what is accepted;
-    /// [`Error::Engine`] says why the store cannot be opened.
-    pub fn build(self) -> Result<Cache<K, V, C>> {
-        self.build_core().map(Cache::new)
-    }
-
-    pub(crate) fn build_core(mut self) -> Result<Core<V, C>> {
-        self.validate()?;
-        if !self.enabled || is_switched_off() {
-            self.memory = Capacity::Disabled;
-            (self.disk, self.engine, self.mode) = (None, None, Mode::default());
-            self.advise = None;
-        }
-        let advise = self.advise.as_ref();
-        let advising = advise
-            .map(|(rate, policies)| Advising::new(*rate, policies, self.policy, self.memory))
-            .transpose()?;
-        let prefix = self.prefix();
-        let engine = self.open()?;
-        let events = Arc::new(Events::new(self.observer));
-        let pending = Arc::new(Pending::default());
-        let unflushed = Arc::new(AtomicUsize::new(0));
-        let memory = memory_tier(
-            Tier::builder(self.memory).policy(self.policy).clock(Arc::clone(&self.clock)),
-            engine.is_some().then_some((&pending, &unflushed)),
-        )?;
-        let owns_lower = self.owns_engine || self.disk.is_some();
-        let lower = engine.map(|engine| {
-            let (clock, events) = (Arc::clone(&self.clock), Arc::clone(&events));
-            Lower::new(engine, prefix.clone(), self.strict, self.patience, clock, events)
-        });
-        let options = Options {
-            codec: self.codec,
-            mode: self.mode,
-            strict: self.strict,
-            ttl: self.ttl,
-            freshness: self.freshness,
-            counts_cost: self.policy == PolicyKind::Gdsf,
-            prefix,
-            weigher: self.weigher,
-            clock: self.clock,
-            owns_lower,
-            advising,
-        };
-        Ok(Core::new(memory, lower, pending, unflushed, events, options))
-    }
-}
-
-/// Whether the environment switches all caches off.
-fn is_switched_off() -> bool {
-    let value = std::env::var("LARDER_DISABLE").unwrap_or_default();
-    !matches!(&*value, "" | "0" | "false" | "no" | "off")
-}
-
-/// A time after or before a deadline; more than a hundred years is as good as that.
-fn ms(time: Duration) -> u64 {
-    const LONGEST_MS: u64 = 100 * 365 * 24 * 3600 * 1000;
-    u64::try_from(time.as_millis()).unwrap_or(LONGEST_MS).min(LONGEST_MS)
-}
-
-type TierOf<V> = Tier<Key, Arc<Entry<V>>>;
-
-/// The memory tier, wired so that what only it holds goes to pending when it is evicted.
-fn memory_tier<V: Send + Sync + 'static>(
-    tier: larder_engine::memory::TierBuilder<Key, Arc<Entry<V>>>,
-    store: Option<(&Arc<Pending<V>>, &Arc<AtomicUsize>)>,
-) -> Result<TierOf<V>> {
-    let mut tier = tier.weigher(|_, entry: &Arc<Entry<V>>| entry.weight);
-    if let Some((pending, unflushed)) = store {
-        let (pending, unflushed) = (Arc::clone(pending), Arc::clone(unflushed));
-        tier = tier
-            .before_evict(move |key, entry, cause| {
-                if cause == Cause::Capacity && entry.is_unflushed() {
-                    pending.insert(key, entry);
-                }
-            })
-            .listener(move |_, entry, _| {
-                if entry.is_unflushed() {
-                    // Relaxed: a figure.
-                    unflushed.fetch_sub(1, Ordering::Relaxed);
-                }
-            });
-    }
-    tier.build().map_err(|source| Error::Engine { op: "be set up", source })
 }
 
 impl<K, V, C: fmt::Debug> fmt::Debug for Builder<K, V, C> {
@@ -549,4 +443,10 @@ impl<K, V, C: fmt::Debug> fmt::Debug for Builder<K, V, C> {
             .field("codec", &self.codec)
             .finish_non_exhaustive()
     }
+}
+
+/// A time after or before a deadline; more than a hundred years is as good as that.
+fn ms(time: Duration) -> u64 {
+    const LONGEST_MS: u64 = 100 * 365 * 24 * 3600 * 1000;
+    u64::try_from(time.as_millis()).unwrap_or(LONGEST_MS).min(LONGEST_MS)
 }

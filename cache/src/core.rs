@@ -28,9 +28,11 @@ use larder_engine::{Clock, Health, Value};
 
 use crate::advice::{Advice, Advising};
 use crate::codec::{Codec, CodecError};
+use crate::engines::Choice;
 use crate::entry::{Entry, Life, OWN_VERSION};
 use crate::error::{Error, Result};
 use crate::event::{Event, Events};
+use crate::fallback::Fallback;
 use crate::flight::Flights;
 use crate::fresh::{Freshness, State};
 use crate::key::Key;
@@ -77,6 +79,10 @@ pub(crate) struct Options<V, C> {
     /// Whether closing the cache closes the store.
     pub(crate) owns_lower: bool,
     pub(crate) advising: Option<Advising>,
+    /// Which engines were chosen, if that was left to us.
+    pub(crate) choice: Option<Choice>,
+    /// The engines that stand in for each other, if there are several.
+    pub(crate) fallback: Option<Arc<Fallback>>,
 }
 
 pub(crate) struct Core<V: Cached, C: Codec<V>> {

@@ -37,6 +37,7 @@
 //! | fewer writes | [`Mode::WriteOnEvict`] |
 //! | to know how it does | [`Cache::stats`], [`Builder::on_event`] |
 //! | the same for plain bytes, as an [`Engine`] | [`TwoLevel`] |
+//! | an engine by name, one that fits, or several that stand in for each other | [`Builder::engines`], [`Engines`], [`Fallback`] |
 //! | the store alone | [`Disk`] |
 //!
 //! # Consistency
@@ -105,9 +106,11 @@ mod conditional;
 #[cfg(feature = "config")]
 mod config;
 mod core;
+mod engines;
 mod entry;
 mod error;
 mod event;
+mod fallback;
 mod flight;
 mod flush;
 mod fresh;
@@ -140,8 +143,14 @@ pub use conditional::Info;
 #[cfg(feature = "config")]
 pub use config::{Config, ConfigError, MemoryLimit, Problem};
 pub use core::Mode;
+pub use engines::{
+    Availability, Choice, EngineSettings, Engines, Kind, Needs, Null, Sharing, Survives,
+    Unavailable,
+};
 pub use error::{Error, LoadError, Result};
 pub use event::Event;
+pub use fallback::{Fallback, FallbackBuilder, LinkState};
+pub use health::Circuit;
 pub use key::{KeyBuf, KeyDecode, KeyEncode, KeyReader, Rounded, Tolerant};
 pub use loaded::Loaded;
 pub use memo::{Call, Explanation, Function, FunctionStats, Handle, Memo, MemoBuilder};
@@ -313,6 +322,8 @@ pub use larder_engine::{Latencies, Latency};
 /// The examples of the guide, so that they are compiled and run.
 #[cfg(doctest)]
 mod guide {
+    #[doc = include_str!("../../docs/guide/choosing-an-engine.md")]
+    struct ChoosingAnEngine;
     #[doc = include_str!("../../docs/guide/loading.md")]
     struct Loading;
     #[cfg(feature = "macros")]

@@ -251,7 +251,7 @@ fn check(key: &[u8]) -> Result<()> {
 }
 
 /// The error in an engine's words.
-fn plain(error: Error) -> EngineError {
+pub(crate) fn plain(error: Error) -> EngineError {
     match error {
         Error::Engine { source, .. } => source,
         Error::KeyTooLong { len, max } => EngineError::KeyTooLong { len, max },
