@@ -49,6 +49,7 @@ mod policy;
 mod quick;
 mod readers;
 mod replay;
+mod resize;
 mod room;
 mod shard;
 mod shelf;
