@@ -324,9 +324,16 @@ pub use larder_engine::{Latencies, Latency};
 mod guide {
     #[doc = include_str!("../../docs/guide/choosing-an-engine.md")]
     struct ChoosingAnEngine;
+    #[doc = include_str!("../../docs/guide/errors.md")]
+    struct Errors;
     #[doc = include_str!("../../docs/guide/loading.md")]
     struct Loading;
     #[cfg(feature = "macros")]
     #[doc = include_str!("../../docs/guide/memoise.md")]
     struct Memoise;
+    #[doc = include_str!("../../docs/guide/performance.md")]
+    struct Performance;
+    #[cfg(feature = "macros")]
+    #[doc = include_str!("../../docs/guide/quickstart.md")]
+    struct Quickstart;
 }
