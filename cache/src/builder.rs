@@ -1,6 +1,8 @@
 //! How a cache is set up.
 
 mod build;
+#[cfg(feature = "config")]
+mod record;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -63,6 +65,7 @@ pub struct Builder<K, V, C = Auto> {
     observer: Option<Observer>,
     advise: Option<(f64, Vec<PolicyKind>)>,
     selection: Selection,
+    watched: Vec<u8>,
     clock: Arc<dyn Clock>,
     codec: C,
     types: PhantomData<fn(K) -> V>,
@@ -94,6 +97,7 @@ impl<K, V, C> Builder<K, V, C> {
             observer: None,
             advise: None,
             selection: Selection::default(),
+            watched: Vec::new(),
             clock: Arc::new(SystemClock),
             codec,
             types: PhantomData,
@@ -383,6 +387,29 @@ impl<K, V, C> Builder<K, V, C> {
         self
     }
 
+    /// Shares of the budgets of memory and store, in percent, that are told of when they are exceeded, and
+    /// when they are not any more ([`Event::Usage`]). Looked at after every 64th change.
+    ///
+    /// ```
+    /// use larder::{Cache, Event};
+    ///
+    /// let cache = Cache::<u32, [u8; 16]>::builder()
+    ///     .memory_items(1_000)
+    ///     .watch_usage([50, 90])
+    ///     .on_event(|event| {
+    ///         if let Event::Usage { tier, percent, is_rising: true, .. } = event {
+    ///             eprintln!("{tier} is to {percent} % full");
+    ///         }
+    ///     })
+    ///     .build()?;
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    #[must_use]
+    pub fn watch_usage(mut self, percents: impl IntoIterator<Item = u8>) -> Self {
+        self.watched = percents.into_iter().collect();
+        self
+    }
+
     /// Samples a share of `rate` of the keys, so that [`Cache::advice`] can tell how many gets
     /// memory would miss if it were larger or smaller, with its own policy, LRU, or one of
     /// `policies`.
@@ -426,6 +453,7 @@ impl<K, V, C> Builder<K, V, C> {
             observer: self.observer,
             advise: self.advise,
             selection: self.selection,
+            watched: self.watched,
             clock: self.clock,
             codec,
             types: PhantomData,

@@ -147,6 +147,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             self.open().and_then(|()| change(&key))
         };
         self.drain();
+        self.watch_usage();
         self.events.emit();
         changed
     }
@@ -172,7 +173,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         load_ms: u32,
     ) -> Result<Outcome> {
         let now_ms = self.now_ms();
-        let deadline_ms = put.ttl.deadline_ms(now_ms, self.options.ttl);
+        let deadline_ms = put.ttl.deadline_ms(now_ms, self.options.freshness.ttl());
         let expires_at_ms = self.options.freshness.kept_until(now_ms, deadline_ms);
         let tags = self.tags(put.tags)?;
         let stored = tags.clone();

@@ -116,7 +116,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             return Ok(None);
         }
         let now_ms = self.now_ms();
-        let deadline_ms = ttl.deadline_ms(now_ms, self.options.ttl);
+        let deadline_ms = ttl.deadline_ms(now_ms, self.options.freshness.ttl());
         let expires_at_ms = self.options.freshness.kept_until(now_ms, deadline_ms);
         let touched = lower.touch(key, until(expires_at_ms))?;
         // The next who asks gets it from the store, with its new deadline.

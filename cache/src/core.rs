@@ -34,7 +34,7 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Events};
 use crate::fallback::Fallback;
 use crate::flight::Flights;
-use crate::fresh::{Freshness, State};
+use crate::fresh::{Live, State};
 use crate::key::Key;
 use crate::load::Found;
 use crate::lower::Lower;
@@ -44,6 +44,7 @@ use crate::stats::{CacheStats, Counters};
 use crate::stripe::Stripes;
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, RwLock};
 use crate::tags::{Cells, Log, Tags};
+use crate::usage::Watch;
 
 /// When values reach the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -69,8 +70,7 @@ pub(crate) struct Options<V, C> {
     pub(crate) codec: C,
     pub(crate) mode: Mode,
     pub(crate) strict: bool,
-    pub(crate) ttl: Option<Duration>,
-    pub(crate) freshness: Freshness,
+    pub(crate) freshness: Live,
     /// Whether memory asks what a value cost.
     pub(crate) counts_cost: bool,
     pub(crate) prefix: Box<[u8]>,
@@ -83,6 +83,11 @@ pub(crate) struct Options<V, C> {
     pub(crate) choice: Option<Choice>,
     /// The engines that stand in for each other, if there are several.
     pub(crate) fallback: Option<Arc<Fallback>>,
+    /// What is told of room that gets short.
+    pub(crate) watch: Option<Watch>,
+    /// The settings as they are now.
+    #[cfg(feature = "config")]
+    pub(crate) settings: Mutex<crate::config::Config>,
 }
 
 pub(crate) struct Core<V: Cached, C: Codec<V>> {

@@ -32,7 +32,7 @@
 //! | to change what is there | [`Cache::add`], [`Cache::replace_if`], [`Cache::update`], [`Cache::touch`] |
 //! | nobody to wait while an old value is loaded anew | [`Builder::serve_stale`], [`Builder::refresh_ahead`], [`Cache::get_or_load_behind`] |
 //! | the old value if the new one cannot be had | [`Builder::serve_stale_on_error`] |
-//! | settings from a file or the environment | `Config` (feature `config`) |
+//! | settings from a file or the environment, and changes while in use | `Config`, `Cache::reconfigure` (feature `config`) |
 //! | futures instead of threads | `Cache::nonblocking`, `Cache::on_tokio` (features `async`, `tokio`) |
 //! | fewer writes | [`Mode::WriteOnEvict`] |
 //! | to know how it does | [`Cache::stats`], [`Builder::on_event`] |
@@ -133,6 +133,7 @@ mod tags;
 #[cfg(feature = "tracing")]
 mod traced;
 mod two_level;
+mod usage;
 
 pub use advice::{Advice, Trial};
 pub use array::{Array, Arrays};
@@ -141,7 +142,7 @@ pub use cache::Cache;
 pub use codec::{Auto, Codec, CodecError, Postcard, Raw};
 pub use conditional::Info;
 #[cfg(feature = "config")]
-pub use config::{Config, ConfigError, MemoryLimit, Problem};
+pub use config::{Config, ConfigError, MemoryLimit, Problem, Reconfigured};
 pub use core::Mode;
 pub use engines::{
     Availability, Choice, EngineSettings, Engines, Kind, Needs, Null, Sharing, Survives,
@@ -324,6 +325,8 @@ pub use larder_engine::{Latencies, Latency};
 mod guide {
     #[doc = include_str!("../../docs/guide/choosing-an-engine.md")]
     struct ChoosingAnEngine;
+    #[doc = include_str!("../../docs/guide/configuration.md")]
+    struct Configuration;
     #[doc = include_str!("../../docs/guide/errors.md")]
     struct Errors;
     #[doc = include_str!("../../docs/guide/loading.md")]

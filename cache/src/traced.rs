@@ -32,6 +32,12 @@ pub fn trace_event(event: &Event) {
             warn!(target: "larder", %engine, why, "engine away");
         }
         Event::Circuit { engine, to, .. } => info!(target: "larder", %engine, ?to, "engine tried"),
+        Event::Usage { tier, percent, is_rising, used, budget } => {
+            info!(target: "larder", tier, percent, is_rising, used, budget, "usage");
+        }
+        Event::SettingsChanged { changes } => {
+            info!(target: "larder", changes = changes.join("; "), "settings changed");
+        }
         Event::Switched { from, to } => {
             warn!(target: "larder", from = from.as_deref(), to = to.as_deref(), "switched");
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use larder_format::CodecId;
 
 use crate::clock::NEVER;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::stats::{Health, Stats};
 use crate::value::Value;
 
@@ -80,6 +80,19 @@ pub trait Engine: Send + Sync + fmt::Debug {
 
     /// What the engine says about itself. Costs no more than reading counters.
     fn stats(&self) -> Stats;
+
+    /// Changes what the engine may hold, in bytes, while it is in use. What does not fit any more leaves
+    /// before this returns.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) if it cannot be this, or cannot be changed.
+    fn set_budget(&self, bytes: u64) -> Result<()> {
+        Err(Error::Config {
+            option: "budget",
+            value: bytes.to_string(),
+            accepted: "this engine has no budget that can change: set it up anew",
+        })
+    }
 
     /// Whether the engine can be relied on now, as far as it knows itself.
     fn health(&self) -> Health {

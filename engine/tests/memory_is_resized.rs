@@ -1,7 +1,5 @@
 //! A tier that may hold more, or less, while it is in use: it never holds more than it may.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 

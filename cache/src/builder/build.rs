@@ -15,10 +15,14 @@ use crate::engines::{Composition, EngineSettings};
 use crate::entry::Entry;
 use crate::error::{Error, Result};
 use crate::event::Events;
+use crate::fresh::Live;
 use crate::key::{Key, KeyBuf, tag};
 use crate::lower::Lower;
 use crate::pending::Pending;
+#[cfg(feature = "config")]
+use crate::sync::Mutex;
 use crate::sync::{AtomicUsize, Ordering};
+use crate::usage::Watch;
 
 impl<K, V, C> Builder<K, V, C> {
     /// The first thing that cannot be, if there is one.
@@ -62,6 +66,9 @@ impl<K, V, C> Builder<K, V, C> {
             }
             () if !(0.0..1e6).contains(&self.freshness.beta) => {
                 refuse("refresh_early", &self.freshness.beta, "from 0, for never, to 1,000,000")
+            }
+            () if self.watched.iter().any(|percent| !(1..=100).contains(percent)) => {
+                refuse("watch_usage", &self.watched, "shares from 1 to 100 percent")
             }
             () if namespace.is_some_and(|name| name.is_empty() || name.len() > NAMESPACE_MAX) => {
                 refuse("namespace", &namespace, "1 to 255 bytes; leave it out for none")
@@ -140,6 +147,8 @@ where
         let composition = self.compose()?;
         self.validate(composition.as_ref())?;
         let choice = composition.as_ref().map(|composition| composition.choice.clone());
+        #[cfg(feature = "config")]
+        let given = self.as_config();
         let is_null = choice.as_ref().is_some_and(|choice| choice.engine() == "null");
         let is_on = self.enabled && !is_switched_off() && !is_null;
         if !is_on {
@@ -179,8 +188,7 @@ where
             codec: self.codec,
             mode: self.mode,
             strict: self.strict,
-            ttl: self.ttl,
-            freshness: self.freshness,
+            freshness: Live::new(self.freshness, self.ttl),
             counts_cost: self.policy == PolicyKind::Gdsf,
             prefix,
             weigher: self.weigher,
@@ -189,8 +197,17 @@ where
             advising,
             choice,
             fallback,
+            watch: (!self.watched.is_empty()).then(|| Watch::new(&self.watched)),
+            #[cfg(feature = "config")]
+            settings: Mutex::new(given),
         };
-        Ok(Core::new(memory, lower, pending, unflushed, events, options))
+        let core = Core::new(memory, lower, pending, unflushed, events, options);
+        #[cfg(feature = "config")]
+        if is_on {
+            core.note_settings();
+        }
+        core.events.emit();
+        Ok(core)
     }
 }
 

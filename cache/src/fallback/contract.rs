@@ -130,6 +130,19 @@ impl Engine for Fallback {
         serving.map(|engine| engine.stats()).unwrap_or_default()
     }
 
+    /// Of the first engine.
+    fn set_budget(&self, bytes: u64) -> Result<()> {
+        self.inner.open()?;
+        match self.inner.links[0].engine() {
+            Some(engine) => engine.set_budget(bytes),
+            None => Err(Error::Config {
+                option: "budget",
+                value: bytes.to_string(),
+                accepted: "it is away: wait until it is back",
+            }),
+        }
+    }
+
     fn health(&self) -> Health {
         match self.inner.serving() {
             None => Health::Offline,

@@ -362,7 +362,8 @@ impl Disk {
     }
 
     /// Changes what the directory may hold, at most to what the store was opened with. If it is less
-    /// than is held, the oldest values are evicted before this returns; a store that
+    /// than is held, the oldest values are evicted before this returns (what views hold stays as long as they
+    /// do); a store that
     /// [keeps everything](Retain::All) takes no more instead.
     ///
     /// ```
@@ -384,6 +385,8 @@ impl Disk {
         self.writable()?.set_budget(bytes)?;
         if self.store.stats().used_bytes > bytes && !self.store.keeps_all() {
             self.trim(Limits { bytes: Some(bytes), ..Limits::default() })?;
+            // Files that went are mapped until the lookups that were under way have ended.
+            self.store.let_go(|retired| self.store.usage.live().saturating_add(retired) <= bytes);
         }
         Ok(())
     }
