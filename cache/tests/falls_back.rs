@@ -222,6 +222,41 @@ fn one_that_cannot_be_opened_is_tried_again_after_pauses_that_grow() {
     assert_eq!(bench.engine.links()[0].why(), None);
 }
 
+/// The thread that opens the first engine is stuck: everybody else goes on.
+#[test]
+fn nobody_waits_for_one_that_comes_back() {
+    let (second, gate) = (Flaky::new(), Arc::new(std::sync::Barrier::new(2)));
+    let tries = Arc::new(AtomicU32::new(0));
+    let open_first = {
+        let (gate, tries) = (Arc::clone(&gate), Arc::clone(&tries));
+        move || -> Result<Arc<dyn Engine>> {
+            if tries.fetch_add(1, SeqCst) == 1 {
+                gate.wait();
+            }
+            Err(EngineError::Closed)
+        }
+    };
+    let engine = Fallback::builder()
+        .or("first", open_first)
+        .or("second", move || Ok(Arc::<Flaky>::clone(&second) as _))
+        .backoff(Duration::ZERO, Duration::ZERO)
+        .build()
+        .unwrap();
+    while tries.load(SeqCst) < 2 {
+        assert!(engine.put(b"a", b"1", &Put::default()).unwrap().is_admitted());
+    }
+    for n in 0..1_000_u32 {
+        assert!(engine.put(&n.to_le_bytes(), b"1", &Put::default()).unwrap().is_admitted());
+        assert!(engine.get(&n.to_le_bytes()).unwrap().is_some());
+    }
+    assert_eq!(tries.load(SeqCst), 2, "one at a time");
+    gate.wait();
+    while tries.load(SeqCst) < 3 {
+        assert!(engine.put(b"a", b"1", &Put::default()).unwrap().is_admitted());
+    }
+    engine.close().unwrap();
+}
+
 #[test]
 fn a_question_whether_anything_is_held_counts_what_is_away() {
     let bench = bench_with(false, |builder| builder);

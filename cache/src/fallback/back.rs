@@ -60,10 +60,13 @@ impl Inner {
 
     /// Notes who serves now, and whether there is still anything to look at.
     pub(super) fn look(&self) {
+        // SeqCst: one order with `in_trouble`. First this, then a look, so that trouble which is not
+        // seen says so afterwards.
+        self.troubled.store(false, Ordering::SeqCst);
         let is_well = |link: &Link| link.is_well() && !link.stale.any();
-        let all_well = self.reach() == 0 && self.links.first().is_some_and(is_well);
-        // Relaxed: see `tend`. Who runs into trouble at this moment says so again at its next try.
-        self.troubled.store(!all_well, Ordering::Relaxed);
+        if self.reach() != 0 || !self.links.first().is_some_and(is_well) {
+            self.in_trouble();
+        }
         let mut known = self.serves.lock();
         let now = self.serving().unwrap_or(usize::MAX);
         if *known != now {
@@ -72,6 +75,16 @@ impl Inner {
             *known = now;
             self.events.push(|| Event::Switched { from, to });
         }
+    }
+}
+
+/// Whoever brings engines back, even if that panics.
+struct Busy(Arc<AtomicBool>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        // Release: pairs with the Acquire in `begin`.
+        self.0.store(false, Ordering::Release);
     }
 }
 
@@ -94,11 +107,10 @@ impl Returning {
         if self.busy.swap(true, Ordering::Acquire) {
             return;
         }
-        let (inner, busy) = (Arc::clone(inner), Arc::clone(&self.busy));
+        let (inner, busy) = (Arc::clone(inner), Busy(Arc::clone(&self.busy)));
         let work = move || {
             inner.bring_back();
-            // Release: pairs with the Acquire above.
-            busy.store(false, Ordering::Release);
+            drop(busy);
             inner
         };
         if !self.in_background {
@@ -107,14 +119,12 @@ impl Returning {
         }
         let mut thread = self.thread.lock();
         let name = "larder-return".to_owned();
-        match std::thread::Builder::new().name(name).spawn(move || work().events.emit()) {
-            Ok(spawned) => {
-                // It has ended but for letting go of what it held.
-                let ended = thread.replace(spawned).map(JoinHandle::join);
-                drop(ended);
-            }
-            // The next one to come by tries again.
-            Err(_) => self.busy.store(false, Ordering::Release),
+        let spawned = std::thread::Builder::new().name(name);
+        // If there is none to be had, the next one to come by tries again.
+        if let Ok(spawned) = spawned.spawn(move || work().events.emit()) {
+            // The last one has ended but for letting go of what it held.
+            let ended = thread.replace(spawned).map(JoinHandle::join);
+            drop(ended);
         }
     }
 

@@ -190,7 +190,7 @@ impl Fallback {
     /// After an operation: looks whether something should be done about engines that are away.
     #[inline]
     fn tend(&self) {
-        // Relaxed: a hint, which whoever runs into trouble sets again.
+        // Relaxed: a hint; who comes next sees it.
         if self.inner.troubled.load(Ordering::Relaxed) {
             self.tend_now();
         }
@@ -232,9 +232,10 @@ impl Inner {
         self.links.iter().position(|link| link.is_well() && !link.stale.bypassed())
     }
 
+    /// Says that something is to be looked at. Call after what that is was noted.
     fn in_trouble(&self) {
-        // Relaxed: see `tend`.
-        self.troubled.store(true, Ordering::Relaxed);
+        // SeqCst: one order with `look`, so that it sees what was noted, or comes first.
+        self.troubled.store(true, Ordering::SeqCst);
     }
 
     /// What is said where nobody answered.
@@ -299,7 +300,7 @@ impl Inner {
                 // Release: pairs with `reach`. Before the value can be found there.
                 self.reach.fetch_max(at, Ordering::Release);
             }
-            match self.put_in(link, key, value, put) {
+            match self.put_in(at, key, value, put) {
                 Ok(Outcome::Admitted { version }) => {
                     link.stale.unmask(key);
                     for (_, beyond) in self.reached().skip(at + 1) {
@@ -312,20 +313,27 @@ impl Inner {
                 Err(Trouble::Failed(error)) => last = Some(error),
                 Err(Trouble::NotTried) => {}
             }
-            self.in_trouble();
             link.mask(key);
+            self.in_trouble();
         }
         self.unanswered(last, Outcome::Rejected(Rejection::NoRoom))
     }
 
     fn put_in(
         &self,
-        link: &Link,
+        at: usize,
         key: &[u8],
         value: &[u8],
         put: &Put<'_>,
     ) -> Result<Outcome, Trouble> {
-        let engine = link.open()?;
+        let link = &self.links[at];
+        // Where another one is there to serve, who brings this one back opens it.
+        let is_urgent = || self.links.iter().skip(at + 1).all(|link| link.engine().is_none());
+        let engine = match link.engine() {
+            Some(engine) => engine,
+            None if is_urgent() => link.open()?,
+            None => return Err(Trouble::NotTried),
+        };
         if link.stale.bypassed() {
             return Err(Trouble::NotTried);
         }
