@@ -108,20 +108,23 @@ impl Returning {
             return;
         }
         let (inner, busy) = (Arc::clone(inner), Busy(Arc::clone(&self.busy)));
-        let work = move || {
+        if !self.in_background {
             inner.bring_back();
             drop(busy);
-            inner
-        };
-        if !self.in_background {
-            work();
             return;
         }
         let mut thread = self.thread.lock();
         let name = "larder-return".to_owned();
         let spawned = std::thread::Builder::new().name(name);
         // If there is none to be had, the next one to come by tries again.
-        if let Ok(spawned) = spawned.spawn(move || work().events.emit()) {
+        let work = move || {
+            inner.bring_back();
+            // While it is busy still: what an observer does begins no other, which would wait for
+            // this one under the lock.
+            inner.events.emit();
+            drop(busy);
+        };
+        if let Ok(spawned) = spawned.spawn(work) {
             // The last one has ended but for letting go of what it held.
             let ended = thread.replace(spawned).map(JoinHandle::join);
             drop(ended);
