@@ -142,6 +142,15 @@ impl<K, V, C> Builder<K, V, C> {
 
     /// What a value weighs in memory, in bytes; key and administration are added. If nothing
     /// is said, its size and the length of its encoded form.
+    ///
+    /// ```
+    /// # use larder::Cache;
+    /// // What is behind the pointer is what takes room.
+    /// let builder = Cache::<u32, Vec<u64>>::builder().memory(8 << 20);
+    /// let cache = builder.weigher(|numbers| numbers.capacity() as u64 * 8).build()?;
+    /// assert!(!cache.insert(7, vec![0; 2 << 20])?.is_admitted(), "16 MiB do not fit");
+    /// # Ok::<(), larder::Error>(())
+    /// ```
     #[must_use]
     pub fn weigher(mut self, weigher: impl Fn(&V) -> u64 + Send + Sync + 'static) -> Self {
         self.weigher = Some(Box::new(weigher));
@@ -240,6 +249,17 @@ impl<K, V, C> Builder<K, V, C> {
     }
 
     /// When values reach the store; [`Mode::WriteThrough`] if nothing is said.
+    ///
+    /// ```
+    /// # use larder::{Cache, Mode};
+    /// # let home = tempfile::tempdir()?;
+    /// let cache = Cache::<u32, u32>::builder().disk(home.path().join("store"));
+    /// let cache = cache.mode(Mode::WriteOnEvict).build()?;
+    /// assert!(cache.insert(7, 1)?.is_admitted());
+    /// assert_eq!(cache.stats().unflushed, 1);
+    /// assert_eq!(cache.flush()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
@@ -333,6 +353,19 @@ impl<K, V, C> Builder<K, V, C> {
     /// Keeps the keys of this cache apart from others in the same store. It is part of the
     /// key: 1 to 255 bytes. There must be only one cache (with any number of handles) per
     /// store and namespace, because caches do not hear of each other's changes.
+    ///
+    /// ```
+    /// use larder::{Cache, Disk};
+    /// use std::sync::Arc;
+    ///
+    /// # let home = tempfile::tempdir()?;
+    /// let disk = Arc::new(Disk::builder(home.path().join("store")).open()?);
+    /// let users = Cache::<u32, String>::builder().engine(disk.clone()).namespace("users").build()?;
+    /// let pages = Cache::<u32, String>::builder().engine(disk).namespace("pages").build()?;
+    /// assert!(users.insert(7, "Ada".to_owned())?.is_admitted());
+    /// assert_eq!(pages.get(&7)?, None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = Some(namespace.into());
@@ -349,6 +382,20 @@ impl<K, V, C> Builder<K, V, C> {
 
     /// Whether a store that fails, and stored bytes that cannot be decoded, are errors for the
     /// caller instead of misses.
+    ///
+    /// ```
+    /// # use larder::{Cache, Disk, Engine, Error};
+    /// # use std::sync::Arc;
+    /// # let home = tempfile::tempdir()?;
+    /// let disk = Arc::new(Disk::builder(home.path().join("store")).open()?);
+    /// let cache = Cache::<u32, u32>::builder().engine(disk.clone()).namespace("a").build()?;
+    /// let strict = Cache::<u32, u32>::builder().engine(disk.clone()).namespace("b").strict(true);
+    /// let strict = strict.build()?;
+    /// disk.close()?;
+    /// assert_eq!(cache.get(&7)?, None);
+    /// assert!(matches!(strict.get(&7), Err(Error::Engine { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn strict(mut self, strict: bool) -> Self {
         self.strict = strict;
