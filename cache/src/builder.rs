@@ -1,28 +1,28 @@
 //! How a cache is set up.
 
+mod build;
+#[cfg(feature = "config")]
+mod record;
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_engine::memory::{Capacity, Cause, PolicyKind, Tier};
-use larder_engine::{Clock, Disk, Engine, Error as EngineError, Retain, SystemClock};
+use larder_engine::memory::{Capacity, PolicyKind};
+use larder_engine::{Clock, Engine, Retain, SystemClock};
 
-use crate::advice::Advising;
+#[cfg_attr(not(doc), allow(unused_imports, reason = "named in the documentation"))]
 use crate::cache::Cache;
-use crate::codec::{Auto, Codec};
-use crate::core::{Core, Mode, Options, Weigher};
-use crate::entry::Entry;
-use crate::error::{Error, Result};
-use crate::event::{Event, Events, Observer};
+use crate::codec::Auto;
+use crate::core::{Mode, Weigher};
+use crate::engines::{Engines, Needs, Selection};
+use crate::event::{Event, Observer};
+#[cfg_attr(not(doc), allow(unused_imports, reason = "named in the documentation"))]
+use crate::fallback::Fallback;
 use crate::fresh::Freshness;
 use crate::health::Patience;
-use crate::idle::Idle;
-use crate::key::{Key, KeyBuf, tag};
-use crate::lower::Lower;
-use crate::pending::Pending;
-use crate::sync::{AtomicUsize, Ordering};
 
 /// Memory that a cache may use if nothing is said.
 const MEMORY_DEFAULT: u64 = 64 << 20;
@@ -66,6 +66,8 @@ pub struct Builder<K, V, C = Auto> {
     patience: Patience,
     observer: Option<Observer>,
     advise: Option<(f64, Vec<PolicyKind>)>,
+    selection: Selection,
+    watched: Vec<u8>,
     clock: Arc<dyn Clock>,
     codec: C,
     types: PhantomData<fn(K) -> V>,
@@ -98,6 +100,8 @@ impl<K, V, C> Builder<K, V, C> {
             patience: Patience::default(),
             observer: None,
             advise: None,
+            selection: Selection::default(),
+            watched: Vec::new(),
             clock: Arc::new(SystemClock),
             codec,
             types: PhantomData,
@@ -142,6 +146,15 @@ impl<K, V, C> Builder<K, V, C> {
 
     /// What a value weighs in memory, in bytes; key and administration are added. If nothing
     /// is said, its size and the length of its encoded form.
+    ///
+    /// ```
+    /// # use larder::Cache;
+    /// // What is behind the pointer is what takes room.
+    /// let builder = Cache::<u32, Vec<u64>>::builder().memory(8 << 20);
+    /// let cache = builder.weigher(|numbers| numbers.capacity() as u64 * 8).build()?;
+    /// assert!(!cache.insert(7, vec![0; 2 << 20])?.is_admitted(), "16 MiB do not fit");
+    /// # Ok::<(), larder::Error>(())
+    /// ```
     #[must_use]
     pub fn weigher(mut self, weigher: impl Fn(&V) -> u64 + Send + Sync + 'static) -> Self {
         self.weigher = Some(Box::new(weigher));
@@ -180,6 +193,57 @@ impl<K, V, C> Builder<K, V, C> {
         self
     }
 
+    /// The engines to use, by [name](Engines): the first is the one that is wanted, those after it
+    /// serve while those before them cannot, as a [`Fallback`] does it. `"auto"` chooses one that
+    /// fits the [needs](Self::needs). [`Cache::choice`] says what was chosen and why,
+    /// [`Cache::links`] how each of them is.
+    ///
+    /// ```
+    /// use larder::Cache;
+    ///
+    /// # let home = tempfile::tempdir()?;
+    /// # let dir = home.path().join("store");
+    /// let first = Cache::<u32, String>::builder().disk(&dir).build()?;
+    /// // The directory is in use: memory serves, and the disk once it is free.
+    /// let second = Cache::<u32, String>::builder();
+    /// let second = second.disk(&dir).engines(["two-level", "memory"]).build()?;
+    /// assert!(second.insert(7, "seven".into())?.is_admitted());
+    /// assert_eq!(second.get(&7)?.as_deref(), Some("seven"));
+    /// let [disk, memory] = &second.links()[..] else { panic!() };
+    /// assert!(memory.serves() && disk.why().unwrap().contains("is open in process"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn engines(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.selection.names = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Where [`engines`](Self::engines) are looked up, with your own among them.
+    #[must_use]
+    pub fn registry(mut self, engines: Engines) -> Self {
+        self.selection.registry = engines;
+        self
+    }
+
+    /// What is needed of the engine: one that fits is [chosen](Engines::choose).
+    ///
+    /// ```
+    /// use larder::{Cache, Needs, Survives};
+    ///
+    /// # let home = tempfile::tempdir()?;
+    /// # let dir = home.path().join("store");
+    /// let needs = Needs::new().value_bytes(8 << 20).survives(Survives::Process);
+    /// let cache = Cache::<u32, Vec<u8>>::builder().disk(dir).needs(needs).build()?;
+    /// assert_eq!(cache.choice().unwrap().engine(), "disk");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn needs(mut self, needs: Needs) -> Self {
+        self.selection.needs = Some(needs);
+        self
+    }
+
     /// Whether the cache keeps anything. One that is switched off takes nothing in, opens no
     /// store, and loads each time, still once for all who ask at the same time. Every cache is
     /// switched off where the environment has `LARDER_DISABLE=1`.
@@ -198,6 +262,17 @@ impl<K, V, C> Builder<K, V, C> {
     }
 
     /// When values reach the store; [`Mode::WriteThrough`] if nothing is said.
+    ///
+    /// ```
+    /// # use larder::{Cache, Mode};
+    /// # let home = tempfile::tempdir()?;
+    /// let cache = Cache::<u32, u32>::builder().disk(home.path().join("store"));
+    /// let cache = cache.mode(Mode::WriteOnEvict).build()?;
+    /// assert!(cache.insert(7, 1)?.is_admitted());
+    /// assert_eq!(cache.stats().unflushed, 1);
+    /// assert_eq!(cache.flush()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
@@ -291,6 +366,19 @@ impl<K, V, C> Builder<K, V, C> {
     /// Keeps the keys of this cache apart from others in the same store. It is part of the
     /// key: 1 to 255 bytes. There must be only one cache (with any number of handles) per
     /// store and namespace, because caches do not hear of each other's changes.
+    ///
+    /// ```
+    /// use larder::{Cache, Disk};
+    /// use std::sync::Arc;
+    ///
+    /// # let home = tempfile::tempdir()?;
+    /// let disk = Arc::new(Disk::builder(home.path().join("store")).open()?);
+    /// let users = Cache::<u32, String>::builder().engine(disk.clone()).namespace("users").build()?;
+    /// let pages = Cache::<u32, String>::builder().engine(disk).namespace("pages").build()?;
+    /// assert!(users.insert(7, "Ada".to_owned())?.is_admitted());
+    /// assert_eq!(pages.get(&7)?, None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = Some(namespace.into());
@@ -307,6 +395,20 @@ impl<K, V, C> Builder<K, V, C> {
 
     /// Whether a store that fails, and stored bytes that cannot be decoded, are errors for the
     /// caller instead of misses.
+    ///
+    /// ```
+    /// # use larder::{Cache, Disk, Engine, Error};
+    /// # use std::sync::Arc;
+    /// # let home = tempfile::tempdir()?;
+    /// let disk = Arc::new(Disk::builder(home.path().join("store")).open()?);
+    /// let cache = Cache::<u32, u32>::builder().engine(disk.clone()).namespace("a").build()?;
+    /// let strict = Cache::<u32, u32>::builder().engine(disk.clone()).namespace("b").strict(true);
+    /// let strict = strict.build()?;
+    /// disk.close()?;
+    /// assert_eq!(cache.get(&7)?, None);
+    /// assert!(matches!(strict.get(&7), Err(Error::Engine { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn strict(mut self, strict: bool) -> Self {
         self.strict = strict;
@@ -330,11 +432,41 @@ impl<K, V, C> Builder<K, V, C> {
         self
     }
 
+    /// The share of a pause, from 0 to 1, that may be left out by chance; a tenth if nothing is said.
+    #[must_use]
+    pub fn backoff_jitter(mut self, share: f64) -> Self {
+        self.patience.jitter = share;
+        self
+    }
+
     /// Called with what happens that nobody asked for: see [`Event`]. It runs on the thread
     /// that it happened on, with no lock held.
     #[must_use]
     pub fn on_event(mut self, observer: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Shares of the budgets of memory and store, in percent, that are told of when they are exceeded, and
+    /// when they are not any more ([`Event::Usage`]). Looked at after every 64th change.
+    ///
+    /// ```
+    /// use larder::{Cache, Event};
+    ///
+    /// let cache = Cache::<u32, [u8; 16]>::builder()
+    ///     .memory_items(1_000)
+    ///     .watch_usage([50, 90])
+    ///     .on_event(|event| {
+    ///         if let Event::Usage { tier, percent, is_rising: true, .. } = event {
+    ///             eprintln!("{tier} is to {percent} % full");
+    ///         }
+    ///     })
+    ///     .build()?;
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    #[must_use]
+    pub fn watch_usage(mut self, percents: impl IntoIterator<Item = u8>) -> Self {
+        self.watched = percents.into_iter().collect();
         self
     }
 
@@ -382,184 +514,13 @@ impl<K, V, C> Builder<K, V, C> {
             patience: self.patience,
             observer: self.observer,
             advise: self.advise,
+            selection: self.selection,
+            watched: self.watched,
             clock: self.clock,
             codec,
             types: PhantomData,
         }
     }
-
-    /// The first thing that cannot be, if there is one.
-    fn validate(&self) -> Result<()> {
-        let has_store = self.disk.is_some() || self.engine.is_some();
-        let refuse = |option, value: &dyn fmt::Debug, accepted| {
-            Err(Error::Config { option, value: format!("{value:?}"), accepted })
-        };
-        let namespace = self.namespace.as_deref();
-        let no_memory = self.memory == Capacity::Disabled;
-        match () {
-            () if no_memory && !has_store => refuse(
-                "memory",
-                &0,
-                "give it at least 1 byte, or a store with .disk(dir) or .engine(engine)",
-            ),
-            () if self.disk.is_some() && self.engine.is_some() => {
-                refuse("engine", &self.engine, "give either .disk(dir) or .engine(engine)")
-            }
-            () if self.disk_budget.is_some() && self.disk.is_none() => {
-                refuse("disk_budget", &self.disk_budget, "give .disk(dir) as well")
-            }
-            () if self.retain != Retain::default() && self.disk.is_none() => refuse(
-                "retain",
-                &self.retain,
-                "give .disk(dir) as well, or an engine that keeps all",
-            ),
-            () if self.mode == Mode::WriteOnEvict && (no_memory || !has_store) => {
-                refuse("mode", &self.mode, "give it memory and a store to write to")
-            }
-            () if self.ttl.is_some_and(|ttl| ttl.as_millis() == 0) => {
-                refuse("ttl", &self.ttl, "at least 1 ms; leave it out for values that stay")
-            }
-            () if !(0.0..=1.0).contains(&self.freshness.jitter) => {
-                refuse("jitter", &self.freshness.jitter, "a share from 0 to 1")
-            }
-            () if !(0.0..1e6).contains(&self.freshness.beta) => {
-                refuse("refresh_early", &self.freshness.beta, "from 0, for never, to 1,000,000")
-            }
-            () if namespace.is_some_and(|name| name.is_empty() || name.len() > NAMESPACE_MAX) => {
-                refuse("namespace", &namespace, "1 to 255 bytes; leave it out for none")
-            }
-            () if self.patience.limit == 0 => {
-                refuse("offline_after", &self.patience.limit, "at least 1 failure")
-            }
-            () if self.patience.first > self.patience.longest => {
-                refuse("backoff", &self.patience.first, "at most the longest pause")
-            }
-            () => self.validate_idle(),
-        }
-    }
-
-    /// Opens the store, if the cache is to do that.
-    fn open(&self) -> Result<Option<Arc<dyn Engine>>> {
-        let Some(dir) = &self.disk else {
-            return Ok(self.engine.clone());
-        };
-        let mut disk = Disk::builder(dir).clock(Arc::clone(&self.clock)).retain(self.retain);
-        if let Some(bytes) = self.disk_budget {
-            disk = disk.budget(bytes);
-        }
-        match disk.open() {
-            Ok(disk) => Ok(Some(Arc::new(disk))),
-            Err(EngineError::Config { option: "budget", value, accepted }) => {
-                Err(Error::Config { option: "disk_budget", value, accepted })
-            }
-            Err(source) => Err(Error::Engine { op: "be opened", source }),
-        }
-    }
-
-    fn prefix(&self) -> Box<[u8]> {
-        let mut prefix = KeyBuf::new();
-        if let Some(namespace) = &self.namespace {
-            prefix.tag_len(tag::NAMESPACE, namespace.len());
-            prefix.push(namespace.as_bytes());
-        }
-        prefix.as_bytes().into()
-    }
-}
-
-impl<K, V, C> Builder<K, V, C>
-where
-    V: Clone + Send + Sync + 'static,
-    C: Codec<V>,
-{
-    /// Builds the cache, and opens or creates the store.
-    ///
-    /// # Errors
-    /// [`Error::Config`] names an option that cannot be, its value and what is accepted;
-    /// [`Error::Engine`] says why the store cannot be opened.
-    pub fn build(self) -> Result<Cache<K, V, C>> {
-        self.build_core().map(Cache::new)
-    }
-
-    pub(crate) fn build_core(mut self) -> Result<Core<V, C>> {
-        self.validate()?;
-        if !self.enabled || is_switched_off() {
-            self.memory = Capacity::Disabled;
-            (self.disk, self.engine, self.mode) = (None, None, Mode::default());
-            self.advise = None;
-        }
-        let advise = self.advise.as_ref();
-        let advising = advise
-            .map(|(rate, policies)| Advising::new(*rate, policies, self.policy, self.memory))
-            .transpose()?;
-        let prefix = self.prefix();
-        let engine = self.open()?;
-        let idle = self.idle.map(|time| Idle::over(time, engine.as_deref())).transpose()?;
-        let events = Arc::new(Events::new(self.observer));
-        let pending = Arc::new(Pending::default());
-        let unflushed = Arc::new(AtomicUsize::new(0));
-        let memory = memory_tier(
-            Tier::builder(self.memory).policy(self.policy).clock(Arc::clone(&self.clock)),
-            engine.is_some().then_some((&pending, &unflushed)),
-        )?;
-        let owns_lower = self.owns_engine || self.disk.is_some();
-        let lower = engine.map(|engine| {
-            let (clock, events) = (Arc::clone(&self.clock), Arc::clone(&events));
-            Lower::new(engine, prefix.clone(), self.strict, self.patience, clock, events)
-        });
-        let options = Options {
-            codec: self.codec,
-            mode: self.mode,
-            strict: self.strict,
-            ttl: self.ttl,
-            freshness: self.freshness,
-            idle,
-            counts_cost: self.policy == PolicyKind::Gdsf,
-            prefix,
-            weigher: self.weigher,
-            clock: self.clock,
-            owns_lower,
-            advising,
-        };
-        Ok(Core::new(memory, lower, pending, unflushed, events, options))
-    }
-}
-
-/// Whether the environment switches all caches off.
-fn is_switched_off() -> bool {
-    let value = std::env::var("LARDER_DISABLE").unwrap_or_default();
-    !matches!(&*value, "" | "0" | "false" | "no" | "off")
-}
-
-/// A time after or before a deadline; more than a hundred years is as good as that.
-fn ms(time: Duration) -> u64 {
-    const LONGEST_MS: u64 = 100 * 365 * 24 * 3600 * 1000;
-    u64::try_from(time.as_millis()).unwrap_or(LONGEST_MS).min(LONGEST_MS)
-}
-
-type TierOf<V> = Tier<Key, Arc<Entry<V>>>;
-
-/// The memory tier, wired so that what only it holds goes to pending when it is evicted.
-fn memory_tier<V: Send + Sync + 'static>(
-    tier: larder_engine::memory::TierBuilder<Key, Arc<Entry<V>>>,
-    store: Option<(&Arc<Pending<V>>, &Arc<AtomicUsize>)>,
-) -> Result<TierOf<V>> {
-    let mut tier = tier.weigher(|_, entry: &Arc<Entry<V>>| entry.weight);
-    if let Some((pending, unflushed)) = store {
-        let (pending, unflushed) = (Arc::clone(pending), Arc::clone(unflushed));
-        tier = tier
-            .before_evict(move |key, entry, cause| {
-                if cause == Cause::Capacity && entry.is_unflushed() {
-                    pending.insert(key, entry);
-                }
-            })
-            .listener(move |_, entry, _| {
-                if entry.is_unflushed() {
-                    // Relaxed: a figure.
-                    unflushed.fetch_sub(1, Ordering::Relaxed);
-                }
-            });
-    }
-    tier.build().map_err(|source| Error::Engine { op: "be set up", source })
 }
 
 impl<K, V, C: fmt::Debug> fmt::Debug for Builder<K, V, C> {
@@ -572,4 +533,10 @@ impl<K, V, C: fmt::Debug> fmt::Debug for Builder<K, V, C> {
             .field("codec", &self.codec)
             .finish_non_exhaustive()
     }
+}
+
+/// A time after or before a deadline; more than a hundred years is as good as that.
+fn ms(time: Duration) -> u64 {
+    const LONGEST_MS: u64 = 100 * 365 * 24 * 3600 * 1000;
+    u64::try_from(time.as_millis()).unwrap_or(LONGEST_MS).min(LONGEST_MS)
 }

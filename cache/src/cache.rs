@@ -11,7 +11,9 @@ use crate::advice::Advice;
 use crate::builder::Builder;
 use crate::codec::{Auto, Codec};
 use crate::core::Core;
+use crate::engines::Choice;
 use crate::error::{Error, Result};
+use crate::fallback::LinkState;
 use crate::key::{Key, KeyBuf, KeyDecode, KeyEncode, KeyReader};
 use crate::stats::CacheStats;
 
@@ -440,6 +442,20 @@ where
     #[must_use]
     pub fn health(&self) -> Health {
         self.core.health()
+    }
+
+    /// Which engines were chosen, and why, if the builder was told of
+    /// [engines](Builder::engines) or [needs](Builder::needs).
+    #[must_use]
+    pub fn choice(&self) -> Option<&Choice> {
+        self.core.options.choice.as_ref()
+    }
+
+    /// The engines that stand in for each other below memory, in their order, and how they are;
+    /// none unless there are [several](Builder::engines).
+    #[must_use]
+    pub fn links(&self) -> Vec<LinkState> {
+        self.core.options.fallback.as_ref().map_or_else(Vec::new, |fallback| fallback.links())
     }
 
     /// Encodes a key on the stack.

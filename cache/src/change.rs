@@ -147,6 +147,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             self.open().and_then(|()| change(&key))
         };
         self.drain();
+        self.watch_usage();
         self.events.emit();
         changed
     }
@@ -176,7 +177,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         let deadline_ms = match (idle, &self.lower) {
             (Some(_), None) => NEVER,
             (Some(idle), Some(_)) => idle.end(now_ms),
-            (None, _) => put.ttl.deadline_ms(now_ms, self.options.ttl),
+            (None, _) => put.ttl.deadline_ms(now_ms, self.options.freshness.ttl()),
         };
         let expires_at_ms = self.options.freshness.kept_until(now_ms, deadline_ms);
         let is_marked = idle.is_some() && self.lower.is_some();

@@ -36,6 +36,19 @@ where
 
     /// Stores a value if the key has one of this version ([`get_with_info`](Self::get_with_info)): a
     /// compare-and-swap. If not, [`Outcome::Conflict`] says which it has.
+    ///
+    /// ```
+    /// # use larder::{Cache, Outcome, Put};
+    /// let cache = Cache::<u32, String>::builder().build()?;
+    /// assert!(cache.insert(7, "one".to_owned())?.is_admitted());
+    /// let (_, info) = cache.get_with_info(&7)?.expect("just put");
+    /// let put = Put::default();
+    /// assert!(cache.replace_if(7, info.version, "two".to_owned(), &put)?.is_admitted());
+    /// let late = cache.replace_if(7, info.version, "three".to_owned(), &put)?;
+    /// assert!(matches!(late, Outcome::Conflict { .. }));
+    /// assert_eq!(cache.get(&7)?.as_deref(), Some("two"));
+    /// # Ok::<(), larder::Error>(())
+    /// ```
     pub fn replace_if(&self, key: K, version: u64, value: V, put: &Put<'_>) -> Result<Outcome>
     where
         K: KeyEncode,
@@ -112,6 +125,18 @@ where
     }
 
     /// The value of `key` if it was stored no longer ago than `age`.
+    ///
+    /// ```
+    /// # use larder::{Cache, ManualClock};
+    /// # use std::{sync::Arc, time::Duration};
+    /// let clock = Arc::new(ManualClock::at(0));
+    /// let cache = Cache::<u32, char>::builder().clock(clock.clone()).build()?;
+    /// assert!(cache.insert(7, 'a')?.is_admitted());
+    /// clock.advance(5_000);
+    /// assert_eq!(cache.get_max_age(&7, Duration::from_secs(10))?, Some('a'));
+    /// assert_eq!(cache.get_max_age(&7, Duration::from_secs(2))?, None);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
     pub fn get_max_age<Q>(&self, key: &Q, age: Duration) -> Result<Option<V>>
     where
         K: Borrow<Q>,

@@ -118,7 +118,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         let now_ms = self.now_ms();
         let deadline_ms = match &self.options.idle {
             Some(idle) if ttl == Ttl::Default => idle.end(now_ms),
-            _ => ttl.deadline_ms(now_ms, self.options.ttl),
+            _ => ttl.deadline_ms(now_ms, self.options.freshness.ttl()),
         };
         let expires_at_ms = self.options.freshness.kept_until(now_ms, deadline_ms);
         let touched = lower.touch(key, until(expires_at_ms))?;

@@ -28,11 +28,13 @@ use larder_engine::{Clock, Health, Value, WithTags};
 
 use crate::advice::{Advice, Advising};
 use crate::codec::{Codec, CodecError};
+use crate::engines::Choice;
 use crate::entry::{Entry, Life, OWN_VERSION};
 use crate::error::{Error, Result};
 use crate::event::{Event, Events};
+use crate::fallback::Fallback;
 use crate::flight::Flights;
-use crate::fresh::{Freshness, State};
+use crate::fresh::{Live, State};
 use crate::idle::Idle;
 use crate::key::Key;
 use crate::load::Found;
@@ -44,6 +46,7 @@ use crate::stripe::Stripes;
 use crate::structures::{self, Structures};
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, RwLock};
 use crate::tags::{Cells, Log, Tags};
+use crate::usage::Watch;
 
 /// When values reach the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -69,8 +72,7 @@ pub(crate) struct Options<V, C> {
     pub(crate) codec: C,
     pub(crate) mode: Mode,
     pub(crate) strict: bool,
-    pub(crate) ttl: Option<Duration>,
-    pub(crate) freshness: Freshness,
+    pub(crate) freshness: Live,
     pub(crate) idle: Option<Idle>,
     /// Whether memory asks what a value cost.
     pub(crate) counts_cost: bool,
@@ -80,6 +82,15 @@ pub(crate) struct Options<V, C> {
     /// Whether closing the cache closes the store.
     pub(crate) owns_lower: bool,
     pub(crate) advising: Option<Advising>,
+    /// Which engines were chosen, if that was left to us.
+    pub(crate) choice: Option<Choice>,
+    /// The engines that stand in for each other, if there are several.
+    pub(crate) fallback: Option<Arc<Fallback>>,
+    /// What is told of room that gets short.
+    pub(crate) watch: Option<Watch>,
+    /// The settings as they are now.
+    #[cfg(feature = "config")]
+    pub(crate) settings: Mutex<crate::config::Config>,
 }
 
 pub(crate) struct Core<V: Cached, C: Codec<V>> {

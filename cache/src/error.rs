@@ -9,6 +9,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a cache could not do what it was asked.
 ///
+/// The message says what could not be done and what to do about it; `source()` holds what the
+/// store, a codec or the system said, which the message does not repeat.
+/// [`is_transient`](Self::is_transient) says whether it is worth trying again.
+///
 /// A store that fails is not among the reasons, unless the cache was built with
 /// [`strict(true)`](crate::Builder::strict): it is a miss, counted and announced.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +39,7 @@ pub enum Error {
         max: usize,
     },
     /// More tags than a value can carry; it was not stored.
-    #[error("{count} tags are too many: a value can carry {max}")]
+    #[error("{count} tags are too many: a value can carry {max}; leave some out")]
     TooManyTags {
         /// How many were given.
         count: usize,
@@ -43,7 +47,7 @@ pub enum Error {
         max: usize,
     },
     /// A value that was computed of the old one was refused; the old one is as it was.
-    #[error("the new value was refused: {why:?}")]
+    #[error("the new value was refused, and the old one stays: {why}")]
     Rejected {
         /// Why.
         why: Rejection,
@@ -69,14 +73,14 @@ pub enum Error {
         name: String,
     },
     /// The codec has no bytes for this value; it was not stored.
-    #[error("the value cannot be encoded: {source}")]
+    #[error("the value cannot be encoded, and was not stored: use a codec that knows it")]
     Encode {
         /// What the codec said.
         source: CodecError,
     },
     /// The codec could not read what it wrote. Only if the cache is strict.
     #[error(
-        "the stored value cannot be decoded: {source}; if its type has changed, count the codec's version up"
+        "the stored value cannot be decoded: if its type has changed, count the codec's version up"
     )]
     Decode {
         /// What the codec said.
@@ -98,6 +102,14 @@ pub enum Error {
         /// What would be accepted.
         accepted: &'static str,
     },
+    /// An engine that was asked for by name cannot be used.
+    #[error("the engine {engine} cannot be used: {why}")]
+    Unavailable {
+        /// The name.
+        engine: std::sync::Arc<str>,
+        /// Why not, and what to do.
+        why: crate::engines::Unavailable,
+    },
     /// What was to run elsewhere for a future was dropped: the executor shuts down, say.
     #[error("the work was dropped before it was done: is the executor shutting down?")]
     Cancelled,
@@ -117,18 +129,49 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the same call may succeed later without anything being changed by hand.
+    /// Whether the same call may succeed later without anything being changed by hand. If not,
+    /// it is what was asked, how the cache is set up, or what lies on disk that has to change.
+    ///
+    /// ```
+    /// use larder::{Cache, Error};
+    ///
+    /// # let home = tempfile::tempdir()?;
+    /// # let dir = home.path().join("store");
+    /// let first = Cache::<u32, u32>::builder().disk(&dir).build()?;
+    /// // In use: it may be free in a moment.
+    /// let locked = Cache::<u32, u32>::builder().disk(&dir).build().unwrap_err();
+    /// assert!(matches!(&locked, Error::Engine { .. }) && locked.is_transient());
+    /// // No option becomes right by itself.
+    /// let wrong = Cache::<u32, u32>::builder().jitter(7.0).build().unwrap_err();
+    /// assert!(!wrong.is_transient());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         match self {
             Self::Engine { source, .. } => source.is_transient(),
-            Self::Offline => true,
+            Self::Offline | Self::Settings { .. } => true,
+            Self::Rejected { why } => why.is_transient(),
+            Self::Unavailable { why, .. } => why.is_transient(),
             _ => false,
         }
     }
 }
 
-/// Why [`try_get_or_insert_with`](crate::Cache::try_get_or_insert_with) has no value.
+/// An error with all its causes on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// Why [`try_get_or_insert_with`](crate::Cache::try_get_or_insert_with) has no value: the loader's error, or
+/// the cache's. There is no third.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError<E> {
     /// The loader's own error; nothing was stored.
@@ -140,6 +183,12 @@ pub enum LoadError<E> {
 }
 
 impl<E> LoadError<E> {
+    /// Whether it is the cache's and [will pass](Error::is_transient). Of a loader's error that is not
+    /// known here.
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Cache(error) if error.is_transient())
+    }
+
     /// The loader's error, if it is that.
     pub fn into_load(self) -> Option<E> {
         match self {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use larder_engine::Health;
 
+use crate::health::Circuit;
 use crate::sync::{AtomicBool, Mutex, Ordering};
 
 /// Something that happened that nobody asked for.
@@ -44,6 +45,42 @@ pub enum Event {
     Bypassed,
     /// The store was cleared, because it was bypassed and works again.
     Cleared,
+    /// An engine of a [fallback](crate::Fallback) is tried again, or not any more.
+    Circuit {
+        /// What it is called there.
+        engine: Arc<str>,
+        /// What becomes of operations from now on.
+        to: Circuit,
+        /// What was wrong, unless all is well.
+        why: Option<String>,
+    },
+    /// More of a budget is in use than the builder was told to
+    /// [watch for](crate::Builder::watch_usage), or less again.
+    Usage {
+        /// `memory` or `store`.
+        tier: &'static str,
+        /// The share that was crossed, in percent.
+        percent: u8,
+        /// Whether it is exceeded now, or was before.
+        is_rising: bool,
+        /// What is in use: bytes, or entries where memory counts those.
+        used: u64,
+        /// What may be.
+        budget: u64,
+    },
+    /// The directory was opened with other settings than the last time. Those that were given
+    /// count.
+    SettingsChanged {
+        /// What is different, as `ttl was "15m", is "1h"`.
+        changes: Vec<String>,
+    },
+    /// Another engine of a [fallback](crate::Fallback) takes what is put from now on.
+    Switched {
+        /// The one that did; `None` if none was there to do so.
+        from: Option<Arc<str>>,
+        /// The one that does; `None` if there is none.
+        to: Option<Arc<str>>,
+    },
 }
 
 /// A callback for events.

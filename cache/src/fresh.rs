@@ -20,6 +20,7 @@ use std::time::Duration;
 use larder_engine::clock::NEVER;
 
 use crate::entry::Life;
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
 /// What a value is to those who would load it otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +64,6 @@ impl Freshness {
     }
 
     /// Whether a value is fresh until it is gone, and never loaded before.
-    #[inline]
     pub(crate) fn is_simple(&self) -> bool {
         self.grace_ms() == 0 && self.ahead_ms == 0 && self.beta == 0.0
     }
@@ -115,6 +115,99 @@ impl Freshness {
             }
         }
         State::Fresh
+    }
+}
+
+/// The same, of which some can be changed while the cache is in use. How long values are kept after
+/// their time cannot: what is there was stored with it.
+#[derive(Debug)]
+pub(crate) struct Live {
+    stale_ms: u64,
+    last_resort_ms: u64,
+    /// Whether a value is fresh until it is gone, and never loaded before.
+    simple: AtomicBool,
+    ttl_ms: AtomicU64,
+    ahead_ms: AtomicU64,
+    /// The bits of numbers.
+    beta: AtomicU64,
+    jitter: AtomicU64,
+}
+
+// All Relaxed: each is a number by itself.
+impl Live {
+    pub(crate) fn new(freshness: Freshness, ttl: Option<Duration>) -> Self {
+        let live = Self {
+            stale_ms: freshness.stale_ms,
+            last_resort_ms: freshness.last_resort_ms,
+            simple: AtomicBool::new(freshness.is_simple()),
+            ttl_ms: AtomicU64::new(NEVER),
+            ahead_ms: AtomicU64::new(freshness.ahead_ms),
+            beta: AtomicU64::new(freshness.beta.to_bits()),
+            jitter: AtomicU64::new(freshness.jitter.to_bits()),
+        };
+        live.set_ttl(ttl);
+        live
+    }
+
+    /// As it is now.
+    pub(crate) fn now(&self) -> Freshness {
+        Freshness {
+            stale_ms: self.stale_ms,
+            last_resort_ms: self.last_resort_ms,
+            ahead_ms: self.ahead_ms.load(Ordering::Relaxed),
+            beta: f64::from_bits(self.beta.load(Ordering::Relaxed)),
+            jitter: f64::from_bits(self.jitter.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Changes what can be changed.
+    #[cfg(feature = "config")]
+    pub(crate) fn set(&self, then: Freshness) {
+        self.ahead_ms.store(then.ahead_ms, Ordering::Relaxed);
+        self.beta.store(then.beta.to_bits(), Ordering::Relaxed);
+        self.jitter.store(then.jitter.to_bits(), Ordering::Relaxed);
+        self.simple.store(self.now().is_simple(), Ordering::Relaxed);
+    }
+
+    /// How long values live of which nothing is said.
+    pub(crate) fn ttl(&self) -> Option<Duration> {
+        match self.ttl_ms.load(Ordering::Relaxed) {
+            NEVER => None,
+            ms => Some(Duration::from_millis(ms)),
+        }
+    }
+
+    pub(crate) fn set_ttl(&self, ttl: Option<Duration>) {
+        let ms = ttl.map_or(NEVER, |ttl| u64::try_from(ttl.as_millis()).unwrap_or(NEVER));
+        self.ttl_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// See [`Freshness::grace_ms`].
+    #[inline]
+    pub(crate) fn grace_ms(&self) -> u64 {
+        self.stale_ms.max(self.last_resort_ms)
+    }
+
+    /// See [`Freshness::is_simple`].
+    #[inline]
+    pub(crate) fn is_simple(&self) -> bool {
+        self.simple.load(Ordering::Relaxed)
+    }
+
+    /// See [`Freshness::fresh_until`].
+    #[inline]
+    pub(crate) fn fresh_until(&self, expires_at_ms: u64) -> u64 {
+        if expires_at_ms == NEVER { NEVER } else { expires_at_ms.saturating_sub(self.grace_ms()) }
+    }
+
+    /// See [`Freshness::kept_until`].
+    pub(crate) fn kept_until(&self, now_ms: u64, deadline_ms: u64) -> u64 {
+        self.now().kept_until(now_ms, deadline_ms)
+    }
+
+    /// See [`Freshness::state`].
+    pub(crate) fn state(&self, life: &Life, now_ms: u64, usual_ms: u64) -> State {
+        self.now().state(life, now_ms, usual_ms)
     }
 }
 

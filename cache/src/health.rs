@@ -12,7 +12,7 @@ use larder_engine::Health;
 use crate::sync::{AtomicU32, Mutex, Ordering};
 
 /// When to stop trying a store that fails, and for how long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Patience {
     /// Failures in a row that take it offline.
     pub(crate) limit: u32,
@@ -20,11 +20,52 @@ pub(crate) struct Patience {
     pub(crate) first: Duration,
     /// The longest pause.
     pub(crate) longest: Duration,
+    /// The share of a pause, from 0 to 1, that may be left out by chance: so that many who lost the
+    /// same store do not all come back to it at once.
+    pub(crate) jitter: f64,
+}
+
+impl Patience {
+    /// Until when to wait, for a pause of this length that begins now.
+    fn until(&self, now_ms: u64, len_ms: u64) -> u64 {
+        if self.jitter <= 0.0 {
+            return now_ms.saturating_add(len_ms);
+        }
+        let kept = 1.0 - self.jitter.min(1.0) * fastrand::f64();
+        let len = Duration::from_millis(len_ms).mul_f64(kept);
+        now_ms.saturating_add(u64::try_from(len.as_millis()).unwrap_or(len_ms))
+    }
+}
+
+/// What a breaker does with what comes.
+///
+/// ```text
+///   closed ──failures in a row──► open ──pause over──► half open ──success──► closed
+///                                   ▲                      │
+///                                   └───failure: the pause doubles
+/// ```
+///
+/// Source: Nygard, Release It! (2007), "Circuit Breaker".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Circuit {
+    /// Everything is let through.
+    #[default]
+    Closed,
+    /// Nothing is.
+    Open,
+    /// One operation was let through, to find out.
+    HalfOpen,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { limit: 5, first: Duration::from_millis(500), longest: Duration::from_secs(60) }
+        Self {
+            limit: 5,
+            first: Duration::from_millis(500),
+            longest: Duration::from_secs(60),
+            jitter: 0.1,
+        }
     }
 }
 
@@ -41,6 +82,8 @@ pub(crate) struct Breaker {
 struct Pause {
     retry_at_ms: u64,
     len_ms: u64,
+    /// Whether a probe is out.
+    probing: bool,
 }
 
 /// Leave to try an operation; its outcome goes to [`Breaker::ok`] or [`Breaker::failed`].
@@ -74,6 +117,7 @@ impl Breaker {
         }
         // Should this probe never report, the next one goes out after another pause.
         pause.retry_at_ms = now_ms.saturating_add(pause.len_ms);
+        pause.probing = true;
         Some(Permit { probe: true })
     }
 
@@ -104,7 +148,9 @@ impl Breaker {
     /// so. If it was the probe, the next one to ask is another.
     pub(crate) fn unproven(&self, permit: Permit, now_ms: u64) {
         if permit.probe {
-            self.pause.lock().retry_at_ms = now_ms;
+            let mut pause = self.pause.lock();
+            pause.retry_at_ms = now_ms;
+            pause.probing = false;
         }
     }
 
@@ -115,13 +161,32 @@ impl Breaker {
         self.failures.store(failures, Ordering::Relaxed);
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         if permit.probe {
+            pause.probing = false;
             pause.len_ms = pause.len_ms.saturating_mul(2).min(ms(self.patience.longest));
         } else if failures == self.patience.limit {
             pause.len_ms = ms(self.patience.first);
         } else {
             return;
         }
-        pause.retry_at_ms = now_ms.saturating_add(pause.len_ms);
+        pause.retry_at_ms = self.patience.until(now_ms, pause.len_ms);
+    }
+
+    /// The operation failed in a way that others of its kind will, too: no more are tried before
+    /// the pause.
+    pub(crate) fn failed_for_good(&self, permit: Permit, now_ms: u64) {
+        let last = self.patience.limit.saturating_sub(1);
+        if !permit.probe {
+            // Relaxed: as everywhere; who counts at the same time finds it open.
+            self.failures.fetch_max(last, Ordering::Relaxed);
+        }
+        self.failed(permit, now_ms);
+    }
+
+    pub(crate) fn circuit(&self) -> Circuit {
+        if self.failures.load(Ordering::Relaxed) < self.patience.limit {
+            return Circuit::Closed;
+        }
+        if self.pause.lock().probing { Circuit::HalfOpen } else { Circuit::Open }
     }
 
     pub(crate) fn health(&self) -> Health {
@@ -151,6 +216,7 @@ mod tests {
             limit: 2,
             first: Duration::from_millis(100),
             longest: Duration::from_millis(300),
+            jitter: 0.0,
         })
     }
 
@@ -194,6 +260,31 @@ mod tests {
         let probe = breaker.ask(|| 100).unwrap();
         breaker.failed(probe, 100);
         assert!(breaker.ask(|| 299).is_none(), "the pause has doubled");
+    }
+
+    #[test]
+    fn pauses_are_shorter_by_chance_and_never_longer() {
+        let patience = Patience { jitter: 0.25, ..breaker().patience };
+        let until: Vec<u64> = (0..1_000).map(|_| patience.until(1_000, 400)).collect();
+        assert!(until.iter().all(|until| (1_300..=1_400).contains(until)));
+        assert!(
+            until.iter().any(|until| *until < 1_330) && until.iter().any(|until| *until > 1_370)
+        );
+    }
+
+    #[test]
+    fn a_failure_for_good_opens_the_circuit_at_once() {
+        let breaker = Breaker::new(Patience { limit: 5, ..breaker().patience });
+        assert_eq!(breaker.circuit(), Circuit::Closed);
+        let permit = breaker.ask(|| 0).unwrap();
+        breaker.failed_for_good(permit, 0);
+        assert_eq!(breaker.circuit(), Circuit::Open);
+        assert!(breaker.ask(|| 99).is_none());
+        let probe = breaker.ask(|| 100).unwrap();
+        assert_eq!(breaker.circuit(), Circuit::HalfOpen);
+        breaker.failed_for_good(probe, 100);
+        assert_eq!(breaker.circuit(), Circuit::Open);
+        assert!(breaker.ask(|| 299).is_none() && breaker.ask(|| 300).is_some());
     }
 
     #[test]

@@ -34,11 +34,12 @@
 //! | the old value if the new one cannot be had | [`Builder::serve_stale_on_error`] |
 //! | keys and values of many types in one cache | [`Shelves`], each a [`Shelf`] with a name |
 //! | queues, ordered maps, counters, locks and limits that survive restarts | [`structures`] |
-//! | settings from a file or the environment | `Config` (feature `config`) |
+//! | settings from a file or the environment, and changes while in use | `Config`, `Cache::reconfigure` (feature `config`) |
 //! | futures instead of threads | `Cache::nonblocking`, `Cache::on_tokio` (features `async`, `tokio`) |
 //! | fewer writes | [`Mode::WriteOnEvict`] |
 //! | to know how it does | [`Cache::stats`], [`Builder::on_event`] |
 //! | the same for plain bytes, as an [`Engine`] | [`TwoLevel`] |
+//! | an engine by name, one that fits, or several that stand in for each other | [`Builder::engines`], [`Engines`], [`Fallback`] |
 //! | the store alone | [`Disk`] |
 //!
 //! # Consistency
@@ -108,9 +109,11 @@ mod conditional;
 #[cfg(feature = "config")]
 mod config;
 mod core;
+mod engines;
 mod entry;
 mod error;
 mod event;
+mod fallback;
 mod flight;
 mod flush;
 mod fresh;
@@ -136,6 +139,7 @@ mod tags;
 #[cfg(feature = "tracing")]
 mod traced;
 mod two_level;
+mod usage;
 
 pub use advice::{Advice, Trial};
 pub use array::{Array, Arrays};
@@ -144,10 +148,16 @@ pub use cache::Cache;
 pub use codec::{Auto, Codec, CodecError, Postcard, Raw};
 pub use conditional::Info;
 #[cfg(feature = "config")]
-pub use config::{Config, ConfigError, MemoryLimit, Problem};
+pub use config::{Config, ConfigError, MemoryLimit, Problem, Reconfigured};
 pub use core::Mode;
+pub use engines::{
+    Availability, Choice, EngineSettings, Engines, Kind, Needs, Null, Sharing, Survives,
+    Unavailable,
+};
 pub use error::{Error, LoadError, Result};
 pub use event::Event;
+pub use fallback::{Fallback, FallbackBuilder, LinkState};
+pub use health::Circuit;
 pub use key::{KeyBuf, KeyDecode, KeyEncode, KeyReader, Rounded, Tolerant};
 pub use loaded::Loaded;
 pub use memo::{Call, Explanation, Function, FunctionStats, Handle, Memo, MemoBuilder};
@@ -320,6 +330,12 @@ pub use larder_engine::{Latencies, Latency};
 /// The examples of the guide, so that they are compiled and run.
 #[cfg(doctest)]
 mod guide {
+    #[doc = include_str!("../../docs/guide/choosing-an-engine.md")]
+    struct ChoosingAnEngine;
+    #[doc = include_str!("../../docs/guide/configuration.md")]
+    struct Configuration;
+    #[doc = include_str!("../../docs/guide/errors.md")]
+    struct Errors;
     #[doc = include_str!("../../docs/guide/loading.md")]
     struct Loading;
     #[doc = include_str!("../../docs/guide/structures.md")]
@@ -327,4 +343,9 @@ mod guide {
     #[cfg(feature = "macros")]
     #[doc = include_str!("../../docs/guide/memoise.md")]
     struct Memoise;
+    #[doc = include_str!("../../docs/guide/performance.md")]
+    struct Performance;
+    #[cfg(feature = "macros")]
+    #[doc = include_str!("../../docs/guide/quickstart.md")]
+    struct Quickstart;
 }

@@ -109,6 +109,14 @@ where
     /// of its error instead of trying in turn: good where the next try would fail as well, and
     /// take as long. Counts for those who wait with this call, and for an error of the same type.
     ///
+    /// ```
+    /// # use larder::{Cache, Loaded, LoadError};
+    /// let cache = Cache::<u32, String>::builder().build()?;
+    /// let down = || Err::<Loaded<String>, _>("no network");
+    /// assert!(matches!(cache.get_or_load_shared(&7, down), Err(LoadError::Load("no network"))));
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`LoadError::Load`] with what a `load` returned; [`LoadError::Cache`] for anything else.
     pub fn get_or_load_shared<Q, E>(
@@ -129,6 +137,21 @@ where
     /// returned at once, and `load` runs on a thread of its own. At most 8 such threads run for a
     /// cache; while they are busy, old values serve on. An error that `load` returns there is counted
     /// ([`CacheStats::load_failures`](crate::CacheStats::load_failures)).
+    ///
+    /// ```
+    /// # use larder::{Cache, Loaded, ManualClock};
+    /// # use std::{sync::Arc, time::Duration};
+    /// let clock = Arc::new(ManualClock::at(0));
+    /// let cache = Cache::<u32, char>::builder().ttl(Duration::from_secs(60));
+    /// let cache = cache.serve_stale(Duration::from_secs(60)).clock(clock.clone()).build()?;
+    /// let load = |value| move || Ok::<_, std::io::Error>(Loaded::new(value));
+    /// assert_eq!(cache.get_or_load_behind(&7, load('a'))?, 'a');
+    /// clock.advance(70_000);
+    /// // The old one at once; the new one when a thread has loaded it.
+    /// assert_eq!(cache.get_or_load_behind(&7, load('b'))?, 'a');
+    /// while cache.get(&7)? != Some('b') {}
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`LoadError::Load`] with what `load` returned, if there was nothing to return at once;

@@ -13,12 +13,12 @@ use std::sync::Arc;
 
 use larder_engine::{Clock, Engine, Health, Outcome, Put, Rejection, Ttl, Value, WithTags};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, chain};
 use crate::event::{Event, Events};
 use crate::health::{Breaker, Patience, Permit, overall};
 use crate::stale::Stale;
 use crate::stats::Counter;
-use crate::sync::Mutex;
+use crate::sync::{AtomicBool, Mutex, Ordering};
 
 #[derive(Debug)]
 pub(crate) struct Lower {
@@ -33,6 +33,8 @@ pub(crate) struct Lower {
     strict: bool,
     reads: Breaker,
     writes: Breaker,
+    /// Whether the store said last that it cannot be relied on.
+    ailing: AtomicBool,
     /// The health that the observer knows.
     told: Mutex<Health>,
     clock: Arc<dyn Clock>,
@@ -82,6 +84,7 @@ impl Lower {
             strict,
             reads: Breaker::new(patience),
             writes: Breaker::new(patience),
+            ailing: AtomicBool::new(false),
             told: Mutex::default(),
             clock,
             events,
@@ -92,7 +95,18 @@ impl Lower {
         if self.stale.bypassed() {
             return Health::Offline;
         }
-        overall(self.reads.health(), self.writes.health())
+        let engine = self.engine.health();
+        match overall(self.reads.health(), self.writes.health()) {
+            Health::Healthy => engine,
+            Health::Degraded if engine == Health::Offline => engine,
+            found => found,
+        }
+    }
+
+    /// Whether the store is known to hold nothing, of anybody.
+    pub(crate) fn is_empty(&self) -> bool {
+        // What is away may hold something.
+        self.engine.health() == Health::Healthy && self.engine.is_empty()
     }
 
     /// Whether a write would be tried now.
@@ -258,17 +272,15 @@ impl Lower {
         if self.stale.hides(key) {
             return Ok(true);
         }
-        match self.attempt(&self.reads, "look a key up", |engine| engine.version(key)) {
-            Ok(version) => Ok(version.is_some()),
-            Err(failure) => Err(self.masked(key, failure)),
-        }
+        let held = self.attempt(&self.reads, "look a key up", |engine| engine.may_hold(key));
+        held.map_err(|failure| self.masked(key, failure))
     }
 
     /// Masks `key`, unless nothing was tried and the store says that it holds nothing for it.
     fn masked(&self, key: &[u8], failure: Failure) -> Failure {
         let absent = matches!(failure, Failure::NotTried)
             && !self.stale.hides(key)
-            && matches!(self.attempt(&self.reads, "look a key up", |e| e.version(key)), Ok(None));
+            && matches!(self.attempt(&self.reads, "look a key up", |e| e.may_hold(key)), Ok(false));
         if !absent && self.stale.mask(key) {
             self.events.push(|| Event::Bypassed);
             self.tell_health();
@@ -393,7 +405,15 @@ impl Lower {
             None => return Err(self.not_tried()),
         };
         match call(&*self.engine) {
-            Ok(answer) => Ok((answer, permit)),
+            Ok(answer) => {
+                // Relaxed: a hint; what is told is compared under a lock.
+                let engine = self.engine.health();
+                if (engine != Health::Healthy) != self.ailing.load(Ordering::Relaxed) {
+                    self.ailing.store(engine != Health::Healthy, Ordering::Relaxed);
+                    self.tell_health();
+                }
+                Ok((answer, permit))
+            }
             Err(source) => {
                 breaker.failed(permit, self.clock.now_ms());
                 let error = self.note(op, source);
@@ -416,16 +436,4 @@ impl Lower {
             self.events.push(|| Event::Health { from, to });
         }
     }
-}
-
-/// An error with all its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

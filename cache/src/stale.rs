@@ -49,6 +49,12 @@ impl Stale {
             || self.bypassed()
     }
 
+    /// Whether `key` itself is masked.
+    pub(crate) fn masks(&self, key: &[u8]) -> bool {
+        // Acquire: as in `hides`.
+        self.len.load(Ordering::Acquire) != 0 && self.hides_now(key)
+    }
+
     /// Whether an invalidation is owed.
     #[inline]
     pub(crate) fn owes(&self) -> bool {

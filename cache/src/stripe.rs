@@ -5,7 +5,7 @@
 //! same order. Reads take no stripe.
 //!
 //! # Invariants
-//! 1. A thread holds at most one stripe.
+//! 1. A thread holds at most one stripe, or has taken all in their order.
 //! 2. No code of the user runs under a stripe, except `Clone` and `Drop` of values and
 //!    what the store does. So whoever holds one gets to release it.
 
@@ -53,6 +53,11 @@ impl Stripes {
     /// The stripe of `key`, if it is free.
     pub(crate) fn try_lock(&self, key: &[u8]) -> Option<Held<'_>> {
         self.of(key).try_lock()
+    }
+
+    /// All stripes, in the one order in which they may be taken together.
+    pub(crate) fn lock_all(&self) -> Vec<Held<'_>> {
+        self.stripes.iter().map(|stripe| stripe.0.lock()).collect()
     }
 
     /// Returns when every change that was under way has ended.

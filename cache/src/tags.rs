@@ -216,13 +216,15 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         self.open()?;
         self.repair();
         let stored = self.stored_tag(tag);
-        let name = self.tag_name(&stored)?;
+        let names = self.tag_names(&stored)?;
         let below = {
             let _alone = self.moving.write();
             self.invalidated.note(&stored, || self.flights.len() != 0);
             let below = self.lower.as_ref().map_or(Ok(()), |lower| lower.invalidate_tag(&stored));
             self.cells.invalidate(&stored);
-            self.memory.invalidate_tag(&name);
+            for name in &names {
+                self.memory.invalidate_tag(name);
+            }
             below
         };
         self.events.emit();
@@ -236,11 +238,13 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     pub(crate) fn keys_by_tag(&self, tag: &[u8]) -> Result<Vec<Key>> {
         self.open()?;
         let stored = self.stored_tag(tag);
-        let name = self.tag_name(&stored)?;
-        let mut keys: HashSet<Key> = self.memory.keys_of(&name).into_iter().collect();
+        let names = self.tag_names(&stored)?;
+        let mut keys: HashSet<Key> =
+            names.iter().flat_map(|name| self.memory.keys_of(name)).collect();
+        let is_under = |tags: &Tags| tags.names.iter().any(|name| names.contains(name));
         let waits = |key: &Key| {
             let entry = self.waiting(key)?;
-            entry.tags.as_ref()?.names.contains(&name).then(|| key.clone())
+            is_under(entry.tags.as_ref()?).then(|| key.clone())
         };
         keys.extend(self.pending.keys().iter().filter_map(waits));
         if let Some(lower) = &self.lower {
@@ -259,14 +263,14 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             let stored = self.lower.as_ref().and_then(|lower| lower.get(key).ok().flatten());
             stored.is_some_and(|stored| self.is_fresh(&stored.meta().into()))
         };
-        let is_under = |key: &Key| match self.above(key) {
+        let stays = |key: &Key| match self.above(key) {
             None => self.options.freshness.grace_ms() == 0 || is_fresh_below(key),
             Some(entry) => {
-                let is_tagged = entry.tags.as_ref().is_some_and(|tags| tags.names.contains(&name));
+                let is_tagged = entry.tags.as_ref().is_some_and(|tags| is_under(tags));
                 is_tagged && self.is_fresh(&entry.life)
             }
         };
-        keys.retain(is_under);
+        keys.retain(stays);
         self.events.emit();
         Ok(keys.into_iter().collect())
     }
@@ -288,6 +292,17 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             None => Ok(name_of_bytes(stored)),
             Some(tagged) => match tagged.tag_id(stored) {
                 Ok(id) => Ok(name_of(id)),
+                Err(source) => Err(Error::Engine { op: "take a tag", source }),
+            },
+        }
+    }
+
+    /// All names in memory of a tag that the store knows as this.
+    fn tag_names(&self, stored: &[u8]) -> Result<Vec<Box<str>>> {
+        match self.lower.as_ref().and_then(|lower| lower.engine.tagged()) {
+            None => Ok(vec![name_of_bytes(stored)]),
+            Some(tagged) => match tagged.tag_ids(stored) {
+                Ok(ids) => Ok(ids.into_iter().map(name_of).collect()),
                 Err(source) => Err(Error::Engine { op: "take a tag", source }),
             },
         }

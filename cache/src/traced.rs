@@ -5,6 +5,7 @@ use larder_engine::Health;
 use tracing::{error, info, warn};
 
 use crate::event::Event;
+use crate::health::Circuit;
 
 /// Tells `tracing` of an event, under the target `larder`.
 ///
@@ -27,6 +28,19 @@ pub fn trace_event(event: &Event) {
         Event::Undecodable { why } => warn!(target: "larder", why, "undecodable"),
         Event::Lost { why } => error!(target: "larder", why, "lost"),
         Event::Bypassed => error!(target: "larder", "bypassed"),
+        Event::Circuit { engine, to: Circuit::Open, why } => {
+            warn!(target: "larder", %engine, why, "engine away");
+        }
+        Event::Circuit { engine, to, .. } => info!(target: "larder", %engine, ?to, "engine tried"),
+        Event::Usage { tier, percent, is_rising, used, budget } => {
+            info!(target: "larder", tier, percent, is_rising, used, budget, "usage");
+        }
+        Event::SettingsChanged { changes } => {
+            info!(target: "larder", changes = changes.join("; "), "settings changed");
+        }
+        Event::Switched { from, to } => {
+            warn!(target: "larder", from = from.as_deref(), to = to.as_deref(), "switched");
+        }
         Event::Cleared => warn!(target: "larder", "cleared"),
     }
 }

@@ -157,7 +157,7 @@ impl Engine for TwoLevel {
         let mut meta = Meta::default();
         meta.codec = options.codec;
         meta.written_at_ms = now_ms;
-        meta.expires_at_ms = options.ttl.deadline_ms(now_ms, self.core.options.ttl);
+        meta.expires_at_ms = options.ttl.deadline_ms(now_ms, self.core.options.freshness.ttl());
         let incoming = Plain { bytes: value, meta };
         let weight = self.core.weight_of(key.len(), value.len());
         let outcome = self.core.insert(key, incoming, weight, options).map_err(plain)?;
@@ -251,7 +251,7 @@ fn check(key: &[u8]) -> Result<()> {
 }
 
 /// The error in an engine's words.
-fn plain(error: Error) -> EngineError {
+pub(crate) fn plain(error: Error) -> EngineError {
     match error {
         Error::Engine { source, .. } => source,
         Error::KeyTooLong { len, max } => EngineError::KeyTooLong { len, max },

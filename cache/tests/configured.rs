@@ -6,7 +6,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use larder::{Config, Error, MemoryLimit, Mode, PolicyKind};
+use larder::{Config, Error, ManualClock, MemoryLimit, Mode, PolicyKind};
 
 const ALL: &str = r#"
 enabled = true
@@ -189,4 +189,121 @@ fn the_environment_switches_all_caches_off() {
         .status()
         .unwrap();
     assert!(status.success());
+}
+
+#[test]
+fn engines_are_named_alone_or_in_a_list() {
+    for (text, names) in [
+        ("engine = \"memory\"", vec!["memory"]),
+        ("engine = \"two-level, memory\"", vec!["two-level", "memory"]),
+        ("engine = [\"two-level\", \"memory\"]", vec!["two-level", "memory"]),
+    ] {
+        let config = Config::from_toml(text).unwrap();
+        assert_eq!(config.engine.as_deref().unwrap(), names);
+        let json = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<Config>(&json).unwrap(), config);
+    }
+    let home = tempfile::tempdir().unwrap();
+    let mut config = Config::from_toml("engine = [\"two-level\", \"memory\"]").unwrap();
+    config.dir = Some(home.path().join("store"));
+    let cache = config.builder::<u32, u64>().unwrap().build().unwrap();
+    assert_eq!(cache.choice().unwrap().chain(), ["two-level", "memory"]);
+    assert!(Config::from_toml("engine = []").is_err());
+    assert!(Config::from_toml("engine = [1]").is_err());
+    let unknown = Config::from_toml("engine = \"memroy\"").unwrap();
+    let error = unknown.builder::<u32, u64>().unwrap().build().unwrap_err().to_string();
+    assert!(error.contains("there are memory, disk, two-level, null"), "{error}");
+}
+
+#[test]
+fn a_cache_in_use_is_told_of_other_settings() {
+    let home = tempfile::tempdir().unwrap();
+    let clock = std::sync::Arc::new(ManualClock::at(1_000));
+    let text = "memory = \"4MiB\"\ndisk = \"64MiB\"\nttl = \"1m\"\nmode = \"write-through\"";
+    let mut config = Config::from_toml(text).unwrap();
+    config.dir = Some(home.path().join("store"));
+    let cache = config.builder::<u32, Vec<u8>>().unwrap().clock(clock.clone()).build().unwrap();
+    (0..2_000).for_each(|key| {
+        assert!(cache.insert(key, vec![7; 10_000]).unwrap().is_admitted());
+    });
+    let given = "memory = \"256KiB\"\ndisk = \"8MiB\"\nttl = \"1h\"\nmode = \"write-on-evict\"\nstrict = true";
+    let given = Config::from_toml(given).unwrap();
+    let answer = cache.reconfigure(&given).unwrap();
+    assert_eq!(answer.changed(), ["disk", "memory", "ttl"]);
+    assert_eq!(answer.needs_reopening(), ["mode", "strict"]);
+    let stats = cache.stats();
+    assert_eq!((stats.memory.budget_bytes, stats.disk.budget_bytes), (256 << 10, 8 << 20));
+    assert!(stats.memory.used_bytes <= 256 << 10, "{}", stats.memory.used_bytes);
+    assert!(stats.disk.used_bytes <= 8 << 20, "{}", stats.disk.used_bytes);
+    assert_eq!(cache.get(&1_999).unwrap().unwrap().len(), 10_000, "the newest stays");
+    // Nothing is different any more but what needs a reopening.
+    let again = cache.reconfigure(&given).unwrap();
+    assert_eq!((again.changed().len(), again.needs_reopening().len()), (0, 2));
+    // New values live by the new time, old ones by the old.
+    assert!(cache.insert(5_000, vec![1]).unwrap().is_admitted());
+    clock.advance(61_000);
+    assert_eq!(cache.get(&1_999).unwrap(), None);
+    assert!(cache.get(&5_000).unwrap().is_some());
+    // And more again.
+    let answer =
+        cache.reconfigure(&Config::from_toml("memory = \"8MiB\"\ndisk = \"64MiB\"").unwrap());
+    assert_eq!(answer.unwrap().changed(), ["disk", "memory"]);
+}
+
+#[test]
+fn what_cannot_change_is_told_all_at_once_and_changes_nothing() {
+    let cache = larder::Cache::<u32, u32>::builder().memory_items(100).build().unwrap();
+    let given = "memory = \"1MiB\"\ndisk = \"1GiB\"\nttl = \"0s\"";
+    let error = cache.reconfigure(&Config::from_toml(given).unwrap()).unwrap_err();
+    let fields: Vec<&str> = error.problems().iter().map(|problem| &*problem.field).collect();
+    assert_eq!(fields, ["memory", "disk", "ttl"]);
+    assert_eq!(cache.stats().memory.budget_bytes, 100);
+    let home = tempfile::tempdir().unwrap();
+    let disk = larder::Cache::<u32, u32>::builder().disk(home.path().join("store"));
+    let cache = disk.disk_budget(16 << 20).build().unwrap();
+    let error = cache.reconfigure(&Config::from_toml("disk = \"1GiB\"").unwrap()).unwrap_err();
+    assert!(error.to_string().contains("open it again with more"), "{error}");
+}
+
+#[test]
+fn other_settings_than_the_last_time_are_told_and_count() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("store");
+    let open = |text: &str| {
+        let events = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let heard = events.clone();
+        let mut config = Config::from_toml(text).unwrap();
+        config.dir = Some(dir.clone());
+        let builder = config.builder::<u32, u64>().unwrap();
+        let cache =
+            builder.on_event(move |event| heard.lock().unwrap().push(event.clone())).build();
+        let told: Vec<_> = events.lock().unwrap().iter().filter_map(changes).collect();
+        (cache.unwrap(), told.concat())
+    };
+    fn changes(event: &larder::Event) -> Option<Vec<String>> {
+        match event {
+            larder::Event::SettingsChanged { changes } => Some(changes.clone()),
+            _ => None,
+        }
+    }
+    let (cache, told) = open("ttl = \"15m\"");
+    assert_eq!(told, Vec::<String>::new(), "the first time there is nothing to compare with");
+    cache.close().unwrap();
+    let (cache, told) = open("ttl = \"15m\"");
+    assert_eq!(told, Vec::<String>::new());
+    cache.close().unwrap();
+    let (cache, told) = open("mode = \"write-on-evict\"\nmemory = \"1MiB\"");
+    let expected = [
+        "memory was \"64MiB\", is \"1MiB\"",
+        "mode was \"write-through\", is \"write-on-evict\"",
+        "ttl was \"15m\", is not set",
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(cache.stats().memory.budget_bytes, 1 << 20, "what is given counts");
+    cache.reconfigure(&Config::from_toml("memory = \"2MiB\"").unwrap()).unwrap();
+    cache.close().unwrap();
+    // A note that is damaged is no trouble.
+    std::fs::write(dir.join("last-settings.toml"), "mode = 7").unwrap();
+    let (_cache, told) = open("mode = \"write-on-evict\"\nmemory = \"1MiB\"");
+    assert_eq!(told, Vec::<String>::new());
 }

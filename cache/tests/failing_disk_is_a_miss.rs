@@ -32,6 +32,7 @@ fn bench(set: impl FnOnce(Builder<u32, u32>) -> Builder<u32, u32>) -> Bench {
         .clock(Arc::<ManualClock>::clone(&clock))
         .offline_after(3)
         .backoff(Duration::from_millis(100), Duration::from_millis(400))
+        .backoff_jitter(0.0)
         .on_event(move |event| heard.lock().unwrap().push(event.clone()));
     Bench { cache: set(builder).build().unwrap(), engine, clock, events }
 }

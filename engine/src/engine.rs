@@ -9,8 +9,8 @@ use larder_format::CodecId;
 
 use crate::batch::{BatchOutcome, WriteBatch};
 use crate::clock::NEVER;
-use crate::error::Result;
-use crate::stats::Stats;
+use crate::error::{Error, Result};
+use crate::stats::{Health, Stats};
 use crate::value::Value;
 
 /// A place that keeps values under keys, both plain bytes.
@@ -39,6 +39,12 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// Whether `key` has a live value. Does not count as a use.
     fn contains(&self, key: &[u8]) -> Result<bool> {
         Ok(self.version(key)?.is_some())
+    }
+
+    /// Whether a later lookup of `key` could find anything, if nothing is put until then: not only
+    /// what is found now, but also what an engine of parts holds in one that is away.
+    fn may_hold(&self, key: &[u8]) -> Result<bool> {
+        self.contains(key)
     }
 
     /// Stores `value` under `key`, replacing value, expiry and codec. A value that is refused
@@ -75,6 +81,24 @@ pub trait Engine: Send + Sync + fmt::Debug {
 
     /// What the engine says about itself. Costs no more than reading counters.
     fn stats(&self) -> Stats;
+
+    /// Changes what the engine may hold, in bytes, while it is in use. What does not fit any more leaves
+    /// before this returns.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) if it cannot be this, or cannot be changed.
+    fn set_budget(&self, bytes: u64) -> Result<()> {
+        Err(Error::Config {
+            option: "budget",
+            value: bytes.to_string(),
+            accepted: "this engine has no budget that can change: set it up anew",
+        })
+    }
+
+    /// Whether the engine can be relied on now, as far as it knows itself.
+    fn health(&self) -> Health {
+        Health::Healthy
+    }
 
     /// The changes that the engine can make at one moment, if it can.
     fn atomic(&self) -> Option<&dyn Atomic> {
@@ -116,6 +140,12 @@ pub trait Tagged: Engine {
 
     /// The number that the engine knows `tag` by; the same for as long as the store exists.
     fn tag_id(&self, tag: &[u8]) -> Result<u64>;
+
+    /// All numbers that [`get_tagged`](Self::get_tagged) may give for `tag`, the one above among
+    /// them.
+    fn tag_ids(&self, tag: &[u8]) -> Result<Vec<u64>> {
+        Ok(vec![self.tag_id(tag)?])
+    }
 
     /// As [`Engine::get`], with the numbers of the value's tags.
     fn get_tagged(&self, key: &[u8]) -> Result<Option<WithTags>>;
@@ -207,6 +237,55 @@ pub enum Rejection {
     FirstSeen,
     /// The engine is switched off.
     Disabled,
+}
+
+impl Rejection {
+    /// Whether the same value may be taken later without anything being changed by hand.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        match self {
+            Self::WriteBudget { .. } | Self::NotWorthIt { .. } | Self::NoRoom | Self::FirstSeen => {
+                true
+            }
+            Self::TooLarge { .. } | Self::Full { .. } | Self::Pinned { .. } | Self::Disabled => {
+                false
+            }
+        }
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge { weight, limit } => {
+                write!(out, "it weighs {weight} bytes, and {limit} are the most that could be held")
+            }
+            Self::Full { needed, budget } => write!(
+                out,
+                "{needed} bytes more do not fit the budget of {budget}: remove something, or raise it"
+            ),
+            Self::WriteBudget { per_second } => {
+                write!(
+                    out,
+                    "no more than {per_second} bytes a second may be written: try again later"
+                )
+            }
+            Self::NotWorthIt { better_percent, left_percent } => write!(
+                out,
+                "{better_percent} % of what was offered of late is worth more, and {left_percent} % of \
+                 what may be written is left: try again later"
+            ),
+            Self::Pinned { weight, pinned, limit } => write!(
+                out,
+                "it weighs {weight} bytes, and {pinned} of {limit} are pinned: unpin something"
+            ),
+            Self::NoRoom => out.write_str("no room is ready: try again, or let it wait"),
+            Self::FirstSeen => {
+                out.write_str("it was offered for the first time of late: offer it again")
+            }
+            Self::Disabled => out.write_str("nothing is kept here: the engine is switched off"),
+        }
+    }
 }
 
 /// Options of a single `put`.

@@ -76,6 +76,13 @@ impl Value {
         &self.meta
     }
 
+    /// The same value under another version: for engines that are made of others.
+    #[must_use]
+    pub const fn with_version(mut self, version: u64) -> Self {
+        self.meta.version = version;
+        self
+    }
+
     /// Whether the bytes are a view of a mapped file.
     #[must_use]
     pub const fn is_mapped(&self) -> bool {

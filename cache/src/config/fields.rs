@@ -41,6 +41,15 @@ macro_rules! field {
 
 pub(super) const FIELDS: &[Field] = &[
     field!(enabled, YES_OR_NO, yes_or_no, |value: &bool| Scalar::Bool(*value)),
+    field!(
+        engine,
+        "the name of an engine, as \"two-level\", or a list of them",
+        names,
+        |names: &Vec<String>| match &**names {
+            [name] => Scalar::Text(name.clone()),
+            names => Scalar::List(names.to_vec()),
+        }
+    ),
     Field {
         name: "memory",
         accepted: "a size, as \"64MiB\" or a number of bytes, \"unlimited\" or \"off\"",
@@ -118,6 +127,16 @@ fn text(given: &Scalar) -> Option<String> {
     match given {
         Scalar::Text(text) => Some(text.clone()).filter(|text| !text.is_empty()),
         _ => None,
+    }
+}
+
+fn names(given: &Scalar) -> Option<Vec<String>> {
+    match given {
+        Scalar::List(names) => Some(names.clone()).filter(|names| !names.is_empty()),
+        given => {
+            let names = text(given)?;
+            Some(names.split(',').map(|name| name.trim().to_owned()).collect())
+        }
     }
 }
 

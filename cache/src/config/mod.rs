@@ -4,7 +4,9 @@
 //! override, what is written out, and what is accepted. All that is wrong is told at once.
 
 mod fields;
+mod live;
 mod problems;
+mod record;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,6 +17,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 use self::fields::FIELDS;
+pub use self::live::Reconfigured;
 pub use self::problems::{ConfigError, Problem};
 use crate::builder::Builder;
 use crate::core::Mode;
@@ -45,6 +48,7 @@ pub enum MemoryLimit {
 /// | field | accepted | |
 /// |---|---|---|
 /// | `enabled` | `true`, `false` | a cache that is not keeps nothing and loads each time |
+/// | `engine` | names of [engines](crate::Engines), or `"auto"` | [`Builder::engines`] |
 /// | `memory` | a size, `"unlimited"`, `"off"` | [`Builder::memory`] |
 /// | `memory_items` | a number | [`Builder::memory_items`] |
 /// | `policy` | a name: `"s3fifo"`, … | [`Builder::policy`] |
@@ -85,6 +89,7 @@ pub enum MemoryLimit {
 #[expect(missing_docs, reason = "the table above says it")]
 pub struct Config {
     pub enabled: Option<bool>,
+    pub engine: Option<Vec<String>>,
     pub memory: Option<MemoryLimit>,
     pub policy: Option<PolicyKind>,
     pub dir: Option<PathBuf>,
@@ -112,6 +117,7 @@ pub(crate) enum Scalar {
     Int(i64),
     Float(f64),
     Text(String),
+    List(Vec<String>),
     #[serde(skip_serializing)]
     Other(IgnoredAny),
 }
@@ -232,6 +238,7 @@ impl Config {
             };
         }
         apply! {
+            self.engine.clone() => engines;
             self.policy => policy;
             dir => disk;
             self.disk => disk_budget;
@@ -260,11 +267,15 @@ impl Config {
     /// # Errors
     /// [`Error::Settings`] if it cannot be written.
     pub fn save(&self, dir: impl AsRef<Path>) -> Result<()> {
-        let path = dir.as_ref().join(FILE);
+        self.save_to(dir.as_ref(), FILE)
+    }
+
+    fn save_to(&self, dir: &Path, name: &str) -> Result<()> {
+        let path = dir.join(name);
         let failed = |source| Error::Settings { op: "write", path: path.clone(), source };
         let text = toml::to_string(self).map_err(|error| failed(std::io::Error::other(error)))?;
         // In one step, so that nobody reads half of it.
-        let temporary = dir.as_ref().join(format!("{FILE}.{}", std::process::id()));
+        let temporary = dir.join(format!("{name}.{}", std::process::id()));
         std::fs::write(&temporary, text).map_err(failed)?;
         std::fs::rename(&temporary, &path).map_err(failed)
     }
@@ -274,7 +285,11 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] with all that is wrong with the file.
     pub fn load(dir: impl AsRef<Path>) -> Result<Option<Self>, ConfigError> {
-        let path = dir.as_ref().join(FILE);
+        Self::load_from(dir.as_ref(), FILE)
+    }
+
+    fn load_from(dir: &Path, name: &str) -> Result<Option<Self>, ConfigError> {
+        let path = dir.join(name);
         if path.exists() { Self::from_file(path).map(Some) } else { Ok(None) }
     }
 }

@@ -24,7 +24,7 @@ impl Problem {
             Scalar::Int(value) => value.to_string(),
             Scalar::Float(value) => value.to_string(),
             Scalar::Text(value) => format!("{value:?}"),
-            Scalar::Other(_) => "a list or table".to_owned(),
+            Scalar::List(_) | Scalar::Other(_) => "a list or table".to_owned(),
         };
         Self { field: field.to_owned(), given, accepted: accepted.to_owned() }
     }

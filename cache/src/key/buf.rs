@@ -233,7 +233,7 @@ impl From<&[u8]> for Key {
 impl Deref for Key {
     type Target = [u8];
 
-    #[inline]
+    #[inline(always)]
     fn deref(&self) -> &[u8] {
         match self {
             Self::Short { len, bytes } => &bytes[..usize::from(*len)],
@@ -243,7 +243,8 @@ impl Deref for Key {
 }
 
 impl Borrow<[u8]> for Key {
-    #[inline]
+    // A call would cost more than it does; the compiler leaves it one otherwise.
+    #[inline(always)]
     fn borrow(&self) -> &[u8] {
         self
     }

@@ -17,6 +17,7 @@ use crate::core::{Cached, Core};
 use crate::error::{Error, Result};
 use crate::key::{KeyBuf, tag};
 use crate::loaded::Loaded;
+use crate::lower::Lower;
 use crate::memo::Returns;
 
 /// The results of one function in a cache. What `#[cached]` gives out, and what a
@@ -52,7 +53,7 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
     /// Claims a function's name and version in a cache.
     pub(super) fn register(core: &Core<V, C>, rules: &Rules<V>, body: &str) -> Result<Registered> {
         let Some(id) = rules.id() else {
-            let is_new = core.lower.as_ref().is_none_or(|lower| lower.engine.is_empty());
+            let is_new = core.lower.as_ref().is_none_or(Lower::is_empty);
             return Ok(Registered { id: None, is_new });
         };
         core.functions.register(core, &rules.name, id, body).map_err(|other| Error::Config {

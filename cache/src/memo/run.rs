@@ -159,7 +159,8 @@ impl<V: Clone + Send + Sync + 'static, C: Codec<V>> Function<V, C> {
         }
         let loaded = self.loaded(value, extra);
         // Before it is stored, so that the note of an invalidation comes after this one.
-        let expires_at_ms = loaded.ttl.deadline_ms(self.core.now_ms(), self.core.options.ttl);
+        let expires_at_ms =
+            loaded.ttl.deadline_ms(self.core.now_ms(), self.core.options.freshness.ttl());
         let tagged_at = (!loaded.tags.is_empty()).then(|| self.core.invalidated.now());
         self.notes.write(key, Note::Stored { expires_at_ms, tagged_at });
         Ok(loaded)

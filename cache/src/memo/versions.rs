@@ -100,7 +100,7 @@ impl Known {
                 Self { ids: list.as_chunks().0.to_vec(), is_complete: true, bodies }
             }
             // A list may have been evicted before the results that it is of.
-            _ => Self { ids: Vec::new(), is_complete: lower.engine.is_empty(), bodies },
+            _ => Self { ids: Vec::new(), is_complete: lower.is_empty(), bodies },
         }
     }
 }

@@ -104,6 +104,10 @@ impl Engine for Disk {
         self.store.stats()
     }
 
+    fn set_budget(&self, bytes: u64) -> Result<()> {
+        Self::set_budget(self, bytes)
+    }
+
     fn atomic(&self) -> Option<&dyn Atomic> {
         Some(self)
     }

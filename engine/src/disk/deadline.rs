@@ -52,7 +52,7 @@ impl Store {
     pub(super) fn select(&self, lane: &mut Held<'_>, deadline_ms: u64, now_ms: u64) {
         let has_room = || {
             let writers = u64::from(self.lanes.maintenance_number());
-            self.budget / self.segment_len() >= (SEGMENTS_A_WRITER * writers).max(SEGMENTS_MIN)
+            self.budget() / self.segment_len() >= (SEGMENTS_A_WRITER * writers).max(SEGMENTS_MIN)
         };
         let class = match deadline_ms {
             NEVER => None,

@@ -371,7 +371,7 @@ impl Store {
             return Ok(true);
         }
         let fits = self.can_begin(0)
-            || (keep == Keep::Live && !self.keeps_all() && self.usage.live() <= self.budget);
+            || (keep == Keep::Live && !self.keeps_all() && self.usage.live() <= self.budget());
         if lane.number != self.lanes.maintenance_number() || !fits {
             return Ok(false);
         }

@@ -95,7 +95,7 @@ impl Store {
     /// Segments that the maintenance keeps free for writers, the spare included: two, unless
     /// the budget is a matter of a few segments.
     pub(super) fn ahead(&self) -> u64 {
-        match self.budget / self.segment_len() {
+        match self.budget() / self.segment_len() {
             0..8 => 0,
             8..16 => 1,
             _ => 2,
@@ -109,8 +109,8 @@ impl Store {
     /// Whether a segment more fits the budget, with `reserve` bytes to spare.
     pub(super) fn can_begin(&self, reserve: u64) -> bool {
         // What is still mapped may exceed it by no more than a segment.
-        let most = self.budget.saturating_add(self.segment_len());
-        self.can_begin_within(self.budget, reserve)
+        let most = self.budget().saturating_add(self.segment_len());
+        self.can_begin_within(self.budget(), reserve)
             && self.can_begin_within(most, self.usage.retired())
     }
 
@@ -152,7 +152,7 @@ impl Store {
         if self.upkeep.wishes.wants_spare() {
             // A writer that does not help has nobody else to give lookups the time to end that
             // keep unlinked files mapped.
-            let most = self.budget.saturating_add(self.segment_len());
+            let most = self.budget().saturating_add(self.segment_len());
             self.let_go(|retired| self.can_begin_within(most, retired));
         }
         if !stuck && self.wants_spare() {
@@ -204,7 +204,7 @@ impl Store {
         let ahead = self.ahead().max(wishes.wants_spare().into());
         let missing = ahead.saturating_sub(u64::from(self.has_spare()));
         let wanted = missing * self.segment_len() + self.index_wish();
-        let target = self.budget.saturating_sub(wanted.saturating_add(wishes.bytes()));
+        let target = self.budget().saturating_sub(wanted.saturating_add(wishes.bytes()));
         let is_wanted = ahead > 0 && self.upkeep.has_rolled() || wishes.any();
         let is_over = self.usage.live().saturating_add(self.held()) > target;
         if !is_over {

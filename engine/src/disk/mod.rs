@@ -366,6 +366,36 @@ impl Disk {
         self.working(Work::Maintain)?.maintain()
     }
 
+    /// Changes what the directory may hold, at most to what the store was opened with. If it is less
+    /// than is held, the oldest values are evicted before this returns (what views hold stays as long as they
+    /// do); a store that
+    /// [keeps everything](Retain::All) takes no more instead.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # use larder_engine::{Disk, Engine, Put};
+    /// let disk = Disk::builder(dir.path().join("store")).budget(64 << 20).open()?;
+    /// for key in 0..10_000_u32 {
+    ///     let _ = disk.put(&key.to_le_bytes(), &[7; 4000], &Put::default())?;
+    /// }
+    /// disk.set_budget(16 << 20)?;
+    /// assert!(disk.stats().used_bytes <= 16 << 20);
+    /// assert!(disk.get(&9_999_u32.to_le_bytes())?.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Config`] says what can be; [`Error`] if the store is closed or the system refused.
+    pub fn set_budget(&self, bytes: u64) -> Result<()> {
+        self.writable()?.set_budget(bytes)?;
+        if self.store.stats().used_bytes > bytes && !self.store.keeps_all() {
+            self.trim(Limits { bytes: Some(bytes), ..Limits::default() })?;
+            // Files that went are mapped until the lookups that were under way have ended.
+            self.store.let_go(|retired| self.store.usage.live().saturating_add(retired) <= bytes);
+        }
+        Ok(())
+    }
+
     /// Rewrites every segment that holds something dead or expired, and returns by how many
     /// bytes the directory got smaller. Waits for nobody's views; what they hold mapped goes
     /// with them.

@@ -305,7 +305,7 @@ impl Store {
     /// lanes have a segment and everything else is evicted.
     pub(super) fn largest_value(&self) -> u64 {
         let fixed = u64::from(self.file.superblock().segment_len) * 2 + (256 << 10);
-        self.budget.saturating_sub(fixed)
+        self.budget().saturating_sub(fixed)
     }
 
     pub(crate) fn remove(&self, key: &[u8]) -> Result<bool> {

@@ -76,7 +76,7 @@ impl Store {
             }
             self.check_room(kind)?;
             self.hand_over(lane);
-            let most = self.budget.saturating_add(self.segment_len());
+            let most = self.budget().saturating_add(self.segment_len());
             self.let_go(|retired| self.can_begin_within(most, retired));
             let short = self.is_short();
             let segment = match self.begin_segment(lane.number, now_ms) {
@@ -87,7 +87,7 @@ impl Store {
             };
             segment.tally.set_reserved(short);
             *lane.writer = Writer::new(segment);
-            self.reclaim_to(self.budget.saturating_sub(self.index_wish()), Some(lane))?;
+            self.reclaim_to(self.budget().saturating_sub(self.index_wish()), Some(lane))?;
         }
         Ok(())
     }
@@ -122,7 +122,7 @@ impl Store {
             // Relaxed: a sum. A segment that refers to much goes before it is full, so that
             // evicting it is no large step.
             let external = writer.segment().external_bytes().load(Ordering::Relaxed);
-            writer.room() >= needed && age_ms < u64::from(u32::MAX) && external < self.budget / 8
+            writer.room() >= needed && age_ms < u64::from(u32::MAX) && external < self.budget() / 8
         }
     }
 
@@ -145,9 +145,9 @@ impl Store {
         if self.keeps_all() {
             let needed = bytes.saturating_add(self.reserve());
             let fits = self.free_up(|held| self.can_begin(needed.saturating_add(held)), PRESSED)?;
-            return if fits { Ok(()) } else { Err(Error::Full { needed, budget: self.budget }) };
+            return if fits { Ok(()) } else { Err(Error::Full { needed, budget: self.budget() }) };
         }
-        let target = self.budget.saturating_sub(bytes);
+        let target = self.budget().saturating_sub(bytes);
         let most = target.saturating_add(self.segment_len());
         self.let_go(|retired| self.usage.live().saturating_add(retired) <= most);
         if self.usage.live().saturating_add(self.held()) <= target {

@@ -62,7 +62,7 @@ impl Store {
         if self.free_up(|held| self.can_begin(reserve + held), PRESSED)? {
             return Ok(());
         }
-        Err(Error::Full { needed: self.segment_len() + reserve, budget: self.budget })
+        Err(Error::Full { needed: self.segment_len() + reserve, budget: self.budget() })
     }
 
     /// In a store that keeps everything: whether a value may be written to the segment that a
@@ -74,13 +74,13 @@ impl Store {
             return Ok(());
         }
         let reserve = self.reserve();
-        let fits = |held| self.usage.live().saturating_add(reserve + held) <= self.budget;
+        let fits = |held| self.usage.live().saturating_add(reserve + held) <= self.budget();
         let is_free = match lane.patience {
             Patience::Help => self.free_up(fits, PRESSED)?,
             _ => fits(self.held()),
         };
         if !is_free {
-            return Err(Error::Full { needed: reserve, budget: self.budget });
+            return Err(Error::Full { needed: reserve, budget: self.budget() });
         }
         tally.set_reserved(false);
         Ok(())
@@ -93,7 +93,7 @@ impl Store {
 
     /// Bytes that values leave alone.
     pub(super) fn reserve(&self) -> u64 {
-        let segments = if self.budget / self.segment_len() >= 8 { 2 } else { 1 };
+        let segments = if self.budget() / self.segment_len() >= 8 { 2 } else { 1 };
         segments * self.segment_len()
     }
 
@@ -142,7 +142,7 @@ impl Store {
     /// Whether the budget allows the index to grow now. Where it does not, a cache evicts for it
     /// as it rolls (`index_wish`).
     pub(super) fn may_grow(&self) -> bool {
-        let fits = |len| self.usage.live().saturating_add(len) <= self.budget;
+        let fits = |len| self.usage.live().saturating_add(len) <= self.budget();
         self.index.next_len().is_some_and(fits)
     }
 
@@ -180,7 +180,7 @@ impl Store {
     pub(super) fn index_wish(&self) -> u64 {
         let slots = self.index.slot_count(&crossbeam_epoch::pin());
         let is_loaded = self.entries() * 4 > slots * 3;
-        if is_loaded { self.index.next_len().unwrap_or(0).min(self.budget / 4) } else { 0 }
+        if is_loaded { self.index.next_len().unwrap_or(0).min(self.budget() / 4) } else { 0 }
     }
 
     /// All candidate slots of a key are taken, and none may be given up: the index has to
@@ -193,7 +193,7 @@ impl Store {
         if (self.may_grow() && self.start_growth()?) || self.index.is_growing(guard) {
             return Ok(());
         }
-        Err(Error::Full { needed: self.index.slot_count(guard) * 16, budget: self.budget })
+        Err(Error::Full { needed: self.index.slot_count(guard) * 16, budget: self.budget() })
     }
 
     /// Hides a record again that was appended and could not be published, so that no later

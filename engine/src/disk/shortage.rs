@@ -153,7 +153,7 @@ impl Store {
             }
             if self.is_full(now_ms) {
                 let needed = self.segment_len() + self.reserve();
-                return Err(Error::Full { needed, budget: self.budget });
+                return Err(Error::Full { needed, budget: self.budget() });
             }
             self.upkeep.wishes.spare.store(true, Ordering::Relaxed);
             self.upkeep.bell.ring();
@@ -171,7 +171,7 @@ impl Store {
             let reserve = if kind == Kind::Value { self.reserve() } else { self.segment_len() };
             return self.can_begin(reserve.saturating_add(self.held()));
         }
-        let target = self.budget.saturating_sub(self.index_wish());
+        let target = self.budget().saturating_sub(self.index_wish());
         self.usage.live().saturating_add(self.held()) <= target
     }
 
@@ -215,12 +215,12 @@ impl Store {
             if self.keeps_all() {
                 return self.can_begin(bytes.saturating_add(self.reserve()).saturating_add(held));
             }
-            self.usage.live().saturating_add(held).saturating_add(bytes) <= self.budget
+            self.usage.live().saturating_add(held).saturating_add(bytes) <= self.budget()
         };
         while !fits() {
             if self.is_full(self.clock.now_ms()) {
                 let needed = bytes.saturating_add(self.reserve());
-                return Err(Error::Full { needed, budget: self.budget });
+                return Err(Error::Full { needed, budget: self.budget() });
             }
             self.upkeep.wishes.bytes.fetch_max(bytes, Ordering::Relaxed);
             self.upkeep.bell.ring();

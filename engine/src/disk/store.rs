@@ -59,8 +59,10 @@ pub(crate) struct Store {
     pub(super) hasher: KeyHasher,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ttl: Option<Duration>,
-    /// Bytes that the directory may hold.
-    pub(super) budget: u64,
+    /// Bytes that the directory may hold; changed by `set_budget` only.
+    pub(super) budget: AtomicU64,
+    /// What they were when it was opened: tables were made for so much.
+    pub(super) budget_max: u64,
     pub(super) index: Index,
     pub(super) table: Table,
     /// Every live segment by id. Locked last, and never for long.
@@ -98,6 +100,28 @@ pub(crate) struct Store {
 }
 
 impl Store {
+    /// Bytes that the directory may hold now.
+    pub(super) fn budget(&self) -> u64 {
+        // Relaxed: a bound, by itself; who reads the old one a moment longer keeps to that.
+        self.budget.load(Ordering::Relaxed)
+    }
+
+    /// Changes the budget, and evicts what exceeds it.
+    pub(super) fn set_budget(&self, bytes: u64) -> Result<()> {
+        let least = (self.segment_len() * 4).max(1 << 20);
+        if !(least..=self.budget_max).contains(&bytes) {
+            return Err(Error::Config {
+                option: "budget",
+                value: bytes.to_string(),
+                accepted: "while the store is open: from four times the length of its segments (and 1 \
+                           MiB) to what it was opened with; open it again with more",
+            });
+        }
+        // Relaxed: as above.
+        self.budget.store(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
     #[inline]
     pub(super) fn check_open(&self) -> Result<()> {
         // Acquire: pairs with `close`; a call that begins after it returned sees it.
@@ -392,7 +416,7 @@ impl Store {
             entries: self.entries(),
             used_bytes: self.usage.live() + self.usage.retired(),
             retired_bytes: self.usage.retired(),
-            budget_bytes: self.budget,
+            budget_bytes: self.budget(),
             segments: self.live.lock().len() as u64,
             index_slots: self.index.slot_count(guard),
             recovery: self.recovery,

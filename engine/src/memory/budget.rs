@@ -6,7 +6,8 @@
 //!
 //! # Invariants
 //! 1. `used` = linked + held ≤ `limit`, at all times: `reserve` never passes the limit, and
-//!    what a victim frees goes from linked to held without touching `used`.
+//!    what a victim frees goes from linked to held without touching `used`. (Where less is allowed,
+//!    what was held for that counts a moment longer than the limit that it is taken from.)
 //! 2. So what is linked never exceeds the limit, not even for a moment.
 //! 3. `pinned` is what pinned entries weigh together, whenever no shard is locked. It changes under
 //!    the lock of the shard whose entry it is, in one step for each change of one entry.
@@ -27,18 +28,23 @@ pub(crate) const LIMIT_MAX: u64 = 1 << 56;
 pub(crate) struct Budget {
     used: AtomicU64,
     pinned: AtomicU64,
-    limit: u64,
+    limit: AtomicU64,
 }
 
 impl Budget {
     pub(crate) fn new(limit: u64) -> Self {
         let limit = limit.min(LIMIT_MAX);
-        Self { used: AtomicU64::new(0), pinned: AtomicU64::new(0), limit }
+        Self { used: AtomicU64::new(0), pinned: AtomicU64::new(0), limit: AtomicU64::new(limit) }
     }
 
     #[inline]
-    pub(crate) const fn limit(&self) -> u64 {
-        self.limit
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Allows more. One at a time.
+    pub(crate) fn raise(&self, limit: u64) {
+        self.limit.store(limit.min(LIMIT_MAX), Ordering::Relaxed);
     }
 
     #[inline]
@@ -48,7 +54,8 @@ impl Budget {
 
     #[inline]
     pub(crate) fn free(&self) -> u64 {
-        self.limit - self.used()
+        // For a moment while less is allowed, what is given up counts still.
+        self.limit().saturating_sub(self.used())
     }
 
     /// What pinned entries weigh.
@@ -74,7 +81,7 @@ impl Budget {
 
     fn take(&self, weight: u64) -> bool {
         let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            (weight <= self.limit - used).then(|| used + weight)
+            (weight <= self.limit().saturating_sub(used)).then(|| used + weight)
         });
         taken.is_ok()
     }
@@ -119,6 +126,14 @@ impl<'a> Claim<'a> {
     /// Hands over weight, which must be held, to an entry that is being linked.
     #[inline]
     pub(crate) const fn link(&mut self, weight: u64) {
+        self.held -= weight;
+    }
+
+    /// Gives up weight, which must be held, for good: so much less is allowed from now on.
+    pub(crate) fn retire(&mut self, weight: u64) {
+        // In this order, so that nobody takes it in between.
+        self.budget.limit.fetch_sub(weight, Ordering::Relaxed);
+        self.budget.give_back(weight);
         self.held -= weight;
     }
 

@@ -50,6 +50,7 @@ mod policy;
 mod quick;
 mod readers;
 mod replay;
+mod resize;
 mod room;
 mod shard;
 mod shelf;

@@ -68,7 +68,7 @@ impl<K: Hash + Eq, V> Tier<K, V> {
         let arrival = policy.arrive(hash, weight, &shelf);
         while !claim.reserve(weight) {
             // What the own shard has to give less of: `room.rs`.
-            if shard.weight < self.share
+            if shard.weight < self.share()
                 || !self.evict_quickly(&mut shard, arrival, &mut claim, &mut departures)
             {
                 return unusual(pair, decide, Some(arrival));

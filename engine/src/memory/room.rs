@@ -101,7 +101,7 @@ impl<K: Hash + Eq, V> Tier<K, V> {
                 break Room::Enough;
             }
             let can_give = shard.loose() > old_loose;
-            let gives = can_give && (want.last_resort || shard.weight >= self.share);
+            let gives = can_give && (want.last_resort || shard.weight >= self.share());
             if !gives && !no_id {
                 break Room::Short;
             }

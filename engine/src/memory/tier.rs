@@ -89,7 +89,9 @@ pub struct Tier<K, V> {
     pub(super) draws: AtomicU64,
     pub(super) rejected: AtomicU64,
     /// What a shard may weigh before others have to give instead.
-    pub(super) share: u64,
+    pub(super) share: AtomicU64,
+    /// Held by who changes the capacity.
+    pub(super) resizing: Mutex<()>,
     pub(super) hooks: Hooks<K, V>,
     /// Nothing is said of entries for which their inserts say nothing.
     pub(super) is_bare: bool,
@@ -123,7 +125,8 @@ impl<K, V> Tier<K, V> {
             crowd: Mutex::new(()),
             draws: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
-            share,
+            share: AtomicU64::new(share),
+            resizing: Mutex::new(()),
             hooks,
             is_bare,
             capacity,
@@ -141,10 +144,14 @@ impl<K, V> Tier<K, V> {
         TierBuilder::new(capacity)
     }
 
-    /// What it was set up to hold.
+    /// What it may hold: as it was set up, or [resized](Self::resize).
     #[must_use]
-    pub const fn capacity(&self) -> Capacity {
-        self.capacity
+    pub fn capacity(&self) -> Capacity {
+        match self.capacity {
+            Capacity::Weight(_) => Capacity::weight(self.budget.limit()),
+            Capacity::Items(_) => Capacity::items(self.budget.limit()),
+            fixed => fixed,
+        }
     }
 
     /// Number of entries, expired ones included until they are noticed. Takes no lock.
@@ -178,7 +185,7 @@ impl<K, V> Tier<K, V> {
     /// `used_bytes` and `budget_bytes` are in the unit of the capacity.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let budget_bytes = self.capacity.limit().unwrap_or(u64::MAX);
+        let budget_bytes = self.capacity().limit().unwrap_or(u64::MAX);
         let mut stats = Stats { budget_bytes, used_bytes: self.weight(), ..Stats::default() };
         // Relaxed: a counter for people.
         stats.rejected = self.rejected.load(Ordering::Relaxed);
@@ -388,7 +395,7 @@ impl<K: Hash + Eq, V> Tier<K, V> {
 }
 
 /// What a shard may weigh before others have to give instead: seven eighths of a fair share.
-const fn share(limit: u64, shards: u64) -> u64 {
+pub(super) const fn share(limit: u64, shards: u64) -> u64 {
     match shards {
         0 | 1 => 0,
         shards => {

@@ -1,0 +1,6 @@
+#[larder::cached]
+fn first(text: &str) -> &str {
+    &text[..1]
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+#[larder::cached]
+fn append(to: &mut Vec<u32>) -> usize {
+    to.len()
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+#[larder::cached]
+const fn triple(n: u64) -> u64 {
+    n * 3
+}
+
+fn main() {}

@@ -1,0 +1,8 @@
+struct NoKey;
+
+#[derive(larder::KeyEncode)]
+struct Request {
+    what: NoKey,
+}
+
+fn main() {}

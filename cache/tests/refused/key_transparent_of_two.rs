@@ -1,0 +1,5 @@
+#[derive(larder::KeyEncode)]
+#[key(transparent)]
+struct Pair(u32, u32);
+
+fn main() {}

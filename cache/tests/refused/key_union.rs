@@ -1,0 +1,7 @@
+#[derive(larder::KeyEncode)]
+union Either {
+    number: u32,
+    float: f32,
+}
+
+fn main() {}
