@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Durable(Durable),
     /// Disk stores: how long single puts take at worst.
     Stall(Stall),
+    /// Disk stores that several processes have open at once.
+    Processes(ProcessesArgs),
     /// Disk stores: storage per record.
     Space(Space),
     /// Disk stores: memory that a store takes for itself.
@@ -73,6 +75,24 @@ pub(crate) enum Command {
         count: u64,
         #[arg(long)]
         threads: usize,
+    },
+    /// Works on a store beside others; `processes` starts this.
+    #[command(hide = true)]
+    ProcessesChild {
+        #[arg(long)]
+        engine: String,
+        #[arg(long)]
+        dir: PathBuf,
+        #[arg(long)]
+        records: u64,
+        #[arg(long)]
+        value_len: usize,
+        #[arg(long)]
+        gets: u64,
+        #[arg(long)]
+        number: u64,
+        #[arg(long)]
+        ms: u64,
     },
     /// Fills a cache and says what memory that took; `memory` starts this.
     #[command(hide = true)]
@@ -164,6 +184,36 @@ counted! {
     Stall: 2_000_000, "Puts of each repeat.";
     Space: 1_000_000, "Records.";
     Heap: 1_000_000, "Records.";
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProcessesArgs {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Processes that work at once; several numbers are run one after the other.
+    #[arg(long, default_value = "1,2,4,8", value_delimiter = ',', value_parser = value_parser!(u16).range(1..))]
+    pub(crate) processes: Vec<u16>,
+    /// Lengths of values, in bytes.
+    #[arg(long, default_value = "100,1024", value_delimiter = ',')]
+    pub(crate) sizes: Vec<usize>,
+    /// Of a hundred requests so many are gets, the others overwrites.
+    #[arg(long, default_value = "100,90,50", value_delimiter = ',', value_parser = value_parser!(u64).range(0..=100))]
+    pub(crate) gets: Vec<u64>,
+    /// Records.
+    #[arg(long, default_value_t = 20_000, value_parser = value_parser!(u64).range(1..))]
+    pub(crate) records: u64,
+    /// How long they work, in ms.
+    #[arg(long, default_value_t = 1_000, value_parser = value_parser!(u64).range(1..))]
+    pub(crate) ms: u64,
+    /// Repeats of each measurement.
+    #[arg(long, default_value_t = 3, value_parser = value_parser!(u16).range(1..))]
+    pub(crate) repeats: u16,
+    /// A Python that has diskcache; without it, that is left out.
+    #[arg(long, env = "LARDER_PYTHON", default_value = "python3")]
+    pub(crate) python: PathBuf,
+    /// Writes all figures to this file, `-` for the standard output.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

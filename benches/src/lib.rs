@@ -6,6 +6,7 @@
 //! | [`memory`] | speeds of caches in memory |
 //! | [`memo`] | speeds of functions whose results are kept, and of keys |
 //! | [`space`], [`heap`], [`stall`], [`reopen`] | bytes, memory, waits, opening |
+//! | [`processes`] | stores that several processes have open at once |
 //! | [`amplification`], [`trace`] | bytes written for bytes put, over a recorded trace |
 //! | [`arrays`] | arrays, beside mapped files, NumPy, joblib and safetensors |
 //! | [`all`] | everything, in some minutes |
@@ -28,6 +29,7 @@ pub mod memo;
 pub mod memory;
 pub mod mix;
 pub mod plot;
+pub mod processes;
 pub mod reopen;
 pub mod report;
 pub mod rounds;

@@ -10,13 +10,14 @@ use larder_benches::report::{Group, Report};
 use larder_benches::rounds::{Setup, named};
 use larder_benches::sheet::Sheet;
 use larder_benches::{
-    all, amplification, arrays, disk, durable, heap, large, memo, memory, mix, plot, reopen, space,
-    stall,
+    all, amplification, arrays, disk, durable, heap, large, memo, memory, mix, plot, processes,
+    reopen, space, stall,
 };
 use larder_rivals::Result;
 
 use args::{
-    AllArgs, AmplificationArgs, ArraysArgs, Cli, Command, Common, MemoArgs, Place, ReopenArgs,
+    AllArgs, AmplificationArgs, ArraysArgs, Cli, Command, Common, MemoArgs, Place, ProcessesArgs,
+    ReopenArgs,
 };
 
 fn main() -> ExitCode {
@@ -50,6 +51,7 @@ fn run(command: Command) -> Result<()> {
         Command::Stall(args) => figures(&args.common, &args.place, |setup, sheets| {
             stall::run(setup, args.count, sheets)
         }),
+        Command::Processes(args) => run_processes(args),
         Command::Space(args) => figures(&args.common, &args.place, |setup, sheets| {
             space::run(setup, args.count, sheets)
         }),
@@ -81,6 +83,14 @@ fn run(command: Command) -> Result<()> {
         Command::Fill { dir, count } => reopen::fill(&dir, count),
         Command::DurableChild { engine, dir, count, threads } => {
             durable::child(&engine, &dir, count, threads)
+        }
+        Command::ProcessesChild { engine, dir, records, value_len, gets, number, ms } => {
+            processes::child(
+                &engine,
+                &dir,
+                &processes::Load { records, value_len, gets, ms },
+                number,
+            )
         }
         Command::FillMemory { engine } => memory::child(&engine),
         Command::HeapChild { engine, dir, count, phase } => {
@@ -168,6 +178,22 @@ fn run_arrays(args: ArraysArgs) -> Result<()> {
     // What was measured before something failed is worth keeping.
     write(args.json.as_deref(), &report)?;
     done
+}
+
+fn run_processes(args: ProcessesArgs) -> Result<()> {
+    let options = processes::Options {
+        dir: args.place.dir,
+        processes: args.processes.into_iter().map(u64::from).collect(),
+        sizes: args.sizes,
+        gets: args.gets,
+        records: args.records,
+        ms: args.ms,
+        repeats: args.repeats.into(),
+        python: args.python,
+    };
+    let mut report = Report::begin(options.repeats);
+    processes::run(&options, &mut report.sheets)?;
+    write(args.json.as_deref(), &report)
 }
 
 fn run_all(args: AllArgs) -> Result<()> {

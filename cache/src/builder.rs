@@ -54,6 +54,7 @@ pub struct Builder<K, V, C = Auto> {
     disk: Option<PathBuf>,
     disk_budget: Option<u64>,
     retain: Retain,
+    shared: bool,
     engine: Option<Arc<dyn Engine>>,
     enabled: bool,
     pub(crate) owns_engine: bool,
@@ -88,6 +89,7 @@ impl<K, V, C> Builder<K, V, C> {
             disk: None,
             disk_budget: None,
             retain: Retain::default(),
+            shared: false,
             engine: None,
             enabled: true,
             owns_engine: false,
@@ -182,6 +184,29 @@ impl<K, V, C> Builder<K, V, C> {
     #[must_use]
     pub fn retain(mut self, retain: Retain) -> Self {
         self.retain = retain;
+        self
+    }
+
+    /// Lets other processes have the store in [`disk`](Self::disk) open at the same time, which all of them
+    /// have to say, with the same budget. What one of them changes the others see with their next call,
+    /// also where they have the value in memory, at the price of one load more for a hit. Values are written
+    /// through ([`Mode::WriteThrough`]). The guide has a page on it.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # use larder::Cache;
+    /// let open = || Cache::<u64, String>::builder().disk(dir.path().join("store")).shared().build();
+    /// // As two processes would.
+    /// let (one, other) = (open()?, open()?);
+    /// let _ = one.insert(1, "one".to_owned())?;
+    /// assert_eq!(other.get(&1)?.as_deref(), Some("one"));
+    /// one.remove(&1)?;
+    /// assert_eq!(other.get(&1)?, None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn shared(mut self) -> Self {
+        self.shared = true;
         self
     }
 
@@ -502,6 +527,7 @@ impl<K, V, C> Builder<K, V, C> {
             disk: self.disk,
             disk_budget: self.disk_budget,
             retain: self.retain,
+            shared: self.shared,
             engine: self.engine,
             enabled: self.enabled,
             owns_engine: self.owns_engine,

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use larder_engine::clock::NEVER;
-use larder_engine::{CodecId, Durability, Outcome, Put, Rejection, Ttl, Value};
+use larder_engine::{CodecId, Durability, Expected, Outcome, Put, Rejection, Ttl, Value};
 
 use crate::codec::Codec;
 use crate::core::{Cached, Core, Mode};
@@ -63,7 +63,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     ) -> Result<Outcome> {
         self.change(key, |key| {
             self.flights.doom(key);
-            self.insert_under(key, incoming, weight, put, 0)
+            self.insert_under(key, incoming, weight, put, (0, None))
         })
     }
 
@@ -86,7 +86,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             if fate.is_doomed() || overtaken() {
                 return Ok(None);
             }
-            self.insert_under(key, incoming, weight, put, load_ms).map(Some)
+            self.insert_under(key, incoming, weight, put, (load_ms, None)).map(Some)
         })
     }
 
@@ -100,7 +100,12 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
                     fresh_above || stored.is_some_and(|value| self.is_fresh(&value.meta().into()))
                 });
             }
+            self.drop_stale(key);
             let above = self.memory.remove(&**key);
+            if self.is_watched {
+                // The store alone says what was there: another process may have been faster.
+                return self.remove_below(key);
+            }
             let waiting = self.waiting(key).is_some();
             drop(self.pending.take(key));
             Ok(self.remove_below(key)? || above || waiting)
@@ -124,6 +129,15 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
 
     /// Removes `key` and hands out its value.
     pub(crate) fn take(&self, key: &[u8]) -> Result<Option<V>> {
+        if let Some(lower) = self.watched() {
+            let taken = self.change(key, |key| {
+                self.flights.doom(key);
+                drop(self.memory.take(&**key));
+                lower.take(key)
+            })?;
+            let fresh = taken.filter(|stored| self.is_fresh(&stored.meta().into()));
+            return fresh.map_or(Ok(None), |stored| self.decode(&stored));
+        }
         let (entry, stored) = self.change(key, |key| self.remove_under(key))?;
         match (entry, stored) {
             (Some(entry), _) if self.is_fresh(&entry.life) => Ok(Some(Entry::into_value(entry))),
@@ -170,7 +184,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         incoming: impl Incoming<V>,
         weight: u64,
         put: &Put<'_>,
-        load_ms: u32,
+        (load_ms, expected): (u32, Option<Expected>),
     ) -> Result<Outcome> {
         let now_ms = self.now_ms();
         let idle = self.options.idle.filter(|_| put.ttl == Ttl::Default);
@@ -191,7 +205,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         match &self.lower {
             None => self.insert_in_memory(change, false),
             Some(lower) if self.goes_through(weight, put.durability) => {
-                self.insert_through(lower, change)
+                self.insert_through(lower, change, expected)
             }
             Some(lower) => self.insert_above(lower, change),
         }
@@ -201,8 +215,14 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         &self,
         lower: &Lower,
         change: Change<'_, impl Incoming<V>>,
+        expected: Option<Expected>,
     ) -> Result<Outcome> {
-        let gone = match lower.put(change.key, change.incoming.bytes(), &change.put) {
+        let before = lower.stamp_of(change.key, change.put.tags);
+        let gone = match lower.put(change.key, change.incoming.bytes(), &change.put, expected) {
+            Ok(Written::Conflict { version }) => {
+                self.drop_stale(change.key);
+                return Ok(Outcome::Conflict { version });
+            }
             Ok(Written::Stored { version }) => {
                 let Change { key, incoming, put, life, weight, tags } = change;
                 // From here on the old value must not come between memory and the store.
@@ -210,6 +230,10 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
                 drop(self.pending.take(key));
                 let value = incoming.into_value(version);
                 let entry = Entry::new(value, life, version, weight, tags, false);
+                if let Some(before) = before {
+                    let after = lower.stamp_of(key, put.tags);
+                    entry.keep_with(after.filter(|after| after.is_next_to(&before)));
+                }
                 let kept = self.with_keep(&entry, cost(&put), |keep| {
                     self.memory.insert_as(key.clone(), Arc::clone(&entry), keep)
                 });
@@ -223,6 +247,8 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             Ok(Written::Rejected(why @ Rejection::TooLarge { .. })) => {
                 return Ok(Outcome::Rejected(why));
             }
+            // Memory could not tell whether others have changed it.
+            Ok(Written::Rejected(why)) if self.is_watched => return Ok(Outcome::Rejected(why)),
             // It may still live in memory, but not over an old one in the store.
             Ok(Written::Rejected(_)) => lower.remove(change.key).map(|_| ()),
             Err(failure) => Err(failure),

@@ -71,8 +71,35 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
                 return Ok(Outcome::Conflict { version });
             }
             self.flights.doom(key);
-            self.insert_under(key, incoming, weight, put, 0)
+            let expected = self.is_watched.then_some(expected);
+            self.insert_under(key, incoming, weight, put, (0, expected))
         })
+    }
+
+    /// Whether `key` has a live value, as far as can be said without reading it.
+    pub(crate) fn version(&self, key: &[u8]) -> Result<Option<u64>> {
+        self.open()?;
+        if self.options.freshness.grace_ms() != 0 {
+            return Ok(self.peek_entry(key)?.map(|entry| entry.version));
+        }
+        let search = || {
+            if let Some(entry) = self.peek_in_memory(key) {
+                return Ok(Some(entry.version));
+            }
+            if let Some(entry) = self.waiting(key) {
+                return Ok(Some(entry.version));
+            }
+            let below = self.lower.as_ref().map_or(Ok(None), |lower| lower.version(key))?;
+            // As for the value: see `above`.
+            let above = below.and_then(|_| self.above(key)).map(|entry| entry.version);
+            Ok(above.or(below))
+        };
+        let version = match search() {
+            Ok(None) => self.settled(search),
+            found => found,
+        };
+        self.events.emit();
+        version
     }
 
     /// The version of the fresh value of `key`. Hold the stripe.
@@ -177,6 +204,9 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             if self.current(key)? != Some(entry.version) {
                 return Ok(false);
             }
+            if let Some(lower) = self.watched() {
+                return self.remove_watched(lower, key, Expected::Version(entry.version));
+            }
             drop(self.memory.take(&**key));
             drop(self.pending.take(key));
             self.remove_below(key)?;
@@ -188,6 +218,10 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     fn remove_if(&self, key: &[u8], expected: Expected) -> Result<bool> {
         self.change(key, |key| {
             let is_met = expected.is_met_by(self.current(key)?);
+            if is_met && let Some(lower) = self.watched() {
+                self.flights.doom(key);
+                return self.remove_watched(lower, key, expected);
+            }
             if is_met {
                 self.remove_under(key)?;
             }

@@ -121,6 +121,8 @@ pub(crate) struct Core<V: Cached, C: Codec<V>> {
     /// Whose results are in here.
     pub(crate) functions: Versions,
     versions: AtomicU64,
+    /// Whether others may change what the store has.
+    pub(crate) is_watched: bool,
     /// Of a cache without a store.
     pub(crate) structures: Mutex<Option<Structures>>,
 }
@@ -144,7 +146,9 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         events: Arc<Events>,
         options: Options<V, C>,
     ) -> Self {
+        let is_watched = lower.as_ref().is_some_and(|lower| lower.watched().is_some());
         Self {
+            is_watched,
             memory,
             lower,
             pending,
@@ -245,13 +249,15 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         key: &[u8],
         look: impl FnOnce(&Arc<Entry<V>>) -> R,
     ) -> Option<R> {
+        let look = |entry: &Arc<Entry<V>>| self.is_current(entry).then(|| look(entry));
         let Some(advising) = self.options.advising.as_ref() else {
-            return self.memory.get_with(key, look);
+            return self.memory.get_with(key, look).flatten();
         };
         let found = self.memory.get_with(key, |entry| {
             advising.note(key, || entry.weight);
             look(entry)
         });
+        let found = found.flatten();
         if found.is_none() {
             advising.note(key, || self.mean_weight());
         }
@@ -336,7 +342,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
 
     /// The entry of `key`, without counting.
     pub(crate) fn peek_entry(&self, key: &[u8]) -> Result<Option<Arc<Entry<V>>>> {
-        let found = match self.memory.peek_with(key, Arc::clone) {
+        let found = match self.peek_in_memory(key) {
             None => self.below_memory(key)?.map(|(entry, _)| entry),
             found => found,
         };
@@ -375,7 +381,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
 
     /// A miss counts only if nothing was moved against the direction of the search meanwhile
     /// (see `change.rs`). So in write-on-evict mode, and only there, a miss searches again.
-    fn settled<T>(&self, search: impl Fn() -> Result<Option<T>>) -> Result<Option<T>> {
+    pub(crate) fn settled<T>(&self, search: impl Fn() -> Result<Option<T>>) -> Result<Option<T>> {
         if self.options.mode == Mode::WriteThrough {
             return Ok(None);
         }
@@ -410,7 +416,12 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     /// or pending shows the old value, everybody gets that one; nothing promotes it any more
     /// once the store has the new one.
     pub(crate) fn above(&self, key: &[u8]) -> Option<Arc<Entry<V>>> {
-        self.memory.peek_with(key, Arc::clone).or_else(|| self.waiting(key))
+        self.peek_in_memory(key).or_else(|| self.waiting(key))
+    }
+
+    /// What memory holds for `key`. Does not count as a use.
+    pub(crate) fn peek_in_memory(&self, key: &[u8]) -> Option<Arc<Entry<V>>> {
+        self.memory.peek_with(key, Arc::clone).filter(|entry| self.is_current(entry))
     }
 
     /// The live entry that waits for the store under `key`.
@@ -435,6 +446,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         key: &[u8],
         (stored, mut tags): WithTags,
     ) -> Result<Option<Arc<Entry<V>>>> {
+        let all_tags = if self.is_watched { tags.clone() } else { Vec::new() };
         let is_idle = self.options.idle.is_some_and(|idle| idle.unmark(&mut tags));
         let Some(value) = self.decode(&stored)? else {
             return Ok(None);
@@ -443,7 +455,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         let life = Life { is_idle, ..meta.into() };
         let weight = self.weight(key.len(), stored.len(), &value);
         let entry = Entry::new(value, life, meta.version, weight, Tags::of_stored(&tags), false);
-        self.promote(lower, key, &entry);
+        self.promote(lower, key, &entry, &all_tags);
         Ok(Some(entry))
     }
 
@@ -470,7 +482,7 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
     }
 
     /// Puts what was found in the store into memory, if that takes no waiting.
-    fn promote(&self, lower: &Lower, key: &[u8], found: &Arc<Entry<V>>) {
+    fn promote(&self, lower: &Lower, key: &[u8], found: &Arc<Entry<V>>, tags: &[u64]) {
         if !self.fits_memory(found.weight) {
             return;
         }
@@ -484,6 +496,11 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         let Some(stripe) = self.stripes.try_lock(key) else { return };
         // What is being invalidated now need not come up.
         let Some(moving) = self.moving.try_read() else { return };
+        if self.is_watched {
+            // Before the store is asked whether it still has this value.
+            entry.keep_with(lower.stamp(key, tags));
+            self.drop_stale(key);
+        }
         let unchanged = !self.is_clearing()
             && self.pending.get(key).is_none()
             && matches!(lower.version(key), Ok(Some(version)) if version == entry.version);
@@ -525,32 +542,6 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
         // Acquire: pairs with the Release at the end of `while_clearing`; its beginning is
         // ordered by the stripe.
         self.clearing.load(Ordering::Acquire)
-    }
-
-    /// Whether `key` has a live value, as far as can be said without reading it.
-    pub(crate) fn version(&self, key: &[u8]) -> Result<Option<u64>> {
-        self.open()?;
-        if self.options.freshness.grace_ms() != 0 {
-            return Ok(self.peek_entry(key)?.map(|entry| entry.version));
-        }
-        let search = || {
-            if let Some(version) = self.memory.peek_with(key, |entry| entry.version) {
-                return Ok(Some(version));
-            }
-            if let Some(entry) = self.waiting(key) {
-                return Ok(Some(entry.version));
-            }
-            let below = self.lower.as_ref().map_or(Ok(None), |lower| lower.version(key))?;
-            // As for the value: see `above`.
-            let above = below.and_then(|_| self.above(key)).map(|entry| entry.version);
-            Ok(above.or(below))
-        };
-        let version = match search() {
-            Ok(None) => self.settled(search),
-            found => found,
-        };
-        self.events.emit();
-        version
     }
 
     /// What an entry costs in memory.

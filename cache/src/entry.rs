@@ -1,9 +1,9 @@
 //! What memory holds for a key, and what is about to become that.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use larder_engine::clock::NEVER;
-use larder_engine::{CodecId, Meta};
+use larder_engine::{CodecId, Meta, Stamp};
 
 use crate::codec::Codec;
 use crate::sync::{AtomicBool, Ordering};
@@ -20,6 +20,8 @@ pub(crate) struct Entry<V> {
     pub(crate) tags: Option<Arc<Tags>>,
     /// Whether memory, or the way to the store, is the only place that has it.
     unflushed: AtomicBool,
+    /// Of a store that others change, as of before the value was read (`current.rs`).
+    stamp: OnceLock<Box<Stamp>>,
 }
 
 /// From when to when a value lives.
@@ -60,7 +62,19 @@ impl<V> Entry<V> {
         tags: Option<Arc<Tags>>,
         unflushed: bool,
     ) -> Arc<Self> {
-        Arc::new(Self { value, life, version, weight, tags, unflushed: AtomicBool::new(unflushed) })
+        let (unflushed, stamp) = (AtomicBool::new(unflushed), OnceLock::new());
+        Arc::new(Self { value, life, version, weight, tags, unflushed, stamp })
+    }
+
+    /// Notes by what it is kept, once.
+    pub(crate) fn keep_with(&self, stamp: Option<Stamp>) {
+        if let Some(stamp) = stamp {
+            let _ = self.stamp.set(Box::new(stamp));
+        }
+    }
+
+    pub(crate) fn stamp(&self) -> Option<&Stamp> {
+        self.stamp.get().map(|stamp| &**stamp)
     }
 
     /// The value, copied only if somebody else holds the entry.

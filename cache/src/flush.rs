@@ -129,12 +129,14 @@ impl<V: Cached, C: Codec<V>> Core<V, C> {
             self.pending.remove(key, entry);
             return Some(Flush::Gone);
         }
-        match lower.put(key, bytes, &put) {
+        match lower.put(key, bytes, &put, None) {
             Ok(Written::Stored { .. }) => {
                 self.flushed(key, entry);
                 Some(Flush::Done)
             }
-            Ok(Written::Rejected(_)) => Some(Flush::Lost("the store would not take it")),
+            Ok(Written::Rejected(_) | Written::Conflict { .. }) => {
+                Some(Flush::Lost("the store would not take it"))
+            }
             Err(failure) => Some(Flush::Failed(failure)),
         }
     }

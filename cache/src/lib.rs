@@ -109,6 +109,7 @@ mod conditional;
 #[cfg(feature = "config")]
 mod config;
 mod core;
+mod current;
 mod engines;
 mod entry;
 mod error;
@@ -345,6 +346,8 @@ mod guide {
     struct Memoise;
     #[doc = include_str!("../../docs/guide/performance.md")]
     struct Performance;
+    #[doc = include_str!("../../docs/guide/processes.md")]
+    struct Processes;
     #[cfg(feature = "macros")]
     #[doc = include_str!("../../docs/guide/quickstart.md")]
     struct Quickstart;

@@ -11,7 +11,10 @@
 
 use std::sync::Arc;
 
-use larder_engine::{Clock, Engine, Health, Outcome, Put, Rejection, Ttl, Value, WithTags};
+use larder_engine::{
+    BatchOutcome, Clock, Durability, Engine, Expected, Health, Outcome, Put, Rejection, Ttl, Value,
+    WithTags, WriteBatch,
+};
 
 use crate::error::{Error, Result, chain};
 use crate::event::{Event, Events};
@@ -62,7 +65,13 @@ impl From<Failure> for Error {
 /// What became of a write that did happen.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Written {
-    Stored { version: u64 },
+    Stored {
+        version: u64,
+    },
+    /// The store has something else than was expected, with this version.
+    Conflict {
+        version: Option<u64>,
+    },
     Rejected(Rejection),
 }
 
@@ -229,12 +238,26 @@ impl Lower {
     }
 
     /// Stores a value. Hold the key's stripe.
-    pub(crate) fn put(&self, key: &[u8], bytes: &[u8], put: &Put) -> Result<Written, Failure> {
+    pub(crate) fn put(
+        &self,
+        key: &[u8],
+        bytes: &[u8],
+        put: &Put,
+        expected: Option<Expected>,
+    ) -> Result<Written, Failure> {
         if self.stale.bypassed() {
             return Err(self.not_tried());
         }
-        let outcome = self.attempt(&self.writes, "store a value", |e| e.put(key, bytes, put));
+        let outcome = self.attempt(&self.writes, "store a value", |engine| {
+            match (expected, engine.atomic()) {
+                (Some(expected), Some(atomic)) => atomic.put_if(key, bytes, put, expected),
+                _ => engine.put(key, bytes, put),
+            }
+        });
         match outcome {
+            Ok(Outcome::Conflict { version }) if expected.is_some() => {
+                Ok(Written::Conflict { version })
+            }
             Ok(Outcome::Admitted { version }) => {
                 self.stale.unmask(key);
                 Ok(Written::Stored { version })
@@ -261,6 +284,27 @@ impl Lower {
             }
             Err(failure) => Err(self.masked(key, failure)),
         }
+    }
+
+    /// Removes and hands out a value, at one moment. Hold the key's stripe.
+    pub(crate) fn take(&self, key: &[u8]) -> Result<Option<Value>> {
+        let taken = self.attempt(&self.writes, "take a value", |engine| match engine.atomic() {
+            Some(atomic) => atomic.take(key),
+            None => Ok(None),
+        });
+        self.miss_on_failure(taken)
+    }
+
+    /// Removes a value that is as expected. Whether it was. Hold the key's stripe.
+    pub(crate) fn remove_if(&self, key: &[u8], expected: Expected) -> Result<bool> {
+        let removed = self.attempt(&self.writes, "remove a value", |engine| {
+            let Some(batched) = engine.batched() else { return Ok(None) };
+            let mut batch = WriteBatch::new();
+            batch.expect(key, expected).remove(key);
+            let outcome = batched.write(&batch, Durability::None)?;
+            Ok(matches!(outcome, BatchOutcome::Committed { .. }).then_some(()))
+        });
+        Ok(self.miss_on_failure(removed)?.is_some())
     }
 
     /// Whether the store may hold anything for `key`. If it does not say, the key is masked.

@@ -41,6 +41,7 @@ pub(crate) enum Command {
     #[command(visible_alias = "list")]
     Ls(Ls),
     Stats(Stats),
+    Ps(Ps),
     Verify(Verify),
     Compact(Compact),
     Purge(Purge),
@@ -165,6 +166,8 @@ impl From<Mode> for larder::Mode {
 pub(crate) struct Put {
     /// Directory of the store
     pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) join: Join,
     /// The key: text, or bytes as 0x and hex digits
     pub(crate) key: Key,
     /// The value; `-` reads it from stdin
@@ -193,6 +196,8 @@ pub(crate) struct Put {
 pub(crate) struct Get {
     /// Directory of the store
     pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) join: Join,
     /// The key: text, or bytes as 0x and hex digits
     pub(crate) key: Key,
     /// Print the value as it is, even to a terminal
@@ -208,6 +213,8 @@ pub(crate) struct Get {
 pub(crate) struct Rm {
     /// Directory of the store
     pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) join: Join,
     /// The keys: text, or bytes as 0x and hex digits
     #[arg(required = true)]
     pub(crate) keys: Vec<Key>,
@@ -222,6 +229,8 @@ pub(crate) struct Rm {
 pub(crate) struct Ls {
     /// Directory of the store
     pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) join: Join,
     /// Length, codec, version, time left and tags of each value, too
     #[arg(long, short)]
     pub(crate) long: bool,
@@ -242,6 +251,23 @@ pub(crate) struct Ls {
 /// Say what a store holds and how it was found
 #[derive(Debug, clap::Args)]
 pub(crate) struct Stats {
+    /// Directory of the store
+    pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) join: Join,
+    /// Join the processes that share the store, and say it again every so many seconds, until Ctrl-C
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) watch: Option<Duration>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Say which processes have a store open
+///
+/// Reads what those say who share it, and joins nobody.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Ps {
     /// Directory of the store
     pub(crate) dir: PathBuf,
     /// Print one JSON object
@@ -270,6 +296,8 @@ pub(crate) struct Verify {
 pub(crate) struct Compact {
     /// Directory of the store
     pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) join: Join,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -280,6 +308,8 @@ pub(crate) struct Compact {
 pub(crate) struct Purge {
     /// Directory of the store
     pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) join: Join,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -291,6 +321,8 @@ pub(crate) struct Purge {
 pub(crate) struct Trim {
     /// Directory of the store
     pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) join: Join,
     /// Most bytes that the directory is to hold
     #[arg(long, value_name = "SIZE", group = "limits")]
     pub(crate) bytes: Option<Size>,
@@ -313,6 +345,8 @@ pub(crate) struct Trim {
 pub(crate) struct Backup {
     /// Directory of the store, which is only read
     pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) join: Join,
     /// Directory of the backup: absent, or empty
     pub(crate) to: PathBuf,
     /// Print one JSON object
@@ -339,6 +373,8 @@ pub(crate) struct Repair {
 pub(crate) struct Tags {
     /// Directory of the store, which is only read
     pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) join: Join,
     /// The tag: text, or bytes as 0x and hex digits
     pub(crate) tag: Key,
     /// Print one JSON object
@@ -351,6 +387,8 @@ pub(crate) struct Tags {
 pub(crate) struct Invalidate {
     /// Directory of the store
     pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) join: Join,
     /// The tag: text, or bytes as 0x and hex digits
     pub(crate) tag: Key,
     /// Print one JSON object
@@ -368,6 +406,21 @@ pub(crate) struct Dump {
     /// Stop after this many lines
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     pub(crate) limit: usize,
+}
+
+// How a store is opened that others may have open. No doc comment: it would stand in the help of each
+// command.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub(crate) struct Join {
+    /// Join the processes that share the store, if there are any
+    #[arg(long)]
+    pub(crate) shared: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.01..=86_400.0).contains(seconds));
+    let seconds = seconds.ok_or_else(|| "must be a number from 0.01 to 86400".to_owned())?;
+    Ok(Duration::from_secs_f64(seconds))
 }
 
 fn threads(text: &str) -> Result<usize, String> {
@@ -421,6 +474,9 @@ mod tests {
             "larder list d --namespace n --tag a --tag b",
             "larder trim d --bytes 1GiB --items 5 --age 2days --json",
             "larder backup d to",
+            "larder ps d --json",
+            "larder stats d --watch 0.5",
+            "larder get d k --shared",
             "larder invalidate d 0xff",
             "larder array import d k a.npy --ttl 2days --sync --disk 4GiB --json",
             "larder array import d k a.npz --only x --only y",
@@ -459,6 +515,8 @@ mod tests {
             "larder rm d",
             "larder trim d",
             "larder backup d",
+            "larder stats d --watch 0",
+            "larder ps",
             "larder tags d",
         ] {
             let error = parse(line).expect_err(line);

@@ -22,7 +22,7 @@ use crate::value::Value;
 /// what was replaced or removed before the call, or what has expired.
 ///
 /// # Errors
-/// [`Error`](crate::Error) says what could not be done. After an error of a write the key has
+/// [`Error`] says what could not be done. After an error of a write the key has
 /// its old value, its new one, or none; after any error the engine can be used as before.
 #[expect(clippy::missing_errors_doc, reason = "said once, on the trait")]
 pub trait Engine: Send + Sync + fmt::Debug {
@@ -75,7 +75,7 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// can promise that at all; in memory it does nothing.
     fn sync(&self) -> Result<()>;
 
-    /// Syncs and ends the engine: later calls fail with [`Error::Closed`](crate::Error::Closed).
+    /// Syncs and ends the engine: later calls fail with [`Error::Closed`].
     /// Dropping an engine without this loses nothing that survives the death of the process.
     fn close(&self) -> Result<()>;
 
@@ -86,7 +86,7 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// before this returns.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) if it cannot be this, or cannot be changed.
+    /// [`Error::Config`] if it cannot be this, or cannot be changed.
     fn set_budget(&self, bytes: u64) -> Result<()> {
         Err(Error::Config {
             option: "budget",
@@ -115,6 +115,11 @@ pub trait Engine: Send + Sync + fmt::Debug {
         None
     }
 
+    /// What the engine tells of changes that others make, if there may be others.
+    fn watched(&self) -> Option<&dyn Watched> {
+        None
+    }
+
     /// Whether a value stays until it is replaced, removed or has expired, so that what no longer
     /// fits is refused. An engine that says nothing may evict anything.
     fn keeps_all(&self) -> bool {
@@ -125,6 +130,42 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// quicker where the engine can look several up at once.
     fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
         keys.iter().map(|key| self.get(key)).collect()
+    }
+}
+
+/// An engine whose values others may change: other processes that share its store. Who keeps a copy of a
+/// value finds out by this whether it may still be served.
+pub trait Watched: Engine {
+    /// What a copy of the value of `key`, with tags of these [numbers](Tagged::tag_id), is to be kept
+    /// with; `None` if it had better not be kept, as somebody is changing it, or something that the engine
+    /// does not tell apart from it.
+    ///
+    /// To be asked for before the value is read: whatever was changed after that shows.
+    fn stamp(&self, key: &[u8], tags: &[u64]) -> Option<Stamp>;
+
+    /// Whether a copy is what [`get`](Engine::get) would return, as far as changes go; not whether it has
+    /// expired. Takes one load for the key, one for each tag, and one for [`clear`](Engine::clear).
+    fn is_current(&self, stamp: &Stamp) -> bool;
+}
+
+/// What has to be as it was for a copy of a value to be current.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    /// The hash of the key, and how many changes there were.
+    pub(crate) key: (u64, u64),
+    /// The same of each tag.
+    pub(crate) tags: Box<[(u64, u64)]>,
+    /// Up to which number everything was cleared.
+    pub(crate) cleared: u64,
+}
+
+impl Stamp {
+    /// Whether one change of the key, and nothing else, has taken place since `before`: if that was the
+    /// caller's own, what it wrote can be kept with this stamp.
+    #[must_use]
+    pub fn is_next_to(&self, before: &Self) -> bool {
+        let next = (before.key.0, before.key.1.wrapping_add(1));
+        self.key == next && self.tags == before.tags && self.cleared == before.cleared
     }
 }
 
@@ -440,9 +481,9 @@ pub trait Atomic: Engine {
     /// without `initial` nothing is stored, and the answer is `None`.
     ///
     /// # Errors
-    /// [`Error::NotANumber`](crate::Error::NotANumber) if the value is not 8 bytes,
-    /// [`Error::Overflow`](crate::Error::Overflow) if the sum does not fit,
-    /// [`Error::Blocked`](crate::Error::Blocked) if no room is ready and `options` say not to
+    /// [`Error::NotANumber`] if the value is not 8 bytes,
+    /// [`Error::Overflow`] if the sum does not fit,
+    /// [`Error::Blocked`] if no room is ready and `options` say not to
     /// wait, or not as long.
     fn add_to(
         &self,

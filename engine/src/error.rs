@@ -54,7 +54,8 @@ pub enum Error {
     },
     /// Another process has the directory open.
     #[error(
-        "{} is open in process {pid}: close it there, or use another directory", path.display()
+        "{} is open in process {pid}: close it there, let both share it, or use another directory",
+        path.display()
     )]
     Locked {
         /// The directory.
@@ -62,6 +63,25 @@ pub enum Error {
         /// The process that has it open; 0 if it does not say.
         pid: u32,
     },
+    /// As many processes have the store open as can.
+    #[error("{} is open in {max} processes already: close it in one of them", path.display())]
+    TooManyProcesses {
+        /// The directory.
+        path: PathBuf,
+        /// How many processes can have a store open.
+        max: usize,
+    },
+    /// The store cannot be shared between processes where it is.
+    #[error("{} cannot be shared: {why}", path.display())]
+    Unshareable {
+        /// The directory.
+        path: PathBuf,
+        /// Why not, and what to do.
+        why: &'static str,
+    },
+    /// The engine was opened by a process that this one was forked from.
+    #[error("the engine was opened before this process was forked: open it anew here")]
+    Forked,
     /// The directory is not private to this user.
     #[error("{} is not safe to use: {why}", path.display())]
     Insecure {
@@ -180,7 +200,11 @@ impl Error {
     pub const fn is_transient(&self) -> bool {
         matches!(
             self,
-            Self::Io { .. } | Self::StorageFull { .. } | Self::Locked { .. } | Self::Blocked { .. }
+            Self::Io { .. }
+                | Self::StorageFull { .. }
+                | Self::Locked { .. }
+                | Self::TooManyProcesses { .. }
+                | Self::Blocked { .. }
         )
     }
 }

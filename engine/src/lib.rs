@@ -50,6 +50,7 @@ mod disk {
     pub(crate) mod bucket;
     pub(crate) mod cell;
     pub(crate) mod committed;
+    pub(crate) mod gate;
     pub(crate) mod group;
     pub(crate) mod in_flight;
     pub(crate) mod index;
@@ -95,13 +96,13 @@ pub use disk::Tracing;
 #[cfg(not(loom))]
 pub use disk::{
     Access, Admission, ArrayAppender, BackupReport, Disk, DiskBuilder, Event, Finding, Limits,
-    Listed, Maintained, Maintenance, Namespace, Observer, Place, Pushed, Queue, RepairReport,
-    Reserved, ReservedArray, Retain, ValueReader, VerifyReport, Work,
+    Listed, Maintained, Maintenance, Namespace, Observer, Place, Process, Pushed, Queue,
+    RepairReport, Reserved, ReservedArray, Retain, ValueReader, VerifyReport, Work,
 };
 #[cfg(not(loom))]
 pub use engine::{
-    Atomic, Batched, Cost, Durability, Engine, Expected, Outcome, Put, Rejection, Tagged, Ttl,
-    WhenShort, WithTags,
+    Atomic, Batched, Cost, Durability, Engine, Expected, Outcome, Put, Rejection, Stamp, Tagged,
+    Ttl, Watched, WhenShort, WithTags,
 };
 pub use error::{Error, Result};
 pub use larder_format::{Alignment, ArrayDescriptor, CodecId, DType, Order};

@@ -117,6 +117,8 @@ pub enum Recovery {
     ProcessDied,
     /// The machine stopped, or the files were moved: the index was rebuilt.
     Rebuilt,
+    /// Other processes had it open already.
+    Joined,
 }
 
 impl Recovery {
@@ -128,6 +130,7 @@ impl Recovery {
             Self::Clean => "clean",
             Self::ProcessDied => "process-died",
             Self::Rebuilt => "rebuilt",
+            Self::Joined => "joined",
         }
     }
 }

@@ -134,10 +134,20 @@ pub(crate) enum Site {
     InsertFence,
     /// `in_flight.rs`: drawing a sequence number.
     Draw,
+    /// `in_flight.rs`: being under way no more.
+    Leave,
     /// `moving.rs`: looking whether a page has moved.
     MovedLoad,
     /// `moving.rs`: declaring a page moved.
     MovedSet,
+    /// `gate.rs`: between saying that one is under way, or closing the gate, and looking for the other.
+    GateFence,
+    /// `gate.rs`: changing the gate.
+    GateSwap,
+    /// `gate.rs`: looking at the gate.
+    GateLoad,
+    /// `gate.rs`: looking whether writers are under way.
+    GateIdle,
     /// `committed.rs`: looking how much of a segment counts.
     CommittedLoad,
     /// `committed.rs`: making more of a segment count.

@@ -6,7 +6,8 @@
 use crate::layout::{
     ARRAY_HEAD_LEN, BATCH_LEN, ENTRY_LEN, EXTERNAL_REF_LEN, EXTERNAL_TRAILER_LEN, INDEX_EPOCH,
     INDEX_HEADER_LEN, INDEX_SUMMED, RECORD_HEADER_LEN, SEGMENT_COMMITTED, SEGMENT_HEADER_LEN,
-    SEGMENT_STATE, SEGMENT_SYNCED, SESSION_LEN, SHARED_AT, SHARED_DROPPED, SHARED_ENTRIES,
+    SEGMENT_STATE, SEGMENT_SYNCED, SESSION_LEN, SHARE_BATCH, SHARE_CHANGES, SHARE_CLEARED,
+    SHARE_HEADER_LEN, SHARE_LIVE, SHARE_TAKEN, SHARED_AT, SHARED_DROPPED, SHARED_ENTRIES,
     SHARED_GENERATIONS, SHARED_NEXT_EXTERNAL, SHARED_NEXT_SEGMENT, SHARED_NEXT_SEQ, SUPERBLOCK_LEN,
     TRAILER_LEN,
 };
@@ -136,6 +137,36 @@ pub const SHARED: Structure = Structure {
         f(SHARED_GENERATIONS - SHARED_AT, 8, "generations", Show::Generations),
         f(SHARED_ENTRIES - SHARED_AT, 8, "entries", Show::Number),
         f(SHARED_DROPPED - SHARED_AT, 8, "dropped", Show::Number),
+    ],
+};
+
+/// See [`ShareHeader`](crate::ShareHeader).
+pub const SHARE_HEADER: Structure = Structure {
+    name: "share header",
+    len: SHARE_HEADER_LEN,
+    fields: &[
+        f(0, 4, "crc", Show::Hex),
+        f(4, 4, "magic", Show::Text),
+        f(8, 4, "version", Show::Number),
+        f(12, 4, "positions", Show::Number),
+        f(16, 16, "uuid", Show::Bytes),
+        f(32, 8, "budget", Show::Number),
+        f(40, 4, "lanes", Show::Number),
+        f(44, 4, "retains all", Show::Number),
+        f(48, 80, "zeros", Show::Zeros),
+    ],
+};
+
+/// Words behind the header of the file `share`.
+pub const SHARE_WORDS: Structure = Structure {
+    name: "share words",
+    len: SHARE_BATCH + 8,
+    fields: &[
+        f(SHARE_LIVE, 8, "live", Show::Number),
+        f(SHARE_CHANGES, 8, "changes", Show::Number),
+        f(SHARE_CLEARED, 8, "cleared", Show::Hex),
+        f(SHARE_TAKEN, 16, "taken", Show::Hex),
+        f(SHARE_BATCH, 8, "batch", Show::Hex),
     ],
 };
 
@@ -319,10 +350,12 @@ pub const ARRAY_HEAD: Structure = Structure {
 };
 
 /// Every structure, in the order of the document.
-pub const ALL: [Structure; 14] = [
+pub const ALL: [Structure; 16] = [
     SUPERBLOCK,
     SESSION,
     SHARED,
+    SHARE_HEADER,
+    SHARE_WORDS,
     SEGMENT_HEADER,
     SEGMENT_WORDS,
     RECORD,

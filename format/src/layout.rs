@@ -107,6 +107,44 @@ pub const PAGE_BITS_MAX: u8 = 24;
 /// Most times that an index can double before its tags hold too little of the hash.
 pub const SPLITS_MAX: u8 = 14;
 
+// The file by which processes share a store.
+
+/// Magic of the file `share`.
+pub const SHARE_MAGIC: [u8; 4] = *b"LSHR";
+/// Encoded length of its header.
+pub const SHARE_HEADER_LEN: usize = 128;
+/// Mutable word: bytes of all files of the store.
+pub const SHARE_LIVE: usize = 256;
+/// Mutable word: how often a segment was added to the table or taken out.
+pub const SHARE_CHANGES: usize = 320;
+/// Mutable word: records with a sequence up to this one were cleared.
+pub const SHARE_CLEARED: usize = 384;
+/// Mutable words: which process slots are taken, one bit each.
+pub const SHARE_TAKEN: usize = 448;
+/// Mutable word: the batch that is being written, by whom, and how far it is; 0 for none.
+pub const SHARE_BATCH: usize = 512;
+/// Where the slots of the processes start, a page each.
+pub const SHARE_SLOTS: usize = PAGE;
+/// Most processes that can have a store open at once.
+pub const SHARE_PROCESSES: usize = 128;
+/// Mutable word of a process slot: its process id.
+pub const SHARE_PID: usize = 0;
+/// Mutable word of a process slot: when it opened the store, in ms since 1970.
+pub const SHARE_OPENED: usize = 8;
+/// Mutable word of a process slot: bytes of unlinked files that its views hold.
+pub const SHARE_HELD: usize = 16;
+/// Mutable word of a process slot: the segment of the batch that it is writing.
+pub const SHARE_BATCH_SEGMENT: usize = 24;
+/// Mutable word of a process slot: the committed word that makes the batch count.
+pub const SHARE_BATCH_END: usize = 32;
+/// Where the words of a slot's lanes start, a cache line each.
+pub const SHARE_LANES: usize = 1024;
+/// Most lanes of a process.
+pub const SHARE_LANES_MAX: u32 = 48;
+/// Pairs of words that tell of changes, each of the keys whose hashes are the same in the low bits: how
+/// many were begun, and how many have ended.
+pub const SHARE_STRIPES: usize = 1 << 14;
+
 // Batches.
 
 /// First byte of a batch's payload.
@@ -149,5 +187,7 @@ pub const ARRAY_DESCRIPTOR_MAX: usize = PAGE;
 const _: () = assert!(ARRAY_HEAD_LEN + ARRAY_AXES_MAX * 8 <= ARRAY_DESCRIPTOR_MAX);
 const _: () = assert!(PAGE_BUCKETS * BUCKET_SLOTS * 8 == PAGE);
 const _: () = assert!(SHARED_DROPPED + 8 <= STORE_FILE_LEN);
+const _: () = assert!(SHARE_TAKEN + SHARE_PROCESSES / 8 <= SHARE_SLOTS);
+const _: () = assert!(SHARE_LANES + SHARE_LANES_MAX as usize * 64 <= PAGE);
 const _: () = assert!(SEGMENT_SYNCED + 8 <= SEGMENT_DATA);
 const _: () = assert!(SEGMENT_LEN_MAX as usize / UNIT == 1 << 22);

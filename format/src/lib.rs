@@ -39,6 +39,7 @@ pub mod npy;
 pub mod record;
 pub mod scan;
 pub mod segment;
+pub mod share;
 pub mod slot;
 pub mod superblock;
 
@@ -54,5 +55,6 @@ pub use npy::NpyHeader;
 pub use record::{CodecId, Flags, Kind, RecordHeader};
 pub use scan::{Scan, Scanned};
 pub use segment::{Committed, FooterEntry, SegmentHeader, SegmentState, Trailer};
+pub use share::ShareHeader;
 pub use slot::{Geometry, Slot, SlotState};
 pub use superblock::{BootIdentity, Session, Superblock};

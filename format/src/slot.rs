@@ -63,6 +63,8 @@ pub struct Slot(u64);
 impl Slot {
     /// The empty slot.
     pub const EMPTY: Self = Self(0);
+    /// What stands in a generation that processes share until something, or nothing, was moved there.
+    pub const UNBORN: Self = Self::EMPTY.freeze();
     /// Highest hit count that a slot holds.
     pub const FREQ_MAX: u8 = 3;
 

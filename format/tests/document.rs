@@ -47,7 +47,8 @@ fn every_structure_is_in_the_document_with_all_its_fields() {
 #[test]
 fn fields_leave_no_gaps() {
     for structure in ALL {
-        let words = ["shared words", "segment words", "index words"].contains(&structure.name);
+        let words = ["shared words", "share words", "segment words", "index words"]
+            .contains(&structure.name);
         let mut end = 0;
         for field in structure.fields {
             assert!(if words { field.offset >= end } else { field.offset == end }, "{field:?}");
@@ -144,6 +145,13 @@ fn stores() -> Vec<Changes> {
             ["pid"] => pid: 1,
             ["words crc"] => words_crc: 1,
             ["segments crc"] => segments_crc: 1,
+        }),
+        changes!(SHARE_HEADER, share_header(), ShareHeader::encode, {
+            ["positions"] => positions: 1 << 9,
+            ["uuid"] => uuid: [9; 16],
+            ["budget"] => budget: 7,
+            ["lanes"] => lanes: 7,
+            ["retains all"] => retains_all: true,
         }),
         changes!(INDEX_HEADER, index_header(), IndexHeader::encode, {
             ["generation"] => generation: 7,

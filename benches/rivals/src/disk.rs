@@ -185,6 +185,12 @@ pub fn engines() -> Vec<DiskEngine> {
     ]
 }
 
+/// Stores that several processes can have open at once. The first one can not, and says what that costs.
+#[must_use]
+pub fn shared_engines() -> Vec<DiskEngine> {
+    vec![larder::ENGINE, larder::SHARED, heed::NO_SYNC, sqlite::ENGINE]
+}
+
 /// No store but a file that values are written to one after the other: what the writes of a
 /// store could cost at the least.
 pub const REFERENCE: DiskEngine = plain::ENGINE;

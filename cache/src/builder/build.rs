@@ -61,6 +61,16 @@ impl<K, V, C> Builder<K, V, C> {
                 &self.retain,
                 "give .disk(dir) as well, or an engine that keeps all",
             ),
+            () if self.shared && self.disk.is_none() => refuse(
+                "shared",
+                &self.shared,
+                "give .disk(dir) as well, or an engine that is shared",
+            ),
+            () if self.shared && self.mode == Mode::WriteOnEvict => refuse(
+                "mode",
+                &self.mode,
+                "a store that processes share takes every value at once: write-through",
+            ),
             () if self.mode == Mode::WriteOnEvict && (no_memory || !has_store) => {
                 refuse("mode", &self.mode, "give it memory and a store to write to")
             }
@@ -100,6 +110,9 @@ impl<K, V, C> Builder<K, V, C> {
         let mut disk = Disk::builder(dir).clock(Arc::clone(&self.clock)).retain(self.retain);
         if let Some(bytes) = self.disk_budget {
             disk = disk.budget(bytes);
+        }
+        if self.shared {
+            disk = disk.shared();
         }
         match disk.open() {
             Ok(disk) => Ok(Some(Arc::new(disk))),
@@ -178,6 +191,13 @@ where
                 composition.open(&self.selection.registry, &settings, self.patience, &events)?
             }
         };
+        if engine.as_ref().is_some_and(|engine| engine.watched().is_some())
+            && self.mode != Mode::WriteThrough
+        {
+            let accepted = "a store that processes share takes every value at once: write-through";
+            let value = format!("{:?}", self.mode);
+            return Err(Error::Config { option: "mode", value, accepted });
+        }
         let idle = self.idle.map(|time| Idle::over(time, engine.as_deref())).transpose()?;
         let pending = Arc::new(Pending::default());
         let unflushed = Arc::new(AtomicUsize::new(0));

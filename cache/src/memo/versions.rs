@@ -109,6 +109,6 @@ impl Known {
 fn store<V: Cached, C: Codec<V>>(core: &Core<V, C>, name: &str, ids: &[FunctionId]) {
     if let Some(lower) = &core.lower {
         let put = Put { codec: CODEC, ..Put::default() };
-        let _ = lower.put(key(core, name).stored(), ids.as_flattened(), &put);
+        let _ = lower.put(key(core, name).stored(), ids.as_flattened(), &put, None);
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
+use super::Join;
 use crate::keys::Key;
 use crate::size::Size;
 
@@ -37,6 +38,8 @@ pub(crate) enum ArrayCommand {
 pub(crate) struct ArrayImport {
     /// Directory of the store
     pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) join: Join,
     /// The key, or what keys begin with: text, or bytes as 0x and hex digits
     pub(crate) key: Key,
     /// A file of NumPy or safetensors
@@ -66,6 +69,8 @@ pub(crate) struct ArrayImport {
 pub(crate) struct ArrayExport {
     /// Directory of the store, which is only read
     pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) join: Join,
     /// The key: text, or bytes as 0x and hex digits
     pub(crate) key: Key,
     /// The file, such as array.npy
@@ -80,6 +85,8 @@ pub(crate) struct ArrayExport {
 pub(crate) struct ArrayInfo {
     /// Directory of the store, which is only read
     pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) join: Join,
     /// The key: text, or bytes as 0x and hex digits
     pub(crate) key: Key,
     /// Print one JSON object
@@ -94,6 +101,8 @@ pub(crate) struct ArrayInfo {
 pub(crate) struct ArrayLs {
     /// Directory of the store, which is only read
     pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) join: Join,
     /// Print one JSON object per array, each on a line of its own
     #[arg(long)]
     pub(crate) json: bool,

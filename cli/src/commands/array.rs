@@ -150,7 +150,7 @@ pub(super) fn import(args: &ArrayImport) -> anyhow::Result<Exit> {
         ..Put::default()
     };
     let bar = progress::bytes(0, args.json);
-    let store = open::create(&args.dir, args.disk.map(|size| size.0))?;
+    let store = open::create(&args.dir, args.join, args.disk.map(|size| size.0))?;
     let imported = closing(&store, |store| {
         let mut imported = Vec::new();
         for name in names {
@@ -252,7 +252,7 @@ fn find(store: &Disk, key: &Key) -> anyhow::Result<Option<AnyArray>> {
 
 pub(super) fn export(args: &ArrayExport) -> anyhow::Result<Exit> {
     let bar = progress::waiting("writing", args.json);
-    let described = closing(&open::to_read(&args.dir)?, |store| {
+    let described = closing(&open::to_read(&args.dir, args.join)?, |store| {
         let Some(array) = find(store, &args.key)? else { return Ok(None) };
         store.export_npy(&args.key.0, &args.file)?;
         Ok(Some(Described::new(store, &args.key.0, &array)?))
@@ -297,7 +297,7 @@ impl Info {
 }
 
 pub(super) fn info(args: &ArrayInfo) -> anyhow::Result<Exit> {
-    let info = closing(&open::to_read(&args.dir)?, |store| {
+    let info = closing(&open::to_read(&args.dir, args.join)?, |store| {
         let array = find(store, &args.key)?;
         Ok(array.map(|array| Info::new(store, &args.key.0, &array)).transpose()?)
     })?;
@@ -325,7 +325,7 @@ pub(super) fn info(args: &ArrayInfo) -> anyhow::Result<Exit> {
 }
 
 pub(super) fn ls(args: &ArrayLs) -> anyhow::Result<Exit> {
-    closing(&open::to_read(&args.dir)?, |store| {
+    closing(&open::to_read(&args.dir, args.join)?, |store| {
         let mut stdout = io::BufWriter::new(output::stdout());
         let mut print = |entry: &Listed| -> anyhow::Result<()> {
             let Place::Plain { key } = &entry.place else { return Ok(()) };

@@ -129,7 +129,7 @@ impl Wanted {
 }
 
 pub(super) fn run(args: &Ls) -> anyhow::Result<Exit> {
-    closing(&open::existing(&args.dir)?, |store| {
+    closing(&open::existing(&args.dir, args.join)?, |store| {
         let mut left = args.limit.unwrap_or(u64::MAX);
         let now_ms = SystemClock.now_ms();
         let wanted = Wanted::new(args, store)?;
@@ -165,6 +165,7 @@ pub(super) fn run(args: &Ls) -> anyhow::Result<Exit> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::Join;
     use crate::keys::Key;
     use larder_engine::{Engine as _, Put, Ttl};
 
@@ -215,6 +216,7 @@ mod tests {
 
         let args = |namespace: Option<&str>, tag: &[&str]| Ls {
             dir: dir.path().to_owned(),
+            join: Join::default(),
             long: false,
             namespace: namespace.map(|name| Key(name.as_bytes().to_vec())),
             tag: tag.iter().map(|tag| Key(tag.as_bytes().to_vec())).collect(),

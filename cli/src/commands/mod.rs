@@ -5,6 +5,7 @@ mod demo;
 mod dump;
 mod laboratory;
 mod ls;
+mod ps;
 mod replay;
 mod stats;
 mod store;
@@ -27,6 +28,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Rm(args) => store::rm(&args),
         Command::Ls(args) => ls::run(&args),
         Command::Stats(args) => stats::run(&args),
+        Command::Ps(args) => ps::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Compact(args) => upkeep::compact(&args),
         Command::Purge(args) => upkeep::purge(&args),

@@ -3,18 +3,23 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::{Duration, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use larder_engine::{Access, Disk, Engine as _};
 use larder_format::Superblock;
 use serde::Serialize;
 
-use crate::args::Stats;
+use crate::args::{Join, Stats};
+use crate::interrupt;
 use crate::keys;
 use crate::open::{self, closing};
 use crate::output::{self, Exit, Facts, count};
 use crate::size::Size;
+
+/// How long Ctrl-C may have to wait.
+const LISTEN_EVERY: Duration = Duration::from_millis(50);
 
 /// Files of one kind.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -74,6 +79,8 @@ struct Report {
     segments: u64,
     spares: u64,
     index_slots: u64,
+    /// Processes that share it, this one included; 0 if it is not shared.
+    processes: u64,
     files: Holdings,
     /// How its files are got at here: mapped or buffered.
     access: &'static str,
@@ -107,6 +114,7 @@ impl Report {
             segments: stats.segments,
             spares: stats.spares,
             index_slots: stats.index_slots,
+            processes: store.processes().len() as u64,
             files: Holdings::of(dir)?,
             access: if store.access() == Access::Buffered { "buffered" } else { "mapped" },
             recovery: stats.recovery.name(),
@@ -137,6 +145,9 @@ impl Report {
             let (count, size) = files(kind);
             facts.row3(name, count, size);
         }
+        if self.processes > 0 {
+            facts.row("processes", count(self.processes));
+        }
         facts.row("index slots", count(self.index_slots));
         facts.row("files are", self.access);
         facts.row("found", self.recovery);
@@ -148,16 +159,44 @@ impl Report {
 }
 
 pub(super) fn run(args: &Stats) -> anyhow::Result<Exit> {
-    closing(&open::existing(&args.dir)?, |store| {
-        let report = Report::new(&args.dir, store)?;
-        let mut stdout = output::stdout();
-        if args.json {
-            output::json(&mut stdout, &report)?;
-        } else {
-            report.print(&mut stdout)?;
+    let Some(pause) = args.watch else {
+        return closing(&open::existing(&args.dir, args.join)?, |store| {
+            say(args, store)?;
+            Ok(Exit::Fine)
+        });
+    };
+    open::check_exists(&args.dir)?;
+    if open::sharers(&args.dir)?.is_empty() {
+        bail!("no process shares {}: nothing would change there", args.dir.display());
+    }
+    interrupt::listen()?;
+    closing(&open::existing(&args.dir, Join { shared: true })?, |store| {
+        loop {
+            say(args, store)?;
+            let next = Instant::now() + pause;
+            while Instant::now() < next {
+                if interrupt::requested() {
+                    return Ok(Exit::Interrupted);
+                }
+                thread::sleep((next - Instant::now()).min(LISTEN_EVERY));
+            }
         }
-        Ok(Exit::Fine)
     })
+}
+
+fn say(args: &Stats, store: &Disk) -> anyhow::Result<()> {
+    let report = Report::new(&args.dir, store)?;
+    let mut stdout = output::stdout();
+    if args.json {
+        output::json(&mut stdout, &report)?;
+    } else {
+        report.print(&mut stdout)?;
+        if args.watch.is_some() {
+            writeln!(stdout)?;
+        }
+    }
+    stdout.flush()?;
+    Ok(())
 }
 
 #[cfg(test)]

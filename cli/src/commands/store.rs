@@ -28,21 +28,21 @@ pub(super) fn put(args: &Put) -> anyhow::Result<Exit> {
         durability: if args.sync { Durability::Sync } else { Durability::None },
         ..larder_engine::Put::default()
     };
-    closing(&open::create(&args.dir, args.disk.map(|size| size.0))?, |store| {
-        match store.put(&args.key.0, &value, &options)? {
-            Outcome::Admitted { .. } => Ok(Exit::Fine),
-            Outcome::Rejected(Rejection::TooLarge { weight, limit }) => {
-                bail!(
-                    "key and value take {weight} bytes, and a store of this budget takes {limit} at most: raise --disk"
-                )
-            }
-            refused => bail!("the store refused the value: {refused:?}"),
+    closing(&open::create(&args.dir, args.join, args.disk.map(|size| size.0))?, |store| match store
+        .put(&args.key.0, &value, &options)?
+    {
+        Outcome::Admitted { .. } => Ok(Exit::Fine),
+        Outcome::Rejected(Rejection::TooLarge { weight, limit }) => {
+            bail!(
+                "key and value take {weight} bytes, and a store of this budget takes {limit} at most: raise --disk"
+            )
         }
+        refused => bail!("the store refused the value: {refused:?}"),
     })
 }
 
 pub(super) fn get(args: &Get) -> anyhow::Result<Exit> {
-    closing(&open::existing(&args.dir)?, |store| {
+    closing(&open::existing(&args.dir, args.join)?, |store| {
         let Some(value) = store.get(&args.key.0)? else { return Ok(not_found(&args.key)) };
         if let Some(file) = &args.out {
             fs::write(file, &*value).with_context(|| format!("cannot write {}", file.display()))?;
@@ -73,7 +73,7 @@ fn not_found(key: &Key) -> Exit {
 }
 
 pub(super) fn rm(args: &Rm) -> anyhow::Result<Exit> {
-    closing(&open::existing(&args.dir)?, |store| {
+    closing(&open::existing(&args.dir, args.join)?, |store| {
         let mut exit = Exit::Fine;
         for key in &args.keys {
             if !store.remove(&key.0)? {

@@ -65,7 +65,7 @@ impl Changed {
 
 pub(super) fn compact(args: &Compact) -> anyhow::Result<Exit> {
     let bar = progress::waiting("compacting", args.json);
-    let changed = closing(&open::existing(&args.dir)?, |store| {
+    let changed = closing(&open::existing(&args.dir, args.join)?, |store| {
         Changed::by(store, |store| store.compact().map(|_| None))
     })?;
     bar.finish_and_clear();
@@ -74,7 +74,7 @@ pub(super) fn compact(args: &Compact) -> anyhow::Result<Exit> {
 
 pub(super) fn purge(args: &Purge) -> anyhow::Result<Exit> {
     let bar = progress::waiting("purging", args.json);
-    let changed = closing(&open::existing(&args.dir)?, |store| {
+    let changed = closing(&open::existing(&args.dir, args.join)?, |store| {
         Changed::by(store, |store| store.purge().map(Some))
     })?;
     bar.finish_and_clear();
@@ -85,7 +85,7 @@ pub(super) fn trim(args: &Trim) -> anyhow::Result<Exit> {
     let bytes = args.bytes.map(|size| size.0);
     let limits = Limits { bytes, items: args.items, age: args.age };
     let bar = progress::waiting("trimming", args.json);
-    let changed = closing(&open::existing(&args.dir)?, |store| {
+    let changed = closing(&open::existing(&args.dir, args.join)?, |store| {
         Changed::by(store, |store| store.trim(limits).map(Some))
     })?;
     bar.finish_and_clear();
@@ -103,7 +103,7 @@ struct BackedUp {
 
 pub(super) fn backup(args: &Backup) -> anyhow::Result<Exit> {
     let bar = progress::segments(args.json);
-    let written: BackupReport = closing(&open::to_read(&args.dir)?, |store| {
+    let written: BackupReport = closing(&open::to_read(&args.dir, args.join)?, |store| {
         Ok(store.backup_with(&args.to, |done, total| {
             bar.set_length(total);
             bar.set_position(done);
@@ -207,7 +207,10 @@ struct Tagged {
 pub(super) fn tags(args: &Tags) -> anyhow::Result<Exit> {
     let bar = progress::waiting("looking at every entry", args.json);
     let mut keys =
-        closing(&open::to_read(&args.dir)?, |store| Ok(store.keys_by_tag(&args.tag.0)?))?;
+        closing(
+            &open::to_read(&args.dir, args.join)?,
+            |store| Ok(store.keys_by_tag(&args.tag.0)?),
+        )?;
     bar.finish_and_clear();
     keys.sort();
     let keys: Vec<_> = keys.iter().map(|key| keys::show(key)).collect();
@@ -230,7 +233,7 @@ struct Invalidated {
 
 pub(super) fn invalidate(args: &Invalidate) -> anyhow::Result<Exit> {
     let bar = progress::waiting("looking at every entry", args.json);
-    let invalidated = closing(&open::existing(&args.dir)?, |store| {
+    let invalidated = closing(&open::existing(&args.dir, args.join)?, |store| {
         let keys = store.keys_by_tag(&args.tag.0)?;
         store.invalidate_tag(&args.tag.0)?;
         Ok(keys.len() as u64)

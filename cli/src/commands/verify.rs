@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use larder_engine::{Disk, Engine as _, VerifyReport};
 use serde::Serialize;
 
-use crate::args::Verify;
+use crate::args::{Join, Verify};
 use crate::open::{self, closing};
 use crate::output::{self, Exit, Facts, count};
 use crate::progress;
@@ -15,8 +15,8 @@ use crate::size::Size;
 const FINDINGS_SHOWN: usize = 20;
 
 pub(super) fn run(args: &Verify) -> anyhow::Result<Exit> {
-    let result =
-        open::existing(&args.dir).and_then(|store| closing(&store, |store| check(store, args)));
+    let result = open::existing(&args.dir, Join::default())
+        .and_then(|store| closing(&store, |store| check(store, args)));
     let mut stdout = output::stdout();
     match result {
         Ok(report) => {

@@ -91,7 +91,7 @@ const fn distrusted(magic: u64) -> Option<&'static str> {
 /// in which nothing can be written now, as the disk is full say, speaks neither for nor against.
 fn try_out(dir: &Directory) -> Option<&'static str> {
     // The name is one that a later opening sweeps if this one dies.
-    let name = format!("store.probe.{}.tmp", std::process::id());
+    let name = super::storage::temporary_name("store.probe");
     // Left by a process of this id that died.
     let _ = dir.remove(&name);
     match dir.create_allocated(&name, 2 * PAGE as u64) {

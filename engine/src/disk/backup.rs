@@ -128,7 +128,7 @@ impl Store {
         let options = Options {
             budget: u64::MAX,
             superblock: Some(superblock),
-            writers: 1,
+            writers: Some(1),
             clock: Arc::clone(&self.clock),
             maintenance: Maintenance::Manual,
             // Nothing of it may give way, slots of the index included.
@@ -206,7 +206,7 @@ impl Store {
     fn moment(&self) -> Moment {
         let lanes = self.lanes.acquire_all();
         let segments: Vec<_> = {
-            let live = self.live.lock();
+            let live = self.all_live();
             live.values().map(|s| (Arc::clone(s), s.region().committed())).collect()
         };
         // Relaxed: all lanes are held, so that no record gets a number meanwhile.

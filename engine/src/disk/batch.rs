@@ -187,14 +187,35 @@ impl Store {
         room: usize,
         now_ms: u64,
     ) -> Result<(BatchOutcome, Option<Arc<Segment>>)> {
+        loop {
+            if let Some(outcome) = self.try_steps(batch, steps, room, now_ms)? {
+                return Ok(outcome);
+            }
+        }
+    }
+
+    /// As [`write_steps`](Self::write_steps); `None` if a writer of another process has had to wait too
+    /// long for it.
+    fn try_steps(
+        &self,
+        batch: &WriteBatch,
+        steps: &[Step<'_>],
+        room: usize,
+        now_ms: u64,
+    ) -> Result<Option<(BatchOutcome, Option<Arc<Segment>>)>> {
         let mut lanes = self.lanes.acquire_writers();
         let Some(lane) = lanes.first_mut() else { return Err(Error::Closed) };
         self.make_room(lane, room, (Kind::Value, NEVER), now_ms)?;
+        // The maintenance's lane is not held: what it writes changes no key.
+        let mut gate = self.close_gate()?;
         let guard = &crossbeam_epoch::pin();
         for (key, expected) in &batch.expected {
             let live = self.live_in_index(key, now_ms, guard)?;
             if !expected.is_met_by(live) {
-                return Ok((BatchOutcome::Conflict { key: key.clone(), version: live }, None));
+                return Ok(Some((
+                    BatchOutcome::Conflict { key: key.clone(), version: live },
+                    None,
+                )));
             }
         }
         // What is removed gets a tombstone even where nothing is there: that may be by a removal
@@ -207,7 +228,7 @@ impl Store {
         // Relaxed: only distinctness and growth count.
         let first_seq = self.file.next_seq().fetch_add(steps.len() as u64 + 2, Ordering::Relaxed);
         if steps.is_empty() {
-            return Ok((BatchOutcome::Committed { version: first_seq }, None));
+            return Ok(Some((BatchOutcome::Committed { version: first_seq }, None)));
         }
         let hides: Vec<bool> = replaced.iter().map(Option::is_some).collect();
         let slots = self.stage(lane, steps, &hides, first_seq, now_ms)?;
@@ -215,7 +236,15 @@ impl Store {
         self.batching.store(true, Ordering::Relaxed);
         let pending = self.insert_all_pending(steps, &slots, guard);
         self.batching.store(false, Ordering::Relaxed);
-        if let Err(error) = pending {
+        let changing: Vec<_> =
+            steps.iter().filter_map(|step| self.begin_change(step.hash)).collect();
+        let broken = match (&pending, &mut gate, lane.writer.as_ref()) {
+            (Ok(()), Some(gate), Some(writer)) => {
+                !gate.may_commit(writer.segment(), writer.staged_bits())
+            }
+            _ => false,
+        };
+        if broken || pending.is_err() {
             for (step, slot) in steps.iter().zip(&slots) {
                 self.withdraw(step, *slot, guard);
             }
@@ -226,7 +255,7 @@ impl Store {
                 let _ = writer.scrub();
             }
             self.seal(lane);
-            return Err(error);
+            return pending.map(|()| None);
         }
         let Some(writer) = lane.writer.as_mut() else { return Err(Error::Closed) };
         let segment = Arc::clone(writer.segment());
@@ -235,10 +264,11 @@ impl Store {
         for (step, slot) in steps.iter().zip(&slots) {
             self.settle_step(step, *slot, guard);
         }
+        drop(changing);
         for old in replaced.iter().flatten() {
             self.doom_external(old);
         }
-        Ok((BatchOutcome::Committed { version: first_seq + 1 }, Some(segment)))
+        Ok(Some((BatchOutcome::Committed { version: first_seq + 1 }, Some(segment))))
     }
 
     /// Stages begin, records and commit; returns the slots that point to the records. On
@@ -362,7 +392,7 @@ impl Store {
 
     /// Settles the key of a pending slot that a process which died has left committed.
     pub(super) fn settle_pending(&self, place: Slot, guard: &Guard) -> Result<()> {
-        if let Some(segment) = self.table.get(place.segment(), guard)
+        if let Some(segment) = self.segment_at(place.segment(), guard)
             && let Ok(record) = segment.record(place.offset())
         {
             self.survey(self.hasher.hash(record.key()), record.key(), guard)?;

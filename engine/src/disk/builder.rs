@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_format::Superblock;
-use larder_format::layout::{PAGE, SEGMENT_LEN_MAX, SEGMENT_LEN_MIN};
+use larder_format::layout::{PAGE, SEGMENT_LEN_MAX, SEGMENT_LEN_MIN, SHARE_LANES_MAX};
 
 use super::Disk;
 use super::access::Access;
@@ -57,7 +57,8 @@ pub(super) struct Options {
     pub(super) budget: u64,
     pub(super) segment_len: Option<u32>,
     pub(super) array_file_from: u64,
-    pub(super) writers: usize,
+    /// Writers that can append at once, unless that is left to what fits.
+    pub(super) writers: Option<usize>,
     pub(super) ttl: Option<Duration>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) distrust: bool,
@@ -74,6 +75,8 @@ pub(super) struct Options {
     pub(super) access: Access,
     /// Why its files are not mapped although that was not asked for.
     pub(super) unmapped: Option<&'static str>,
+    /// Whether other processes may have the store open as well.
+    pub(super) shares: bool,
     /// Whether the store is opened to be read only.
     pub(super) read_only: bool,
     /// Whether the store is opened to be repaired.
@@ -84,12 +87,11 @@ pub(super) struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             budget: BUDGET_DEFAULT,
             segment_len: None,
             array_file_from: ARRAY_FILE_FROM,
-            writers: cores.min(WRITERS_MAX),
+            writers: None,
             ttl: None,
             clock: Arc::new(SystemClock),
             distrust: false,
@@ -105,6 +107,7 @@ impl Default for Options {
             observers: Vec::new(),
             access: Access::default(),
             unmapped: None,
+            shares: false,
             read_only: false,
             repairs: false,
             superblock: None,
@@ -141,7 +144,7 @@ impl DiskBuilder {
     /// Writers that can append at once, each to a segment of its own: the number of cores, at
     /// most 4, unless set.
     pub const fn writers(mut self, count: usize) -> Self {
-        self.options.writers = count;
+        self.options.writers = Some(count);
         self
     }
 
@@ -300,6 +303,31 @@ impl DiskBuilder {
         self
     }
 
+    /// Lets other processes have the store open at the same time, which all of them have to say: up
+    /// to 128 read and write it at once, through the same calls as one does, and any of them may be
+    /// killed at any time. What one of them did is seen by all others when it has returned.
+    ///
+    /// All say the same budget and [`retain`](Self::retain). The budget may be exceeded by a segment
+    /// for each process. Each appends to segments of its own, for one writer at a time unless
+    /// [`writers`](Self::writers) says more. Values that get a file of their own are made durable at
+    /// once. The file system must be a local one on which mappings can be trusted.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # use larder_engine::{Disk, Engine, Put};
+    /// let open = || Disk::builder(dir.path().join("store")).shared().open();
+    /// // As two processes would.
+    /// let (one, other) = (open()?, open()?);
+    /// let _ = one.put(b"key", b"value", &Put::default())?;
+    /// assert_eq!(other.get(b"key")?.as_deref(), Some(&b"value"[..]));
+    /// assert_eq!(other.processes().len(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub const fn shared(mut self) -> Self {
+        self.options.shares = true;
+        self
+    }
+
     /// Opens a store that is there to be read: nothing is created or changed, and no leave to
     /// write is needed. Other readers can have it open as well; a process that writes and those
     /// that read exclude each other ([`Error::Locked`], whose process is the last one that wrote
@@ -360,6 +388,11 @@ impl DiskBuilder {
         let dir = Directory::open(&self.dir, self.allow_shared)?;
         let (storage, unmapped) = self.options.access.storage(dir);
         self.options.unmapped = unmapped;
+        if self.options.shares && storage.is_buffered() {
+            let path = self.dir.clone();
+            let why = unmapped.unwrap_or("its files are not to be mapped");
+            return Err(Error::Unshareable { path, why });
+        }
         self.options.open_in(storage)
     }
 }
@@ -407,10 +440,28 @@ impl Options {
         if self.admission.write_budget == Some(0) {
             return config("write_budget", 0, "at least 1 byte a second, or none, is accepted");
         }
-        if !(1..=64).contains(&self.writers) {
-            return config("writers", self.writers as u64, "1 to 64 are accepted");
+        let most = if self.shares { SHARE_LANES_MAX as usize - 1 } else { 64 };
+        if !(1..=most).contains(&self.writers()) {
+            let accepted = "1 to 64 are accepted, or to 47 if the store is shared";
+            return config("writers", self.writers() as u64, accepted);
+        }
+        if self.shares && (self.read_only || self.distrust || self.repairs) {
+            let accepted = "a store that is read only, distrusted or repaired is not shared";
+            return Err(Error::Config { option: "shared", value: "true".to_owned(), accepted });
         }
         Packer::new(self).map(drop)
+    }
+
+    /// Writers that can append at once.
+    pub(super) fn writers(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        // Each takes a segment, in each of the processes that share the store.
+        self.writers.unwrap_or_else(|| if self.shares { 1 } else { cores().min(WRITERS_MAX) })
+    }
+
+    /// Lanes, that of the maintenance included.
+    pub(super) fn lane_count(&self) -> u32 {
+        u32::try_from(self.writers() + 1).unwrap_or(u32::MAX)
     }
 
     /// The superblock of a new store.

@@ -222,6 +222,11 @@ impl Store {
                 }
             }
             let (seq, in_flight) = lane.enter(self.file.next_seq());
+            if !self.passes_gate() {
+                drop(in_flight);
+                self.await_gate();
+                continue;
+            }
             let hides = current.is_some() || stray.seq.is_some();
             let (offset, id) = self.append_draft(lane, change, &draft, (kept, hides), seq)?;
             let state = match draft.content {
@@ -230,7 +235,10 @@ impl Store {
             };
             let slot = Slot::new(change.hash, id, offset, state);
             let judge = |slot| self.judge(slot, change.key, guard);
-            let published = match slots.publish(change.hash, slot, seq, &survey, judge) {
+            let changing = self.begin_change(change.hash);
+            let published = slots.publish(change.hash, slot, seq, &survey, judge);
+            drop(changing);
+            let published = match published {
                 Ok(published) => published,
                 Err(_) => {
                     stray.seq = Some(seq);
@@ -407,10 +415,12 @@ impl Store {
         mut judge: impl FnMut(Slot) -> Verdict<T>,
         guard: &'g Guard,
     ) -> Result<Surveyed<'g, T>> {
+        let unmapped = self.unmapped();
         loop {
             let slots = self.index.for_writing(self.ground(), hash, guard);
             let (survey, entries) = slots.survey(hash, &mut judge);
             self.add_entries(entries);
+            self.check_mapped(unmapped)?;
             match survey {
                 Ok(survey) if survey.has_place() => return Ok((survey, slots)),
                 Ok(_) => self.make_place(hash, guard)?,
@@ -439,7 +449,10 @@ impl Store {
                     return Ok(());
                 }
             }
-            match slots.publish(hash, slot, seq, &survey, &judge) {
+            let changing = self.begin_change(hash);
+            let published = slots.publish(hash, slot, seq, &survey, &judge);
+            drop(changing);
+            match published {
                 Ok(published) => {
                     self.note_published(&published, guard);
                     return Ok(());
@@ -462,7 +475,8 @@ impl Store {
             self.note_dead(dead, guard);
         }
         // Often enough that the index grows in time, also if it is small.
-        let step = (slots.geometry().slots() as u64 / ENTRIES_STEP.0).clamp(1, ENTRIES_STEP.1);
+        let most = if self.together.is_some() { 1 } else { ENTRIES_STEP.1 };
+        let step = (slots.geometry().slots() as u64 / ENTRIES_STEP.0).clamp(1, most);
         if published.entries != 0
             && let Some(entries) = lane.note_entries(published.entries, step)
         {
@@ -520,7 +534,7 @@ impl Store {
 
     /// The kind of the record that a slot leads to; `None` if there is none that counts.
     pub(super) fn kind_at(&self, slot: Slot, guard: &Guard) -> Option<Kind> {
-        let segment = self.table.get(slot.segment(), guard)?;
+        let segment = self.segment_at(slot.segment(), guard)?;
         segment.record(slot.offset()).ok().map(|record| record.header.kind)
     }
 

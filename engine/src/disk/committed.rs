@@ -32,6 +32,13 @@ impl<'a> CommittedWord<'a> {
         self.0.store(committed.to_bits(), Site::CommittedStore.is(Ordering::Release));
     }
 
+    /// Makes everything up to `committed` count in place of the one who may append, which has told
+    /// everybody that it is about to.
+    pub(crate) fn advance_for(self, committed: Committed) {
+        // Release: pairs with `load`. Never back: the appender may have gone on.
+        self.0.fetch_max(committed.to_bits(), Site::CommittedStore.is(Ordering::Release));
+    }
+
     /// Sets the word, whatever it was. For recovery, which has the segment to itself.
     pub(crate) fn reset(self, committed: Committed) {
         // Relaxed: nobody else looks.

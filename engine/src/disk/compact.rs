@@ -67,7 +67,7 @@ impl Store {
     pub(super) fn note_dead(&self, slot: Slot, guard: &Guard) {
         if self.keeps_all()
             && slot.state() == SlotState::Value
-            && let Some(segment) = self.table.get(slot.segment(), guard)
+            && let Some(segment) = self.segment_at(slot.segment(), guard)
             && let Ok(record) = segment.record(slot.offset())
         {
             segment.tally.note_dead(slot.offset(), record.len() + ENTRY_LEN);
@@ -77,7 +77,7 @@ impl Store {
     /// Takes a step of the count; whether there was one to take.
     pub(super) fn step_count(&self, count: &mut Option<Count>) -> bool {
         if count.is_none() {
-            let live = self.live.lock();
+            let live = self.all_live();
             let next = live.values().find(|segment| segment.tally.dead().is_none()).cloned();
             *count = next.map(Count::new);
         }
@@ -151,6 +151,10 @@ impl Store {
     ) -> Result<Option<Step>> {
         if reclaiming.is_none() {
             let Some(segment) = self.unfinished().or_else(next) else { return Ok(None) };
+            if !self.claim_segment(&segment) {
+                // Another process was faster.
+                return Ok(None);
+            }
             *reclaiming = Some(Dying::new(self, segment, Keep::Live));
         }
         let Some(dying) = reclaiming else { return Ok(None) };
@@ -163,9 +167,10 @@ impl Store {
 
     /// The sealed segment with the lowest live share, if that is below so many percent.
     pub(super) fn sparsest(&self, below: u64) -> Option<Arc<Segment>> {
-        let live = self.live.lock();
+        let live = self.all_live();
         let sealed = live.values().filter(|segment| {
             segment.state() != SegmentState::Open
+                && self.is_free_to_go(segment)
                 && (below < ANY_DEAD || segment.tally.dead().is_some_and(|dead| dead > 0))
         });
         let shares = sealed.filter_map(|segment| Some((segment.live_share()?, segment)));
@@ -175,7 +180,7 @@ impl Store {
 
     /// Whether of every segment it is known how much of it is dead.
     pub(super) fn has_counted_all(&self) -> bool {
-        self.live.lock().values().all(|segment| segment.tally.dead().is_some())
+        self.all_live().values().all(|segment| segment.tally.dead().is_some())
     }
 
     /// Rewrites every segment that holds something dead, and gives up the spare.
@@ -216,7 +221,7 @@ impl Store {
         loop {
             let mut lane = self.lanes.acquire_maintenance();
             let mut reclaiming = self.reclaiming.lock();
-            if self.live.lock().get(&segment.id()).is_none() {
+            if self.all_live().get(&segment.id()).is_none() || !self.is_free_to_go(segment) {
                 return Ok(());
             }
             let next = || Some(Arc::clone(segment));
@@ -238,7 +243,7 @@ impl Store {
 
     /// Sealed segments, those that were begun first first.
     pub(super) fn sealed_by_age(&self) -> Vec<Arc<Segment>> {
-        let live = self.live.lock();
+        let live = self.all_live();
         let sealed = live.values().filter(|segment| segment.state() != SegmentState::Open);
         let mut sealed: Vec<_> = sealed.cloned().collect();
         sealed.sort_by_key(|segment| (segment.tally.begun(), segment.id()));

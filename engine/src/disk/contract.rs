@@ -5,7 +5,8 @@ use super::observer::{Work, Working};
 use super::space::{Entries, Scope, is_plain, plain, plain_all, with_tags};
 use crate::batch::{BatchOutcome, WriteBatch};
 use crate::engine::{
-    Atomic, Batched, Durability, Engine, Expected, Outcome, Put, Tagged, Ttl, WithTags,
+    Atomic, Batched, Durability, Engine, Expected, Outcome, Put, Stamp, Tagged, Ttl, Watched,
+    WithTags,
 };
 use crate::error::Result;
 use crate::stats::Stats;
@@ -41,6 +42,17 @@ impl Atomic for Disk {
     ) -> Result<Option<i64>> {
         let store = self.writable()?;
         with_tags(options, None, |options| store.add_to(&plain(key), by, initial, options))
+    }
+}
+
+impl Watched for Disk {
+    fn stamp(&self, key: &[u8], tags: &[u64]) -> Option<Stamp> {
+        self.store.stamp(&plain(key), tags)
+    }
+
+    #[inline]
+    fn is_current(&self, stamp: &Stamp) -> bool {
+        self.store.is_current(stamp)
     }
 }
 
@@ -110,6 +122,10 @@ impl Engine for Disk {
 
     fn atomic(&self) -> Option<&dyn Atomic> {
         Some(self)
+    }
+
+    fn watched(&self) -> Option<&dyn Watched> {
+        if self.store.together.is_some() { Some(self) } else { None }
     }
 
     fn batched(&self) -> Option<&dyn Batched> {

@@ -114,7 +114,7 @@ impl Store {
                 && matches!(entry.kind, Kind::Value | Kind::Tombstone)
                 && segment.entry_seq(&entry).is_some_and(|other| other > seq)
         };
-        let segments: Vec<_> = self.live.lock().values().cloned().collect();
+        let segments: Vec<_> = self.all_live().values().cloned().collect();
         seq <= self.file.cleared_seq()
             || segments
                 .iter()
@@ -168,7 +168,8 @@ mod tests {
 
     fn open(heap: &Heap) -> Disk {
         let maintenance = Maintenance::Manual;
-        let options = Options { budget: 4 << 20, writers: 2, maintenance, ..Options::default() };
+        let options =
+            Options { budget: 4 << 20, writers: Some(2), maintenance, ..Options::default() };
         options.open_in(Arc::new(heap.clone())).unwrap()
     }
 
@@ -241,7 +242,7 @@ mod tests {
             })
         }));
         assert!(killed.is_err() && looks == 2);
-        assert!(store.live.lock().len() > 2, "it went on to another segment");
+        assert!(store.all_live().len() > 2, "it went on to another segment");
         assert_eq!(found(&heap, disk, KEY).as_deref(), Some(&b"new"[..]));
     }
 

@@ -64,8 +64,10 @@ impl Store {
 
     /// The sealed segment of which everything has expired longest.
     pub(super) fn expired_segment(&self, now_ms: u64) -> Option<Arc<Segment>> {
-        let live = self.live.lock();
-        let sealed = live.values().filter(|segment| segment.state() != SegmentState::Open);
+        let live = self.all_live();
+        let sealed = live
+            .values()
+            .filter(|segment| segment.state() != SegmentState::Open && self.is_free_to_go(segment));
         // One without any value says nothing: its tombstones may be needed.
         let dead = sealed.filter(|segment| {
             let deadline = segment.tally.deadline();
@@ -76,7 +78,7 @@ impl Store {
 
     /// The next time at which a whole segment has expired, if that is known.
     pub(super) fn next_deadline(&self) -> Option<u64> {
-        let live = self.live.lock();
+        let live = self.all_live();
         let deadlines = live.values().map(|segment| segment.tally.deadline());
         deadlines.filter(|deadline| !matches!(*deadline, 0 | NEVER)).min()
     }
@@ -97,7 +99,7 @@ impl Store {
     /// Looks at some records of a segment whose deadline is not known. Whether there is one.
     pub(super) fn step_look(&self, look: &mut Option<Look>) -> bool {
         if look.is_none() {
-            let live = self.live.lock();
+            let live = self.all_live();
             let unknown = live.values().find(|segment| {
                 segment.state() == SegmentState::Sealed && !segment.tally.knows_deadline()
             });
@@ -130,7 +132,7 @@ impl Store {
         let mut progress = self.upkeep.progress.lock();
         self.check_open()?;
         let now_ms = self.clock.now_ms();
-        let segments: Vec<_> = self.live.lock().values().cloned().collect();
+        let segments: Vec<_> = self.all_live().values().cloned().collect();
         let gone = segments.iter().map(|segment| self.purge_segment(segment, now_ms)).sum();
         self.seal_expired(now_ms);
         self.seal_full();

@@ -43,7 +43,7 @@ impl Store {
 
     /// Makes the records of all segments durable; all are tried, the first failure counts.
     pub(super) fn sync_segments(&self) -> Result<()> {
-        let segments: Vec<_> = self.live.lock().values().cloned().collect();
+        let segments: Vec<_> = self.all_live().values().cloned().collect();
         let mut result = Ok(());
         for segment in segments {
             let synced = self.sync_counted(&segment);
@@ -97,7 +97,7 @@ impl Store {
     /// everything then.
     fn check_whole(&self) -> Result<()> {
         let cut = {
-            let live = self.live.lock();
+            let live = self.all_live();
             live.values().find(|segment| segment.region().is_broken()).map(|it| it.id())
         };
         let Some(id) = cut else { return Ok(()) };
@@ -106,10 +106,12 @@ impl Store {
     }
 
     pub(crate) fn close(&self) -> Result<()> {
-        // AcqRel: pairs with `check_open`; only one caller closes.
-        if self.closed.swap(true, Ordering::AcqRel) {
-            return Err(Error::Closed);
+        self.check_open()?;
+        if self.together.is_some() {
+            // As far as that works: the next opening, or another process, does the rest.
+            let _ = self.adopt_dead();
         }
+        self.vital.close()?;
         // Whoever is under way finishes first: with a large value, with a step of the maintenance,
         // and with a lane. Whoever comes to one of these later finds the store closed, as they
         // are held until the clean mark is written, which nothing may come after.
@@ -123,7 +125,7 @@ impl Store {
         self.check_whole()?;
         if self.storage.is_buffered() {
             // The words of segments that had nothing else to be synced.
-            let live = self.live.lock();
+            let live = self.all_live();
             for segment in live.values() {
                 let path = || self.storage.path(&file_name(segment.id()));
                 segment
@@ -132,6 +134,27 @@ impl Store {
                     .sync()
                     .map_err(|error| Error::io("sync", &path(), error))?;
             }
+        }
+        if let Some(together) = &self.together {
+            lanes.iter_mut().for_each(|lane| self.seal(lane));
+            let _ = self.drop_spare();
+            for lane in &lanes {
+                self.add_entries(lane.note_entries(0, 0).unwrap_or(0));
+            }
+            if let Some(dying) = self.reclaiming.lock().take() {
+                together.share.disown(together.share.entry(dying.segment.id()));
+            }
+            self.sync_all()?;
+            let is_last = self.file.begin_to_leave(&*self.storage)?;
+            together.share.leave();
+            if !is_last || together.share.taken().next().is_some() {
+                self.file.unlock();
+                return Ok(());
+            }
+            super::share::remove(&*self.storage)?;
+            self.storage
+                .sync_dir("")
+                .map_err(|error| Error::io("sync", self.storage.root(), error))?;
         }
         let guard = &crossbeam_epoch::pin();
         // So that one generation is left, whose pages are summed.

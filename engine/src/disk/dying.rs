@@ -79,6 +79,8 @@ struct Hider {
 pub(super) struct Dying {
     pub(super) segment: Arc<Segment>,
     pub(super) keep: Keep,
+    /// Whether some segment could not be mapped that it has to be compared with.
+    is_partial: bool,
     /// Sorted once all are collected.
     hiders: Vec<Hider>,
     collected: usize,
@@ -104,9 +106,11 @@ enum Settled {
 impl Dying {
     /// Begins with a sealed segment.
     pub(super) fn new(store: &Store, segment: Arc<Segment>, keep: Keep) -> Self {
+        let unmapped = store.unmapped();
         let others = store.overlapping(&segment);
         segment.set_state(SegmentState::Retiring);
         Self {
+            is_partial: store.check_mapped(unmapped).is_err(),
             segment,
             keep,
             hiders: Vec::new(),
@@ -119,6 +123,16 @@ impl Dying {
             moved: 0,
             wrote: false,
         }
+    }
+
+    /// Whether not all segments could be looked at when it began, and they can be now.
+    fn is_partial(&self, store: &Store) -> Result<bool> {
+        if self.is_partial {
+            let unmapped = store.unmapped();
+            drop(store.all_live());
+            store.check_mapped(unmapped)?;
+        }
+        Ok(self.is_partial)
     }
 
     /// Keeps nothing of what is still to come.
@@ -209,7 +223,7 @@ impl Store {
     /// was sealed.
     fn overlapping(&self, segment: &Segment) -> Vec<Arc<Segment>> {
         let sealed_before = segment.trailer().map_or(NEVER, |trailer| trailer.sealed_before);
-        let live = self.live.lock();
+        let live = self.all_live();
         live.range(..sealed_before)
             .filter(|(id, other)| **id != segment.id() && other.entry_count() > 0)
             .map(|(_, other)| Arc::clone(other))
@@ -220,6 +234,10 @@ impl Store {
     /// The caller holds the reclaim lock.
     pub(super) fn step(&self, dying: &mut Dying, mut lane: Option<&mut Held<'_>>) -> Result<Step> {
         self.check_open()?;
+        if dying.is_partial(self)? {
+            // Begun without a look at all segments.
+            *dying = Dying::new(self, Arc::clone(&dying.segment), dying.keep);
+        }
         if !dying.collect(self, self.may_lack_slots()) || !dying.compare() {
             return Ok(Step::More);
         }
@@ -406,7 +424,7 @@ impl Store {
             return Ok(Settled::Dropped);
         }
         let seq = record.header.seq;
-        let others: Vec<_> = self.live.lock().values().cloned().collect();
+        let others: Vec<_> = self.all_live().values().cloned().collect();
         let mut others = others.iter().filter(|other| other.id() != segment.id());
         let is_needed = others.any(|other| may_hold_tagged_before(other, seq));
         if !is_needed {
@@ -424,34 +442,6 @@ impl Store {
         let moved = Slot::new(hash, target, offset, SlotState::Tombstone);
         self.replace_place(hash, place, |_| moved, guard);
         Ok(Settled::Moved)
-    }
-
-    /// The slot that points to a place.
-    pub(super) fn find_place(&self, hash: u64, place: Slot, guard: &Guard) -> Option<Slot> {
-        self.replace_place(hash, place, |slot| slot, guard)
-    }
-
-    /// Changes the slot that points to a place; returns it as it was before.
-    pub(super) fn replace_place(
-        &self,
-        hash: u64,
-        place: Slot,
-        new: impl Fn(Slot) -> Slot,
-        guard: &Guard,
-    ) -> Option<Slot> {
-        loop {
-            let slots = self.index.for_writing(self.ground(), hash, guard);
-            let (at, slot) = slots.slot_of(hash, place)?;
-            if slot.state() == SlotState::Pending {
-                // A batch that was committed by a process that died: it takes its place first.
-                // What cannot be settled now stays as it is.
-                self.settle_pending(place, guard).ok()?;
-            } else if let Some(old) = slots.swap_place(at, slot, &new) {
-                return Some(old);
-            }
-            // Its page has moved to the next generation, or it was replaced: look again.
-            self.index.thaw_strays(hash);
-        }
     }
 
     /// Appends a record again to a lane that has room for it.
@@ -600,7 +590,7 @@ mod tests {
         let options = Options {
             budget: 8 << 20,
             segment_len: Some(64 << 10),
-            writers: 2,
+            writers: Some(2),
             maintenance: Maintenance::Manual,
             ..Options::default()
         };
@@ -615,7 +605,7 @@ mod tests {
         drop(held);
         (1..1_000).for_each(|number| put(keys(number)));
         let oldest =
-            disk.store.live.lock().values().find(|s| s.state() == SegmentState::Sealed).cloned();
+            disk.store.all_live().values().find(|s| s.state() == SegmentState::Sealed).cloned();
         let mut dying = Dying::new(&disk.store, oldest.unwrap(), Keep::Hot(0));
         assert!(!dying.others.is_empty(), "something overlaps");
         while !dying.collect(&disk.store, false) {}

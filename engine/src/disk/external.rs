@@ -29,6 +29,8 @@ use super::whole::Frozen;
 use crate::error::{Error, Result};
 use crate::sync::{AtomicBool, Ordering};
 
+mod unlinked;
+
 /// The directories of external files, and what their names end in.
 pub(crate) const PLACES: [(ExternalClass, &str, &str); 2] =
     [(ExternalClass::Value, "big", ".val"), (ExternalClass::Array, "arr", ".npy")];
@@ -333,13 +335,21 @@ pub(crate) struct Externals {
     retired: Mutex<Vec<Weak<External>>>,
     uuid: [u8; 16],
     usage: Arc<Usage>,
+    /// Whether files are synced before records name them: other processes, which may make such a record
+    /// durable, know of no file that is still to be synced.
+    syncs_first: bool,
 }
 
 impl Externals {
-    pub(crate) fn new(uuid: [u8; 16], usage: &Arc<Usage>) -> Self {
+    pub(crate) fn new(uuid: [u8; 16], usage: &Arc<Usage>, syncs_first: bool) -> Self {
         let (mapped, unsynced) = (EpochCell::empty(), Mutex::new(Unsynced::default()));
         let retired = Mutex::default();
-        Self { mapped, unsynced, retired, uuid, usage: Arc::clone(usage) }
+        Self { mapped, unsynced, retired, uuid, usage: Arc::clone(usage), syncs_first }
+    }
+
+    /// Whether files are synced before records name them.
+    pub(super) const fn syncs_first(&self) -> bool {
+        self.syncs_first
     }
 
     /// The file that a record names; `None` if it is absent or damaged.
@@ -409,6 +419,7 @@ impl Externals {
         what: &Contents<'_>,
         durable: bool,
     ) -> Result<ExternalRef> {
+        let durable = durable || self.syncs_first;
         let descriptor_len = what.array.map_or(0, ArrayDescriptor::encoded_len);
         let template = ExternalFooter {
             uuid: self.uuid,

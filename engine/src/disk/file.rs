@@ -172,7 +172,7 @@ impl Directory {
     pub(super) fn lock_shared(&self, name: &str) -> Result<Option<Box<dyn Guard>>> {
         let Some(file) = self.open_to_read(name)? else { return Ok(Some(Box::new(NoLock))) };
         match file.try_lock_shared() {
-            Ok(()) => Ok(Some(Box::new(LockFile(file)))),
+            Ok(()) => Ok(Some(Box::new(LockFile::new(file)))),
             Err(fs::TryLockError::WouldBlock) => Ok(None),
             Err(fs::TryLockError::Error(error)) => {
                 Err(Error::io("lock", &self.root.join(name), error))
@@ -286,7 +286,33 @@ impl Storage for Directory {
             // has another name as well may be someone's.
             let _ = file.set_len(0).and_then(|()| file.write_all_at(note.as_bytes(), 0));
         }
-        Ok(Some(Box::new(LockFile(file))))
+        Ok(Some(Box::new(LockFile::new(file))))
+    }
+
+    fn lock_in_common(&self, name: &str) -> Result<Option<Box<dyn Guard>>> {
+        let path = self.root.join(name);
+        let io = |error| Error::io("lock", &path, error);
+        let file = self.open_file(name, OFlags::RDWR | OFlags::CREATE)?;
+        let file = file.ok_or_else(|| io(io::ErrorKind::NotFound.into()))?;
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Some(Box::new(LockFile::new(file)))),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(io(error)),
+        }
+    }
+
+    fn is_locked(&self, name: &str) -> Result<bool> {
+        let Some(file) = self.open_to_read(name)? else { return Ok(false) };
+        match file.try_lock() {
+            Ok(()) => {
+                drop(LockFile::new(file));
+                Ok(false)
+            }
+            Err(fs::TryLockError::WouldBlock) => Ok(true),
+            Err(fs::TryLockError::Error(error)) => {
+                Err(Error::io("lock", &self.root.join(name), error))
+            }
+        }
     }
 
     fn read_note(&self, name: &str) -> String {
@@ -392,6 +418,10 @@ impl File for DiskFile {
         }
     }
 
+    fn is_linked(&self) -> bool {
+        self.0.metadata().map_or(true, |found| found.nlink() > 0)
+    }
+
     fn is_sparse(&self) -> bool {
         self.0.metadata().is_ok_and(|found| found.blocks().saturating_mul(512) < found.len())
     }
@@ -409,7 +439,17 @@ pub(super) fn map_shared(file: &fs::File, len: usize) -> io::Result<Map> {
 
 /// The kernel drops the lock with the last handle of the file, also when the process is killed.
 #[derive(Debug)]
-struct LockFile(fs::File);
+struct LockFile {
+    file: fs::File,
+    /// The process that locked it.
+    pid: u32,
+}
+
+impl LockFile {
+    fn new(file: fs::File) -> Self {
+        Self { file, pid: std::process::id() }
+    }
+}
 
 impl Guard for LockFile {}
 
@@ -422,7 +462,10 @@ impl Guard for NoLock {}
 impl Drop for LockFile {
     fn drop(&mut self) {
         // A child that is being started by another thread holds a copy of the handle for a
-        // moment, and would hold the lock with it.
-        let _ = self.0.unlock();
+        // moment, and would hold the lock with it. A forked child has its parent's lock in common
+        // with it, and must not let go of that.
+        if self.pid == std::process::id() {
+            let _ = self.file.unlock();
+        }
     }
 }

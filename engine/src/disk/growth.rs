@@ -14,6 +14,11 @@
 //!    that saw it unset reads frozen slots: the state as of the freeze, which was current
 //!    after the read began.
 //! 4. Writers of a page make sure that it is moved before they touch g + 1.
+//!
+//! Processes that share a store grow the index together. Which generations count is said by the shared
+//! word, which each of them compares with what it has mapped whenever it looks for slots; it changes by
+//! compare-and-swap only, so that a growth is begun and ended once. A generation that is made then holds
+//! slots that are *unborn* (`moving.rs`), so that anybody may move a page, at any time.
 
 use std::sync::{Arc, OnceLock};
 
@@ -27,12 +32,16 @@ use super::cell::EpochCell;
 use super::guard::IS_ON;
 use super::index::Generation;
 use super::map::Map;
-use super::moving::{has_moved, move_page};
+use super::moving::{has_moved, move_page, move_page_together};
 use super::seal::{self, Seal};
 use super::storage::{File, Storage, give_birth};
 use super::usage::Usage;
 use crate::error::{Error, Result};
 use crate::sync::{AtomicU64, Ordering, Words as _};
+
+mod together;
+
+pub(crate) use together::Common;
 
 /// The name of a generation's file.
 pub(crate) fn file_name(generation: u32) -> String {
@@ -71,6 +80,13 @@ impl IndexFile {
         map.make_ready();
         let (slots, retired) = (Generation::new(map, header.geometry), OnceLock::new());
         Ok(Self { header, slots, file, seal: None, retired })
+    }
+
+    /// Meets all pages, and lets go of their checksums: several processes are about to change them.
+    pub(crate) fn unseal(&mut self) {
+        (0..self.header.geometry.pages()).for_each(|page| self.meet(page));
+        self.seal = None;
+        seal::forget_sums(&self.slots);
     }
 
     /// Clears whatever is not zero behind the header. In a new file nothing should be; the number
@@ -178,9 +194,10 @@ impl IndexFile {
     }
 
     /// Moves a page of the generation before here. The caller holds the growth lock.
-    fn take_page(&self, old: &Self, page: usize) {
+    fn take_page(&self, old: &Self, page: usize, shares: bool) {
         old.meet(page);
-        move_page(&old.slots, &self.slots, self.header.moved_at(), page);
+        let how = if shares { move_page_together } else { move_page };
+        how(&old.slots, &self.slots, self.header.moved_at(), page);
     }
 }
 
@@ -189,6 +206,20 @@ impl IndexFile {
 struct Pair {
     new: Arc<IndexFile>,
     old: Option<Arc<IndexFile>>,
+    /// What the word of the generations says of them.
+    word: u64,
+}
+
+impl Pair {
+    fn of(new: Arc<IndexFile>, old: Option<Arc<IndexFile>>) -> Self {
+        let word = word_of(new.number(), old.as_ref().map_or(0, |old| old.number()));
+        Self { new, old, word }
+    }
+}
+
+/// What is told of the generations: the new one, and the old one or 0.
+fn word_of(new: u32, old: u32) -> u64 {
+    u64::from(new) | u64::from(old) << 32
 }
 
 /// All generations of one store.
@@ -199,6 +230,8 @@ pub(crate) struct Index {
     /// The growth lock; holds the next page to move when nobody needs one.
     mover: Mutex<Mover>,
     usage: Arc<Usage>,
+    /// Set if other processes may have the store open.
+    common: Option<Common>,
 }
 
 #[derive(Debug)]
@@ -220,7 +253,14 @@ impl Ground<'_> {
     /// Tells which generations count: the new one, and the old one or 0.
     fn note(&self, new: u32, old: u32) {
         // Release: who reads the word finds the files.
-        self.generations.store(u64::from(new) | u64::from(old) << 32, Ordering::Release);
+        self.generations.store(word_of(new, old), Ordering::Release);
+    }
+
+    /// As [`note`](Self::note), if what was told before is still so. Whether it was.
+    fn change(&self, before: u64, after: u64) -> bool {
+        // AcqRel: as in `note`; and who changes it has seen what was changed before.
+        let (ok, failed) = (Ordering::AcqRel, Ordering::Relaxed);
+        self.generations.compare_exchange(before, after, ok, failed).is_ok()
     }
 }
 
@@ -229,16 +269,17 @@ impl Index {
         new: IndexFile,
         old: Option<IndexFile>,
         usage: &Arc<Usage>,
+        common: Option<Common>,
         guard: &Guard,
     ) -> Self {
-        usage.add(new.len() + old.as_ref().map_or(0, IndexFile::len));
+        usage.meet(new.len() + old.as_ref().map_or(0, IndexFile::len));
         let (new, old) = (Arc::new(new), old.map(Arc::new));
         let pair = EpochCell::empty();
-        pair.replace(Some(Pair { new: Arc::clone(&new), old: old.clone() }), guard);
+        pair.replace(Some(Pair::of(Arc::clone(&new), old.clone())), guard);
         let ahead = Ahead::new();
         old.as_ref().unwrap_or(&new).note_in(&ahead);
         let mover = Mutex::new(Mover { new, old, next_page: 0 });
-        Self { pair, ahead, mover, usage: Arc::clone(usage) }
+        Self { pair, ahead, mover, usage: Arc::clone(usage), common }
     }
 
     /// Asks for the buckets of a key, wherever they most likely are. Whoever looks at them pins
@@ -284,12 +325,21 @@ impl Index {
 
     #[inline]
     fn load<'g>(&self, guard: &'g Guard) -> &'g Pair {
-        self.pair.load(guard).expect("set in `new`, and replaced by a pair only")
+        let pair = self.pair.load(guard).expect("set in `new`, and replaced by a pair only");
+        match &self.common {
+            Some(common) if common.word() != pair.word => self.follow(common, guard),
+            _ => pair,
+        }
     }
 
     /// Sees to slots that are frozen in the newest generation, where nothing ever freezes them:
     /// they are damaged, and would stop every writer of their keys.
     pub(crate) fn thaw_strays(&self, hash: u64) {
+        if self.common.is_some() {
+            // Another process may just have begun to move out of it: the next look finds out.
+            std::thread::yield_now();
+            return;
+        }
         // Under the growth lock, so that nobody begins to move out of this generation.
         self.mover.lock().new.slots.thaw(hash);
     }
@@ -298,6 +348,9 @@ impl Index {
     /// tags are used up.
     pub(crate) fn grow(&self, ground: Ground<'_>) -> Result<bool> {
         let mut mover = self.mover.lock();
+        if let Some(common) = &self.common {
+            self.follow_in(&mut mover, common, &crossbeam_epoch::pin());
+        }
         if mover.old.is_some() {
             return Ok(false);
         }
@@ -305,6 +358,9 @@ impl Index {
         let Some(geometry) = header.geometry.doubled() else { return Ok(false) };
         let generation = header.generation.wrapping_add(1).max(1);
         let next = IndexHeader { generation, geometry, ..header };
+        if let Some(common) = &self.common {
+            return self.grow_together(&mut mover, common, ground, next);
+        }
         // Before it is there, so that it never takes what does not count.
         let len = next.file_len() as u64;
         self.usage.add(len);
@@ -317,7 +373,7 @@ impl Index {
         // First, so that no writer is in a generation that a later opening does not know of.
         ground.note(generation, header.generation);
         // Not pinned before: the file took its time.
-        self.pair.replace(Some(Pair { new, old }), &crossbeam_epoch::pin());
+        self.pair.replace(Some(Pair::of(new, old)), &crossbeam_epoch::pin());
         Ok(true)
     }
 
@@ -331,26 +387,36 @@ impl Index {
                 None => return,
             },
         };
+        let shares = self.common.is_some();
         let Some(old) = mover.old.clone() else { return };
         let pages = old.slots.geometry().pages();
         if let Some(page) = page {
-            mover.new.take_page(&old, page);
+            mover.new.take_page(&old, page, shares);
             return;
         }
         while mover.next_page < pages && mover.new.has_moved(mover.next_page) {
             mover.next_page += 1;
         }
         if mover.next_page < pages {
-            mover.new.take_page(&old, mover.next_page);
+            mover.new.take_page(&old, mover.next_page, shares);
             mover.next_page += 1;
             return;
         }
         // Every page is moved: nobody looks into the old generation any more.
-        mover.old = None;
-        self.pair.replace(Some(Pair { new: Arc::clone(&mover.new), old: None }), guard);
-        mover.new.note_in(&self.ahead);
-        // Before the file goes, so that no later opening looks for it.
-        ground.note(mover.new.number(), 0);
+        if let Some(common) = &self.common {
+            let new = mover.new.number();
+            let is_ours = ground.change(word_of(new, old.number()), word_of(new, 0));
+            self.follow_in(&mut mover, common, guard);
+            if !is_ours {
+                return;
+            }
+        } else {
+            mover.old = None;
+            self.pair.replace(Some(Pair::of(Arc::clone(&mover.new), None)), guard);
+            mover.new.note_in(&self.ahead);
+            // Before the file goes, so that no later opening looks for it.
+            ground.note(mover.new.number(), 0);
+        }
         // What cannot be unlinked now is swept by the next opening.
         let _ = ground.storage.remove(&file_name(old.number()));
         self.usage.retire(old.len());

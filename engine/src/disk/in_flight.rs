@@ -15,7 +15,7 @@
 use crate::sync::{AtomicU64, Ordering, Site};
 
 /// The word of nobody.
-const IDLE: u64 = u64::MAX;
+pub(crate) const IDLE: u64 = u64::MAX;
 
 /// Where one writer at a time says that it is under way.
 #[derive(Debug)]
@@ -30,29 +30,45 @@ impl WriterWord {
     /// this number is under way.
     #[inline]
     pub(crate) fn enter(&self, next_seq: &AtomicU64) -> (u64, InFlight<'_>) {
-        // Relaxed: the draw orders it. The value is a lower bound of what is drawn below.
-        self.0.store(next_seq.load(Ordering::Relaxed), Ordering::Relaxed);
-        // AcqRel: Release shows the word to who draws later, Acquire shows those of who drew
-        // before to `none_before`. Draws of others, even if Relaxed, break no chain of these.
-        (next_seq.fetch_add(1, Site::Draw.is(Ordering::AcqRel)), InFlight(self))
+        enter(&self.0, next_seq)
     }
+
+    pub(crate) const fn word(&self) -> &AtomicU64 {
+        &self.0
+    }
+}
+
+/// As [`WriterWord::enter`], with a word that stands anywhere: in a file that processes share, say.
+#[inline]
+pub(crate) fn enter<'a>(word: &'a AtomicU64, next_seq: &AtomicU64) -> (u64, InFlight<'a>) {
+    // Relaxed: the draw orders it. The value is a lower bound of what is drawn below.
+    word.store(next_seq.load(Ordering::Relaxed), Ordering::Relaxed);
+    // AcqRel: Release shows the word to who draws later, Acquire shows those of who drew
+    // before to `none_before`. Draws of others, even if Relaxed, break no chain of these.
+    (next_seq.fetch_add(1, Site::Draw.is(Ordering::AcqRel)), InFlight(word))
 }
 
 /// Whether none of these writers is under way with a number below `seq`, which this thread has
 /// drawn by [`WriterWord::enter`].
-pub(crate) fn none_before<'a>(mut writers: impl Iterator<Item = &'a WriterWord>, seq: u64) -> bool {
+pub(crate) fn none_before<'a>(writers: impl Iterator<Item = &'a WriterWord>, seq: u64) -> bool {
+    all_after(writers.map(WriterWord::word), seq)
+}
+
+/// As [`none_before`], of words that stand anywhere.
+pub(crate) fn all_after<'a>(mut words: impl Iterator<Item = &'a AtomicU64>, seq: u64) -> bool {
     // Relaxed: see the module's orderings.
-    writers.all(|writer| writer.0.load(Ordering::Relaxed) > seq)
+    words.all(|word| word.load(Ordering::Relaxed) > seq)
 }
 
 /// Says that a writer is under way.
 #[derive(Debug)]
-pub(crate) struct InFlight<'a>(&'a WriterWord);
+pub(crate) struct InFlight<'a>(&'a AtomicU64);
 
 impl Drop for InFlight<'_> {
     #[inline]
     fn drop(&mut self) {
-        // Relaxed: see the module's orderings. Coherence keeps it behind the store of `enter`.
-        self.0.0.store(IDLE, Ordering::Relaxed);
+        // Coherence keeps it behind the store of `enter`. Release: for a batch that waits for it
+        // (`gate.rs`); whoever only compares numbers needs no more than Relaxed.
+        self.0.store(IDLE, Site::Leave.is(Ordering::Release));
     }
 }

@@ -124,6 +124,7 @@ impl<'a> Incoming<'a> {
     /// Ends the value, and gives the file its name. The caller then writes the record that
     /// names it, or removes the file.
     pub(super) fn finish(mut self, key: &[u8], durable: bool) -> Result<ExternalRef> {
+        let durable = durable || self.store.externals.syncs_first();
         self.flush()?;
         let mut tail = std::mem::take(&mut self.table);
         tail.extend_from_slice(key);

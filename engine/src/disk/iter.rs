@@ -47,7 +47,7 @@ impl Store {
     pub(super) fn iter(&self) -> Result<Iter<'_>> {
         self.check_open()?;
         let mut live: Vec<_> = {
-            let live = self.live.lock();
+            let live = self.all_live();
             let with_end = |s: &Arc<Segment>| (Arc::clone(s), s.region().committed());
             live.values().map(with_end).collect()
         };
@@ -185,7 +185,8 @@ mod tests {
     #[test]
     fn a_copy_that_gets_its_slot_meanwhile_is_not_a_second_entry() {
         let maintenance = Maintenance::Manual;
-        let options = Options { budget: 4 << 20, writers: 2, maintenance, ..Options::default() };
+        let options =
+            Options { budget: 4 << 20, writers: Some(2), maintenance, ..Options::default() };
         let disk = options.open_in(Arc::new(Heap::default())).unwrap();
         assert!(disk.put(KEY, b"value", &Put::default()).unwrap().is_admitted());
         let store = &disk.store;
@@ -193,7 +194,7 @@ mod tests {
         let (from, at, seq) = {
             let guard = &crossbeam_epoch::pin();
             let found = store.lookup(hash, KEY, guard).unwrap();
-            let from = Arc::clone(&store.live.lock()[&found.found.segment.id()]);
+            let from = Arc::clone(&store.all_live()[&found.found.segment.id()]);
             (from, found.found.offset, found.seq)
         };
         from.set_state(SegmentState::Retiring);

@@ -15,13 +15,15 @@
 //!    needs the last one, the maintenance's, which no writer of values uses.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 
 use super::deadline::Class;
-use super::in_flight::{InFlight, WriterWord, none_before};
+use super::in_flight::{InFlight, WriterWord, all_after, enter, none_before};
 use super::segment::Segment;
+use super::share::Share;
 use super::shortage::Patience;
 use super::writer::Writer;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
@@ -107,6 +109,8 @@ impl DerefMut for Selected<'_> {
 #[derive(Debug)]
 pub(crate) struct Lanes {
     lanes: Box<[Lane]>,
+    /// Where other processes see who is under way, if they have the store open too.
+    share: Option<Arc<Share>>,
 }
 
 /// A lane that the current thread holds.
@@ -118,17 +122,19 @@ pub(crate) struct Held<'a> {
     /// How long its holder waits for room.
     pub(crate) patience: Patience,
     lane: &'a Lane,
+    /// The lane's word that all processes see, if the store is shared.
+    common: Option<&'a AtomicU64>,
 }
 
 impl Lanes {
     /// Lanes for `count` writers, and one more for the maintenance.
-    pub(crate) fn new(count: usize) -> Self {
+    pub(crate) fn new(count: usize, share: Option<Arc<Share>>) -> Self {
         let lane = |_| Lane {
             open: Mutex::default(),
             in_flight: WriterWord::new(),
             entries: AtomicU64::new(0),
         };
-        Self { lanes: (0..=count.max(1)).map(lane).collect() }
+        Self { lanes: (0..=count.max(1)).map(lane).collect(), share }
     }
 
     /// How many there are for writers.
@@ -150,7 +156,8 @@ impl Lanes {
     fn held<'a>(&'a self, at: usize, opened: MutexGuard<'a, Opened>) -> Held<'a> {
         let writer = Selected { opened, soon: false };
         let number = u32::try_from(at).unwrap_or(u32::MAX);
-        Held { number, writer, patience: Patience::Help, lane: &self.lanes[at] }
+        let common = self.share.as_ref().map(|share| share.in_flight(at));
+        Held { number, writer, patience: Patience::Help, lane: &self.lanes[at], common }
     }
 
     /// A free lane, preferring the thread's own; waits for that one if all are taken.
@@ -224,7 +231,10 @@ impl Lanes {
     /// Whether no writer is under way with a number below `seq`, which was drawn by
     /// [`Held::enter`].
     pub(crate) fn none_before(&self, seq: u64) -> bool {
-        none_before(self.lanes.iter().map(|lane| &lane.in_flight), seq)
+        match &self.share {
+            None => none_before(self.lanes.iter().map(|lane| &lane.in_flight), seq),
+            Some(share) => all_after(share.all_in_flight(), seq),
+        }
     }
 
     /// Takes the open segments that are `due` of lanes that nobody holds.
@@ -262,7 +272,10 @@ impl<'a> Held<'a> {
     /// this number is under way.
     #[inline]
     pub(crate) fn enter(&self, next_seq: &AtomicU64) -> (u64, InFlight<'a>) {
-        self.lane.in_flight.enter(next_seq)
+        match self.common {
+            None => self.lane.in_flight.enter(next_seq),
+            Some(word) => enter(word, next_seq),
+        }
     }
 
     /// Notes by how much the number of entries changed. Returns what is to be added to that of

@@ -151,7 +151,7 @@ impl Store {
     /// The most that the number of a record can be whose entry does not know it.
     pub(super) fn seq_bound(&self, segment: &Segment) -> u64 {
         let Ok(trailer) = segment.trailer() else { return NEVER };
-        let live = self.live.lock();
+        let live = self.all_live();
         let younger = live.range(trailer.sealed_before..).map(|(_, other)| other.header().base_seq);
         younger.filter(|base| *base != 0).min().unwrap_or(NEVER)
     }
@@ -164,7 +164,7 @@ impl Store {
             }
         }
         if lost.0.keys().any(|(is_tag, _)| *is_tag) {
-            let segments: Vec<_> = self.live.lock().values().cloned().collect();
+            let segments: Vec<_> = self.all_live().values().cloned().collect();
             segments.iter().for_each(|segment| self.hide_tagged(segment, lost));
         }
     }
@@ -173,7 +173,9 @@ impl Store {
     fn hide_hash(&self, hash: u64, seq: u64) {
         let guard = &crossbeam_epoch::pin();
         let judge = |slot: Slot| {
-            let Some(segment) = self.table.get(slot.segment(), guard) else { return Verdict::Gone };
+            let Some(segment) = self.segment_at(slot.segment(), guard) else {
+                return Verdict::Gone;
+            };
             let Ok(record) = segment.record(slot.offset()) else { return Verdict::Other };
             let state = match record.header.kind {
                 Kind::Value => SlotState::Value,

@@ -25,6 +25,7 @@ use super::retain::Retain;
 use super::slim::Lull;
 use super::store::Store;
 use super::timing::Timed;
+use super::together::TICK;
 use super::upkeep::Bell;
 use crate::error::{Error, Result};
 
@@ -95,7 +96,8 @@ impl Store {
     /// Segments that the maintenance keeps free for writers, the spare included: two, unless
     /// the budget is a matter of a few segments.
     pub(super) fn ahead(&self) -> u64 {
-        match self.budget() / self.segment_len() {
+        // Those who share it have segments of their own.
+        match self.budget() / self.segment_len() / (4 * self.process_count() - 3) {
             0..8 => 0,
             8..16 => 1,
             _ => 2,
@@ -110,8 +112,8 @@ impl Store {
     pub(super) fn can_begin(&self, reserve: u64) -> bool {
         // What is still mapped may exceed it by no more than a segment.
         let most = self.budget().saturating_add(self.segment_len());
-        self.can_begin_within(self.budget(), reserve)
-            && self.can_begin_within(most, self.usage.retired())
+        let retired = self.usage.retired() + self.held_elsewhere();
+        self.can_begin_within(self.budget(), reserve) && self.can_begin_within(most, retired)
     }
 
     /// As `can_begin`, with another budget.
@@ -126,10 +128,12 @@ impl Store {
     }
 
     fn take_step(&self) -> Result<Maintained> {
+        self.check_open()?;
         let mut progress = self.upkeep.progress.lock();
         self.check_open()?;
         let mut done = Maintained::default();
         self.upkeep.sweep_graves();
+        self.tick()?;
         let now_ms = self.clock.now_ms();
         done.sealed = self.seal_full() + self.seal_expired(now_ms);
         let step = match self.upkeep.retain {
@@ -205,7 +209,8 @@ impl Store {
         let missing = ahead.saturating_sub(u64::from(self.has_spare()));
         let wanted = missing * self.segment_len() + self.index_wish();
         let target = self.budget().saturating_sub(wanted.saturating_add(wishes.bytes()));
-        let is_wanted = ahead > 0 && self.upkeep.has_rolled() || wishes.any();
+        let is_wanted =
+            ahead > 0 && self.upkeep.has_rolled() && self.looks_after_all() || wishes.any();
         let is_over = self.usage.live().saturating_add(self.held()) > target;
         if !is_over {
             wishes.grant_bytes();
@@ -238,7 +243,8 @@ impl Store {
             .next_deadline()
             .map(|deadline| Duration::from_millis(left(deadline)).max(EXPIRE_EVERY));
         let lull = self.upkeep.awaits_lull().then_some(LULL);
-        [sync, free, graves, expiry, lull].into_iter().flatten().min()
+        let tick = self.together.is_some().then_some(TICK);
+        [sync, free, graves, expiry, lull, tick].into_iter().flatten().min()
     }
 }
 
@@ -268,11 +274,12 @@ impl Worker {
 
     /// Ends the thread and waits for the step that it is in.
     pub(super) fn stop(&self) {
+        if self.pid != std::process::id() {
+            return;
+        }
         self.bell.stop();
         let thread = self.thread.lock().take();
-        if let Some(thread) = thread
-            && self.pid == std::process::id()
-        {
+        if let Some(thread) = thread {
             // Its panics were caught in it, and counted.
             let _ = thread.join();
         }

@@ -77,6 +77,20 @@ impl Map {
         Ok(Self::over(map.into()))
     }
 
+    /// A map over zeros that is no file, and that is zeros again in a child that is forked, where the
+    /// system knows how.
+    pub(crate) fn of_wiped_memory(len: usize) -> std::io::Result<Self> {
+        let map = Self::of_memory(len, &[])?;
+        #[cfg(all(target_os = "linux", not(miri)))]
+        {
+            let advice = rustix::mm::Advice::LinuxWipeOnFork;
+            // SAFETY: the range is that of the map, which is anonymous and private, as the advice wants,
+            // and nobody else has it yet: only a child of a later fork sees it change.
+            let _ = unsafe { rustix::mm::madvise(map.base.as_ptr().cast(), len, advice) };
+        }
+        Ok(map)
+    }
+
     /// A map over `len` bytes at `base`, for storage that is no file.
     ///
     /// # Safety
@@ -331,6 +345,14 @@ impl Region {
         } else {
             Committed { entries: 0, ..committed }
         });
+    }
+
+    /// Makes the batch count that another process has written here, and which it was stopped over.
+    pub(crate) fn commit_for_owner(&self, committed: u64) {
+        let committed = Committed::from_bits(committed);
+        if committed.fits(self.nominal) {
+            self.committed_word().advance_for(committed);
+        }
     }
 
     /// The right to append, if the file is whole and nobody has it.

@@ -24,7 +24,7 @@ impl Store {
     /// Checksum of the words of all segments but those in which nothing was written: whether
     /// one of them is there makes no difference.
     pub(super) fn segments_crc(&self) -> u32 {
-        let live = self.live.lock();
+        let live = self.all_live();
         let words = live.values().map(|segment| segment.raw_words());
         let blank = [Committed::EMPTY.to_bits(), SegmentState::Open as u64];
         Session::segments_crc_of(
@@ -40,7 +40,7 @@ impl Store {
             // In another place or after a start of the machine the files may be copies that
             // nobody has synced.
             if self.file.is_same_boot(&*self.storage) {
-                self.live.lock().values().for_each(|segment| segment.note_clean_end());
+                self.all_live().values().for_each(|segment| segment.note_clean_end());
             }
             return Ok(());
         }
@@ -51,7 +51,7 @@ impl Store {
         // After a clean end all large values are on the disk.
         let mut large = Large::new(NEVER);
         let mut mended = false;
-        let segments: Vec<_> = self.live.lock().values().cloned().collect();
+        let segments: Vec<_> = self.all_live().values().cloned().collect();
         for segment in segments.iter().filter(|segment| segment.region().is_whole()) {
             let [_, before, state] = segment.raw_words();
             if let Ok(trailer) = segment.trailer() {
@@ -85,7 +85,7 @@ impl Store {
     /// whoever goes through entries. The index is trusted, and leads to what is left anyway.
     pub(super) fn list_cut_short(&self) -> Result<()> {
         let is_unlisted = |segment: &&Arc<Segment>| segment.is_unlisted();
-        let cut: Vec<_> = self.live.lock().values().filter(is_unlisted).cloned().collect();
+        let cut: Vec<_> = self.all_live().values().filter(is_unlisted).cloned().collect();
         let mut large = Large::new(NEVER);
         for segment in cut {
             let (mut found, _) = self.scan(&segment, &mut large)?;

@@ -1,11 +1,15 @@
 //! Moving a page of the index to the next generation: freeze, copy, declare moved.
 //!
 //! # Invariants
-//! 1. One mover at a time moves a page: whoever holds the growth lock (`growth.rs`).
-//! 2. Until its moved bit is set, nobody but the mover touches the page's two halves in the
+//! 1. One thread of a process at a time moves a page: whoever holds the growth lock (`growth.rs`).
+//!    Of processes that share a store several may move one page at once.
+//! 2. Until its moved bit is set, nobody but movers touches the page's two halves in the
 //!    next generation.
 //! 3. Every step can be done again after a crash: a frozen slot never changes, and copying it
 //!    twice gives the same.
+//! 4. Where processes share it, each slot of the next generation is *unborn* before it gets what is
+//!    moved there, which may be nothing, and never again: a mover that fell asleep and goes on when
+//!    the slot has long been changed changes nothing.
 //!
 //! # Orderings
 //! The moved bit is set by Release and read by Acquire: who sees it sees the slots.
@@ -40,19 +44,52 @@ pub(crate) fn move_page<W: Words>(
         return;
     }
     for number in 0..PAGE_SLOTS {
-        let at = Generation::<W>::slot_at(page, number);
-        let frozen = loop {
-            let slot = old.load(at);
-            if slot.is_frozen() || old.swap(at, slot, slot.freeze()) {
-                break slot.freeze();
-            }
-        };
-        let thawed = frozen.thaw();
-        let target = Generation::<W>::slot_at(old.geometry().split_page(page, thawed), number);
-        if thawed != Slot::EMPTY {
+        for (target, slot) in freeze(old, page, number) {
+            let word = new.word(target);
             // Relaxed: nobody looks here before the moved bit is set by Release (invariant 2).
-            new.word(target).store(thawed.to_bits(), Ordering::Relaxed);
+            if word.load(Ordering::Relaxed) != slot.to_bits() {
+                word.store(slot.to_bits(), Ordering::Relaxed);
+            }
         }
     }
     set_moved(new, moved_at, page);
+}
+
+/// As [`move_page`], while other processes may do the same, or have done it long ago.
+pub(crate) fn move_page_together<W: Words>(
+    old: &Generation<W>,
+    new: &Generation<W>,
+    moved_at: usize,
+    page: usize,
+) {
+    if has_moved(new, moved_at, page) {
+        return;
+    }
+    for number in 0..PAGE_SLOTS {
+        for (target, slot) in freeze(old, page, number) {
+            let (unborn, born) = (Slot::UNBORN.to_bits(), slot.to_bits());
+            let word = new.word(target);
+            // Relaxed: whoever looks here has seen the moved bit, of a mover that has seen the record
+            // behind the frozen slot, and this word as it is, whoever of them wrote it (invariant 4).
+            let _ = word.compare_exchange(unborn, born, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+    set_moved(new, moved_at, page);
+}
+
+/// Freezes a slot of a page; returns what is to stand in its place in each of the two halves.
+fn freeze<W: Words>(old: &Generation<W>, page: usize, number: usize) -> [(usize, Slot); 2] {
+    let at = Generation::<W>::slot_at(page, number);
+    let frozen = loop {
+        let slot = old.load(at);
+        if slot.is_frozen() || old.swap(at, slot, slot.freeze()) {
+            break slot.freeze();
+        }
+    };
+    let thawed = frozen.thaw();
+    let half = old.geometry().split_page(page, thawed);
+    [page, page + old.geometry().pages()].map(|target| {
+        let slot = if target == half { thawed } else { Slot::EMPTY };
+        (Generation::<W>::slot_at(target, number), slot)
+    })
 }

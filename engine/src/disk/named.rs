@@ -95,7 +95,7 @@ impl Store {
         if let Some(newest) = self.lookup(hash, key, guard) {
             return newest.state == SlotState::Value && named_by(&newest.found) == Some(file);
         }
-        let others: Vec<_> = self.live.lock().values().cloned().collect();
+        let others: Vec<_> = self.all_live().values().cloned().collect();
         others.iter().any(|other| other.names(file, hash))
     }
 }

@@ -97,6 +97,11 @@ pub enum Event {
         /// What was found.
         why: &'static str,
     },
+    /// A process that shared the store died, and what it left was taken over.
+    Adopted {
+        /// Its process id.
+        pid: u32,
+    },
     /// A segment was begun.
     Rolled {
         /// Its id, which is its file's name in hex.
@@ -143,6 +148,7 @@ impl Event {
         match self {
             Self::Recovered { .. } => "recovered",
             Self::Unmapped { .. } => "unmapped",
+            Self::Adopted { .. } => "adopted",
             Self::Rolled { .. } => "rolled",
             Self::Reclaimed { .. } => "reclaimed",
             Self::Grown { .. } => "grown",

@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use larder_format::layout::SHARED_AT;
+use larder_format::layout::{SHARE_PROCESSES, SHARED_AT};
 use larder_format::{
-    FormatError, Geometry, IndexHeader, KeyHasher, SegmentState, Session, Superblock,
+    FormatError, Geometry, IndexHeader, KeyHasher, SegmentState, Session, ShareHeader, Superblock,
 };
 use parking_lot::{Mutex, RwLock};
 
@@ -23,19 +23,23 @@ use super::compress::Packer;
 use super::counters::{Count, Counters};
 use super::cut_off::Last;
 use super::external::Externals;
-use super::growth::{self, Index, IndexFile};
+use super::growth::{self, Common, Index, IndexFile};
 use super::lanes::Lanes;
 use super::observer::{Event, Work};
 use super::quick::usual_below;
+use super::retain::Retain;
 use super::seal::{Damage, Seal, Source};
 use super::segment::Segment;
-use super::session::{STORE, StoreFile, list};
+use super::session::{STORE, Standing, StoreFile, list};
+use super::share::{self, Share};
 use super::storage::Storage;
 use super::store::Store;
 use super::table::Table;
 use super::tags::LostTags;
+use super::together::Together;
 use super::upkeep::Upkeep;
 use super::usage::{Usage, blocks};
+use super::vital::Vital;
 use super::writer::Writer;
 use crate::error::{Error, Result};
 use crate::stats::Recovery;
@@ -43,6 +47,21 @@ use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
 /// How many epochs the shared words may be ahead of the session's slots, to be believed.
 const SKIPPED_MAX: u64 = 1 << 10;
+
+/// What an opening has found.
+pub(super) struct Parts {
+    pub(super) storage: Arc<dyn Storage>,
+    pub(super) file: Arc<StoreFile>,
+    pub(super) share: Option<Arc<Share>>,
+    pub(super) index: Index,
+    pub(super) table: Table,
+    pub(super) live: BTreeMap<u64, Arc<Segment>>,
+    pub(super) usage: Arc<Usage>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) damage: Arc<Damage>,
+    pub(super) recovery: Recovery,
+    pub(super) entries_exact: bool,
+}
 
 /// Segments found in the directory.
 #[derive(Debug, Default)]
@@ -58,8 +77,12 @@ impl Store {
     pub(super) fn open(storage: Arc<dyn Storage>, options: &Options) -> Result<Self> {
         let started = Instant::now();
         let now_ms = options.clock.now_ms();
-        let (file, created) = StoreFile::open(&*storage, || options.superblock(now_ms))?;
+        let (file, created) =
+            StoreFile::open(&*storage, options.shares, || options.superblock(now_ms))?;
         let file = Arc::new(file);
+        if file.standing() == Standing::Joining {
+            return Self::join(storage, options, file, started);
+        }
         let superblock = *file.superblock();
         if options.budget / 4 < u64::from(superblock.segment_len) {
             return Err(Error::Config {
@@ -101,6 +124,9 @@ impl Store {
         // The note that stands in the lock's file takes a block as well.
         usage.add(blocks(larder_format::layout::STORE_FILE_LEN as u64) + blocks(1));
         sweep_temporary(&*storage)?;
+        if !options.read_only {
+            share::remove(&*storage)?;
+        }
         if !matches!(recovery, Recovery::Created | Recovery::Clean) {
             // Files that a process gave their names just before it died are taken over: what is
             // written to them from now on must not be lost with the name.
@@ -113,7 +139,27 @@ impl Store {
         let found = open_segments(&*storage, &superblock, &usage)?;
         let live_max = options.budget / u64::from(superblock.segment_len) + 64;
         let live_max = usize::try_from(live_max).unwrap_or(usize::MAX).max(found.live.len() * 2);
+        // Each of those who share it has segments of its own beside those of the budget.
+        let live_max = if options.shares { live_max + 4 * SHARE_PROCESSES } else { live_max };
         let table = Table::new(live_max);
+        let share = if options.shares {
+            let header = ShareHeader {
+                uuid: superblock.uuid,
+                budget: options.budget,
+                retains_all: options.retain == Retain::All,
+                positions: u32::try_from(table.len()).unwrap_or(u32::MAX),
+                lanes: options.lane_count(),
+            };
+            usage.add(blocks(header.file_len() as u64));
+            let share = Share::create(&*storage, header, now_ms)?;
+            // Their positions differ, as the table has seen.
+            for id in found.live.keys() {
+                share.note_found(*id);
+            }
+            Some(share)
+        } else {
+            None
+        };
         let guard = &crossbeam_epoch::pin();
         for segment in found.live.values() {
             if !table.is_free(segment.id(), guard) {
@@ -151,53 +197,42 @@ impl Store {
             // here on every record is taken for one that may (`dying.rs`).
             file.dropped().store(1, Ordering::Relaxed);
         }
-        let (new, old) = match index {
+        let (mut new, mut old) = match index {
             Some(pair) => pair,
             None => (fresh_index(&*storage, &superblock, &found, trusted)?, None),
         };
         let generations =
             u64::from(new.number()) | old.as_ref().map_or(0, |old| u64::from(old.number()) << 32);
-        let index = Index::new(new, old, &usage, guard);
-        let externals = Externals::new(superblock.uuid, &usage);
-
-        let packer = Packer::new(options)?;
-        let usual_below = usual_below(options, &packer, superblock.external_min as usize);
-        let mut store = Self {
-            hasher,
-            clock: Arc::clone(&options.clock),
-            ttl: options.ttl,
-            budget: AtomicU64::new(options.budget),
-            budget_max: options.budget,
+        if share.is_some() {
+            new.unseal();
+            old.iter_mut().for_each(IndexFile::unseal);
+        }
+        let common = share
+            .as_ref()
+            .map(|_| Common { storage: Arc::clone(&storage), file: Arc::clone(&file) });
+        if share.is_some() {
+            // Before anybody compares it with what is mapped.
+            file.generations().store(generations, Ordering::Relaxed);
+        }
+        let index = Index::new(new, old, &usage, common, guard);
+        let parts = Parts {
+            storage,
+            file,
+            share,
             index,
             table,
-            live: Mutex::new(found.live),
-            lanes: Lanes::new(options.writers),
-            coming: AtomicU64::new(0),
-            batching: AtomicBool::new(false),
-            reclaiming: Mutex::new(None),
-            upkeep: Upkeep::new(options),
-            externals,
-            packer,
-            usual_below,
-            array_file_from: options.array_file_from,
-            doomed: Mutex::new(Vec::new()),
+            live: found.live,
             usage,
             counters,
             damage,
-            lost_tags: LostTags::default(),
             recovery: match recovery {
                 // The index alone was unusable: what it says is what counts.
                 Recovery::Clean | Recovery::ProcessDied if rebuild => Recovery::Rebuilt,
                 recovery => recovery,
             },
-            recovered_records: 0,
-            open_us: 0,
-            entries_exact: recovery != Recovery::ProcessDied || rebuild,
-            closed: AtomicBool::new(false),
-            gate: RwLock::new(()),
-            storage,
-            file,
+            entries_exact: !options.shares && (recovery != Recovery::ProcessDied || rebuild),
         };
+        let mut store = Self::assemble(parts, options)?;
         store.counters.add(Count::Corrupt, found.damaged);
         if recovery == Recovery::Clean {
             store.mend_segments()?;
@@ -227,6 +262,7 @@ impl Store {
         store.sweep_external(recovery != Recovery::Clean, same_boot)?;
         store.finish_clear()?;
         store.sweep_indexes()?;
+        store.let_others_in()?;
         store.open_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let (records, open_us) = (store.recovered_records, store.open_us);
         let recovery = store.recovery;
@@ -235,6 +271,48 @@ impl Store {
             store.upkeep.observed.note(|| Event::Unmapped { why });
         }
         Ok(store)
+    }
+
+    /// What an opening has found, as a store.
+    pub(super) fn assemble(parts: Parts, options: &Options) -> Result<Self> {
+        let Parts { storage, file, share, index, table, live, usage, counters, damage, .. } = parts;
+        let superblock = *file.superblock();
+        let packer = Packer::new(options)?;
+        let usual_below = usual_below(options, &packer, superblock.external_min as usize);
+        Ok(Self {
+            hasher: KeyHasher::new(superblock.hash_seed),
+            clock: Arc::clone(&options.clock),
+            ttl: options.ttl,
+            budget: AtomicU64::new(options.budget),
+            budget_max: options.budget,
+            index,
+            table,
+            live: Mutex::new(live),
+            lanes: Lanes::new(options.writers(), share.clone()),
+            cleared: AtomicU64::new(file.cleared_seq()),
+            coming: AtomicU64::new(0),
+            batching: AtomicBool::new(false),
+            reclaiming: Mutex::new(None),
+            upkeep: Upkeep::new(options),
+            externals: Externals::new(superblock.uuid, &usage, share.is_some()),
+            packer,
+            usual_below,
+            array_file_from: options.array_file_from,
+            doomed: Mutex::new(Vec::new()),
+            usage,
+            counters,
+            damage,
+            lost_tags: LostTags::default(),
+            recovery: parts.recovery,
+            recovered_records: 0,
+            open_us: 0,
+            entries_exact: parts.entries_exact,
+            vital: Vital::open()?,
+            gate: RwLock::new(()),
+            together: share.map(Together::new),
+            storage,
+            file,
+        })
     }
 
     /// Writes the session of this opening, durably, and starts its sequence numbers above all
@@ -283,7 +361,7 @@ impl Store {
     /// for them, and seals the others. Returns the last records of all of them.
     fn adopt_open_segments(&self) -> Result<Vec<Last>> {
         let blank: Vec<_> = {
-            let live = self.live.lock();
+            let live = self.all_live();
             live.values().filter(|segment| segment.is_blank()).cloned().collect()
         };
         for segment in blank {
@@ -294,7 +372,7 @@ impl Store {
             }
         }
         let open: Vec<_> = {
-            let live = self.live.lock();
+            let live = self.all_live();
             let open = |s: &&Arc<Segment>| s.state() == SegmentState::Open && !s.is_blank();
             live.values().filter(open).cloned().collect()
         };

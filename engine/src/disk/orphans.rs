@@ -99,7 +99,7 @@ impl Store {
     fn named_in_log(&self, hashes: impl Iterator<Item = u64>) -> HashMap<u64, Option<u64>> {
         let mut newest: HashMap<u64, (u64, Option<u64>)> =
             hashes.map(|hash| (hash, (0, None))).collect();
-        let segments: Vec<Arc<Segment>> = self.live.lock().values().cloned().collect();
+        let segments: Vec<Arc<Segment>> = self.all_live().values().cloned().collect();
         let cleared = self.file.cleared_seq();
         for segment in &segments {
             let counts = |kind| matches!(kind, Kind::Value | Kind::Tombstone);

@@ -94,7 +94,7 @@ impl Store {
         let place = match glance_at(&candidates, hash) {
             Glance::Nothing => slots.free_place(&candidates).map(Place::Free),
             Glance::One(at, slot) if slot.state() == SlotState::Value => {
-                let segment = self.table.get(slot.segment(), &guard);
+                let segment = self.segment_at(slot.segment(), &guard);
                 segment.map(|segment| {
                     segment.region().prefetch::<1>(slot.offset());
                     Place::Own(at, slot, segment)
@@ -106,6 +106,9 @@ impl Store {
         // A number above that of whatever the slot leads to, as that was drawn before the slot was
         // there to be seen.
         let (seq, in_flight) = lane.enter(self.file.next_seq());
+        if !self.passes_gate() {
+            return Ok(None);
+        }
         let Some(writer) = lane.writer.as_mut() else { return Ok(None) };
         let (key_len, value_len) = (u16::try_from(key.len()), u32::try_from(value.len()));
         let (Ok(key_len), Ok(value_len)) = (key_len, value_len) else { return Ok(None) };
@@ -120,6 +123,7 @@ impl Store {
         let segment = writer.segment();
         segment.tally.note_lasting();
         let slot = Slot::new(hash, segment.id(), offset, SlotState::Value);
+        let changing = self.begin_change(hash);
         let published = match place {
             Place::Own(at, old, _) => slots.replace(at, old, slot),
             Place::Free(free) => {
@@ -127,6 +131,7 @@ impl Store {
                 slots.insert(&candidates, hash, slot, seq, free, judge)
             }
         };
+        drop(changing);
         drop(in_flight);
         let version = match published {
             Ok(published) => {

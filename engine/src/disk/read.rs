@@ -100,12 +100,15 @@ impl Store {
         if slot.state() != SlotState::Value || IS_ON {
             return Sought::Unclear;
         }
-        let Some(segment) = self.table.get(slot.segment(), guard) else { return Sought::Unclear };
+        let Some(segment) = self.segment_at(slot.segment(), guard) else { return Sought::Unclear };
         segment.region().prefetch::<TOUCHED>(slot.offset());
         let Some(plain) = segment.plain(slot.offset(), key) else { return Sought::Unclear };
         let Some(bytes) = plain.value().filter(|bytes| bytes.len() <= MAX) else {
             return Sought::Unclear;
         };
+        if plain.header.seq <= self.cleared() {
+            return Sought::Unclear;
+        }
         if slot.freq() < Slot::FREQ_MAX {
             self.index.for_reading(hash, guard).touch(at, slot);
         }
@@ -125,7 +128,7 @@ impl Store {
     fn glance(&self, hash: u64, guard: &Guard) -> Glance {
         let seen = self.index.for_reading(hash, guard).glance(hash);
         if let Glance::One(_, slot) = seen
-            && let Some(segment) = self.table.get(slot.segment(), guard)
+            && let Some(segment) = self.segment_at(slot.segment(), guard)
         {
             segment.region().prefetch::<TOUCHED>(slot.offset());
         }

@@ -80,6 +80,10 @@ impl Storage for ReadOnly {
         self.dir.lock_shared(name)
     }
 
+    fn is_locked(&self, name: &str) -> Result<bool> {
+        self.dir.is_locked(name)
+    }
+
     fn read_note(&self, name: &str) -> String {
         self.dir.read_note(name)
     }

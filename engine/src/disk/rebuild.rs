@@ -73,7 +73,7 @@ impl Store {
         // Relaxed: nobody else has the store yet. That slots were given up stays noted: records
         // that were written then lack their flag for as long as they are there (`dying.rs`).
         self.file.entries().store(0, Ordering::Relaxed);
-        let segments: Vec<_> = self.live.lock().values().cloned().collect();
+        let segments: Vec<_> = self.all_live().values().cloned().collect();
         let mut large = Large::new(self.file.unsettled_from());
         let mut highest = 0;
         let (mut held_back, mut decided) = (Vec::new(), Vec::new());

@@ -252,6 +252,10 @@ impl Store {
     ) -> Result<Option<Step>> {
         if reclaiming.is_none() {
             let Some(segment) = self.unfinished().or_else(next) else { return Ok(None) };
+            if !self.claim_segment(&segment) {
+                // Another process was faster.
+                return Ok(None);
+            }
             let keep = if self.keeps_all() { Keep::Live } else { Keep::Hot(segment.len() / 4) };
             *reclaiming = Some(Dying::new(self, segment, keep));
         }
@@ -267,14 +271,19 @@ impl Store {
     /// empty already, and what was written to a key after that lacks the mark that it hides
     /// what is still there, so that it must not go before.
     pub(super) fn unfinished(&self) -> Option<Arc<Segment>> {
-        let live = self.live.lock();
-        live.values().find(|segment| segment.state() == SegmentState::Retiring).cloned()
+        let live = self.all_live();
+        let is_left = |segment: &&Arc<Segment>| {
+            segment.state() == SegmentState::Retiring && self.is_free_to_go(segment)
+        };
+        live.values().find(is_left).cloned()
     }
 
     /// The segment that was begun first, of those that are sealed.
     fn oldest_sealed(&self) -> Option<Arc<Segment>> {
-        let live = self.live.lock();
-        let sealed = live.values().filter(|segment| segment.state() != SegmentState::Open);
+        let live = self.all_live();
+        let sealed = live
+            .values()
+            .filter(|segment| segment.state() != SegmentState::Open && self.is_free_to_go(segment));
         sealed.min_by_key(|segment| (segment.tally.begun(), segment.id())).cloned()
     }
 
@@ -283,7 +292,7 @@ impl Store {
     pub(super) fn drop_before(&self, end: u64) -> Result<u64> {
         let mut reclaiming = self.reclaiming.lock();
         *reclaiming = None;
-        let all: Vec<_> = self.live.lock().range(..end).map(|(_, s)| Arc::clone(s)).collect();
+        let all: Vec<_> = self.all_live().range(..end).map(|(_, s)| Arc::clone(s)).collect();
         self.drop_all(all)
     }
 
@@ -294,8 +303,17 @@ impl Store {
             let first = || segment.entry(0).and_then(|entry| segment.entry_seq(&entry));
             segment.header().base_seq <= cleared && first().is_some_and(|seq| seq <= cleared)
         };
-        let old: Vec<_> = self.live.lock().values().filter(|s| is_cleared(s)).cloned().collect();
-        self.drop_all(old).map(drop)
+        let old: Vec<_> = self.all_live().values().filter(|s| is_cleared(s)).cloned().collect();
+        // Where processes shared the store, none of them ended its segment for it.
+        let is_whole = |segment: &Arc<Segment>| {
+            let mut numbers = segment.entries().map(|entry| segment.entry_seq(&entry));
+            numbers.all(|seq| seq.is_some_and(|seq| seq <= cleared))
+        };
+        let (whole, part): (Vec<_>, Vec<_>) = old.into_iter().partition(is_whole);
+        for segment in part {
+            self.clear_before(&segment, cleared);
+        }
+        self.drop_all(whole).map(drop)
     }
 
     /// Drops those of some segments that are sealed: first from the index, which cannot fail,
@@ -344,8 +362,14 @@ impl Store {
     pub(super) fn unlink(&self, segment: &Arc<Segment>) -> Result<()> {
         segment.retire(&*self.storage)?;
         let guard = crossbeam_epoch::pin();
-        self.table.remove(segment.id(), &guard);
-        self.live.lock().remove(&segment.id());
+        {
+            let mut live = self.all_live();
+            live.remove(&segment.id());
+            self.table.remove(segment.id(), &guard);
+            if let Some(together) = &self.together {
+                together.share.forget(segment.id());
+            }
+        }
         self.upkeep.inter(segment);
         guard.flush();
         // Not pinned while the disk works: nobody's memory is to wait for that.

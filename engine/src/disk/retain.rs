@@ -114,6 +114,11 @@ impl Store {
     /// Bytes of unlinked files that views hold. What only waits for the last lookups to end
     /// does not count: nothing is evicted for it.
     pub(super) fn held(&self) -> u64 {
+        self.held_here() + self.held_elsewhere()
+    }
+
+    /// As [`held`](Self::held), of this process.
+    pub(super) fn held_here(&self) -> u64 {
         self.usage.retired().saturating_sub(self.fleeting())
     }
 

@@ -192,6 +192,12 @@ pub(crate) fn summed(slots: &Generation<Map>) -> u64 {
     slots.word(INDEX_SUMMED).load(Ordering::Relaxed)
 }
 
+/// Declares that there are no checksums.
+pub(crate) fn forget_sums(slots: &Generation<Map>) {
+    // Relaxed: nobody else has the store yet.
+    slots.word(INDEX_SUMMED).store(0, Ordering::Relaxed);
+}
+
 /// Writes the checksums of all pages, or of those that somebody has met if the others are
 /// `sealed`. Nobody may change slots, but for hits.
 pub(crate) fn write_sums(header: &IndexHeader, slots: &Generation<Map>, sealed: bool, epoch: u64) {

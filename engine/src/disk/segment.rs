@@ -6,6 +6,7 @@
 //!    no record that is still to be published.
 //! 2. A sealed segment is never written again; its file is only ever unlinked.
 
+mod retired;
 mod steady;
 
 use std::io;
@@ -84,7 +85,7 @@ impl Segment {
             // Whatever the file held before: what the word says is believed.
             file.write_at(&[0; 8], SEGMENT_SYNCED as u64)
         })?;
-        Self::over(storage, header, file, usage)
+        Self::over(storage, header, file, usage, true)
     }
 
     /// Maps the file of an existing segment. A damaged header is replaced by what the name
@@ -139,7 +140,7 @@ impl Segment {
                 (made_up, Some(error))
             }
         };
-        let segment = Self::over(storage, header, file, usage)?;
+        let segment = Self::over(storage, header, file, usage, false)?;
         segment.region.distrust_blocks();
         Ok((segment, damage))
     }
@@ -149,6 +150,7 @@ impl Segment {
         header: SegmentHeader,
         file: Arc<dyn File>,
         usage: &Arc<Usage>,
+        is_new: bool,
     ) -> Result<Self> {
         let path = || storage.path(&file_name(header.id));
         let nominal = header.file_len as usize;
@@ -161,8 +163,12 @@ impl Segment {
         }
         let map = file.map(len).map_err(|error| Error::io("map", &path(), error))?;
         let region = Region::new(map, file, nominal);
-        usage.add(len as u64);
-        // Relaxed: nobody else has the segment yet.
+        if is_new {
+            usage.add(len as u64);
+        } else {
+            usage.meet(len as u64);
+        }
+        // Relaxed: a hint.
         let synced = region.word(SEGMENT_SYNCED).load(Ordering::Relaxed);
         // What is beyond all that counts is damaged, and would stand in the way of syncs.
         let synced = if synced > region.committed().to_bits() { 0 } else { synced };
@@ -398,28 +404,6 @@ impl Segment {
         self.group.synced()
     }
 
-    /// Whether the file was unlinked.
-    pub(crate) fn is_retired(&self) -> bool {
-        // Relaxed: a hint; slots that lead here are found to lead nowhere.
-        self.retired.load(Ordering::Relaxed)
-    }
-
-    /// Unlinks the file. Its bytes count as retired until the last mapping goes.
-    pub(crate) fn retire(&self, storage: &dyn Storage) -> Result<()> {
-        let name = file_name(self.id());
-        match storage.remove(&name) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::io("remove", &storage.path(&name), error));
-            }
-            _ => {}
-        }
-        // Relaxed: read by `drop` only, which is ordered by the Arc.
-        if !self.retired.swap(true, Ordering::Relaxed) {
-            self.usage.retire(self.len() as u64);
-        }
-        Ok(())
-    }
-
     /// A view of a committed range.
     pub(crate) fn view(self: &Arc<Self>, range: Range<usize>) -> View {
         View::new(Arc::clone(self) as Arc<dyn Owner>, range)
@@ -439,7 +423,7 @@ impl Owner for Segment {
 impl Drop for Segment {
     fn drop(&mut self) {
         let len = self.len() as u64;
-        if *self.retired.get_mut() { self.usage.release(len) } else { self.usage.sub(len) }
+        if *self.retired.get_mut() { self.usage.release(len) } else { self.usage.part(len) }
     }
 }
 

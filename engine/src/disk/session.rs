@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder_format::layout::{
     SESSION_AT, SESSION_LEN, SHARED_DROPPED, SHARED_ENTRIES, SHARED_GENERATIONS,
@@ -12,6 +13,7 @@ use parking_lot::Mutex;
 
 use super::map::Map;
 use super::storage::{File, Guard, Storage, give_birth};
+use super::who::any_pid;
 use crate::error::{Error, Result};
 use crate::stats::Recovery;
 use crate::sync::{AtomicU64, Ordering, Words};
@@ -24,16 +26,49 @@ const PROCESS_LOCK: &str = "proc/0.lock";
 /// The directories of a store.
 pub(crate) const DIRS: [&str; 4] = ["seg", "arr", "big", "proc"];
 
+/// Held by processes that share a store, in common: who has it alone, if only for a moment, knows that
+/// there are none.
+const SHARERS_LOCK: &str = "proc/share.lock";
+/// Held by who opens or closes a store that processes share.
+const DOOR_LOCK: &str = "proc/door.lock";
+/// Held by who changes the session of such a store.
+const SESSION_LOCK: &str = "proc/session.lock";
+/// How often a lock is tried that others hold for a moment, and how long in between.
+const PATIENCE: (usize, Duration) = (10_000, Duration::from_millis(1));
+
+/// Who has a store open, as its opening found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// This process alone, and no other is let in.
+    Alone,
+    /// This process, the first of those who share it.
+    First,
+    /// Others as well.
+    Joining,
+}
+
+/// The locks by which processes keep each other out of a store, or in order.
+#[derive(Debug, Default)]
+struct Locks {
+    /// Of the store: alone, or in common.
+    store: Option<Box<dyn Guard>>,
+    /// Of the process, or of those who share.
+    process: Option<Box<dyn Guard>>,
+    /// While the store is being opened to be shared.
+    door: Option<Box<dyn Guard>>,
+}
+
 /// The open file `store`, locked for this process.
 #[derive(Debug)]
 pub(crate) struct StoreFile {
     file: Arc<dyn File>,
     map: Map,
     superblock: Superblock,
-    /// Newest first.
+    standing: Standing,
+    /// Newest first; read anew before it is changed where others may have changed it.
     sessions: Mutex<Vec<(usize, Session)>>,
     /// Gone once the store is closed.
-    locks: Mutex<Vec<Box<dyn Guard>>>,
+    locks: Mutex<Locks>,
 }
 
 impl StoreFile {
@@ -41,11 +76,13 @@ impl StoreFile {
     /// was created comes back too.
     pub(crate) fn open(
         storage: &dyn Storage,
+        shares: bool,
         fresh: impl FnOnce() -> Result<Superblock>,
     ) -> Result<(Self, bool)> {
         for dir in DIRS {
             storage.make_dir(dir)?;
         }
+        let door = if shares { Some(open_door(storage)?) } else { None };
         let path = storage.path(STORE);
         let created = match storage.open(STORE)? {
             Some(file) if file.len().map_err(|error| Error::io("look at", &path, error))? > 0 => {
@@ -78,8 +115,10 @@ impl StoreFile {
                 }
             }
         };
-        let store_lock = storage.lock(STORE, "")?.ok_or_else(|| locked(storage))?;
-        let process_lock = lock_process(storage)?;
+        let (standing, locks) = match door {
+            None => (Standing::Alone, lock_alone(storage)?),
+            Some(door) => lock_to_share(storage, door)?,
+        };
 
         let not_there = || Error::io("open", &path, io::ErrorKind::NotFound.into());
         let file = storage.open(STORE)?.ok_or_else(not_there)?;
@@ -96,18 +135,45 @@ impl StoreFile {
             return Err(Error::format(&path, source));
         }
         let map = file.map(STORE_FILE_LEN).map_err(|error| Error::io("map", &path, error))?;
-        let mut sessions = Vec::new();
-        for (slot, at) in SESSION_AT.into_iter().enumerate() {
-            let mut bytes = [0; SESSION_LEN];
-            file.read_at(&mut bytes, at as u64).map_err(|error| Error::io("read", &path, error))?;
-            if let Ok(session) = Session::decode(&bytes, &superblock.uuid) {
-                sessions.push((slot, session));
-            }
+        let sessions = Mutex::new(read_sessions(storage, &*file, &superblock)?);
+        let locks = Mutex::new(locks);
+        Ok((Self { file, map, superblock, standing, sessions, locks }, created))
+    }
+
+    /// Who has the store open.
+    pub(crate) const fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// Ends an opening: others may come in, if they are to share the store.
+    pub(crate) fn let_others_in(&self, storage: &dyn Storage) -> Result<()> {
+        let mut locks = self.locks.lock();
+        if self.standing == Standing::First {
+            // First, so that nobody takes the store for one that is not shared.
+            locks.process = Some(in_common(storage, SHARERS_LOCK)?);
+            locks.store = None;
+            locks.store = Some(in_common(storage, STORE)?);
         }
-        sessions.sort_by_key(|(_, session)| std::cmp::Reverse(session.epoch));
-        let locks = Mutex::new(vec![store_lock, process_lock]);
-        let sessions = Mutex::new(sessions);
-        Ok((Self { file, map, superblock, sessions, locks }, created))
+        locks.door = None;
+        Ok(())
+    }
+
+    /// Lets others go on sharing the store without this process. Whether it was the last one that
+    /// had it open, and has it alone now, until it [unlocks](Self::unlock) it.
+    pub(crate) fn begin_to_leave(&self, storage: &dyn Storage) -> Result<bool> {
+        let door = open_door(storage)?;
+        let mut locks = self.locks.lock();
+        locks.door = Some(door);
+        locks.process = None;
+        let others = storage.lock(SHARERS_LOCK, "")?;
+        if others.is_none() {
+            return Ok(false);
+        }
+        locks.process = others;
+        locks.store = None;
+        // Readers, or who would have it alone, may have been faster: they find no clean end then.
+        locks.store = storage.lock(STORE, "")?;
+        Ok(locks.store.is_some())
     }
 
     pub(crate) const fn superblock(&self) -> &Superblock {
@@ -162,6 +228,14 @@ impl StoreFile {
     ) -> Result<()> {
         // Held all the while, so that no two changes meet.
         let mut sessions = self.sessions.lock();
+        let _alone = match self.standing {
+            Standing::Alone => None,
+            _ => {
+                let lock = waiting(storage, || storage.lock(SESSION_LOCK, ""))?;
+                *sessions = read_sessions(storage, &*self.file, &self.superblock)?;
+                Some(lock)
+            }
+        };
         let Some(session) = sessions.first().map(|(_, session)| *session) else { return Ok(()) };
         let changed = change(session);
         if changed == session { Ok(()) } else { self.write(storage, &mut sessions, changed) }
@@ -196,7 +270,7 @@ impl StoreFile {
 
     /// Lets others open the store. Nothing may be written afterwards.
     pub(crate) fn unlock(&self) {
-        self.locks.lock().clear();
+        *self.locks.lock() = Locks::default();
     }
 
     /// The last sequence number that was cleared.
@@ -268,6 +342,75 @@ impl StoreFile {
     }
 }
 
+/// The valid sessions, newest first, each with where it stands.
+fn read_sessions(
+    storage: &dyn Storage,
+    file: &dyn File,
+    superblock: &Superblock,
+) -> Result<Vec<(usize, Session)>> {
+    let mut sessions = Vec::new();
+    for (slot, at) in SESSION_AT.into_iter().enumerate() {
+        let mut bytes = [0; SESSION_LEN];
+        let io = |error| Error::io("read", &storage.path(STORE), error);
+        file.read_at(&mut bytes, at as u64).map_err(io)?;
+        if let Ok(session) = Session::decode(&bytes, &superblock.uuid) {
+            sessions.push((slot, session));
+        }
+    }
+    sessions.sort_by_key(|(_, session)| std::cmp::Reverse(session.epoch));
+    Ok(sessions)
+}
+
+/// Takes the locks of a process that lets no other in.
+fn lock_alone(storage: &dyn Storage) -> Result<Locks> {
+    let store = storage.lock(STORE, "")?.ok_or_else(|| locked(storage))?;
+    let process = lock_process(storage)?;
+    // Of the locks of who only reads, none tells of those who share the store.
+    if storage.is_locked(SHARERS_LOCK)? {
+        return Err(locked(storage));
+    }
+    Ok(Locks { store: Some(store), process: Some(process), door: None })
+}
+
+/// Takes the locks of a process that shares the store with others. The door is held.
+fn lock_to_share(storage: &dyn Storage, door: Box<dyn Guard>) -> Result<(Standing, Locks)> {
+    if let Some(store) = storage.lock(STORE, "")? {
+        let locks = Locks { store: Some(store), process: None, door: Some(door) };
+        return Ok((Standing::First, locks));
+    }
+    if storage.lock(SHARERS_LOCK, "")?.is_some() {
+        // Nobody shares it: one process has it alone, or some read it.
+        return Err(locked(storage));
+    }
+    let process = storage.lock_in_common(SHARERS_LOCK)?.ok_or_else(|| locked(storage))?;
+    let store = storage.lock_in_common(STORE)?.ok_or_else(|| locked(storage))?;
+    Ok((Standing::Joining, Locks { store: Some(store), process: Some(process), door: Some(door) }))
+}
+
+/// Waits for the door: whoever opens or closes the store holds it for a moment.
+fn open_door(storage: &dyn Storage) -> Result<Box<dyn Guard>> {
+    waiting(storage, || storage.lock(DOOR_LOCK, ""))
+}
+
+/// Takes a lock in common that somebody may have alone for a moment.
+fn in_common(storage: &dyn Storage, name: &str) -> Result<Box<dyn Guard>> {
+    waiting(storage, || storage.lock_in_common(name))
+}
+
+/// Waits for a lock that others hold for a moment.
+pub(crate) fn waiting(
+    storage: &dyn Storage,
+    lock: impl Fn() -> Result<Option<Box<dyn Guard>>>,
+) -> Result<Box<dyn Guard>> {
+    for _ in 0..PATIENCE.0 {
+        if let Some(lock) = lock()? {
+            return Ok(lock);
+        }
+        std::thread::sleep(PATIENCE.1);
+    }
+    Err(locked(storage))
+}
+
 /// Takes the lock that a process has while the store is open in it.
 pub(crate) fn lock_process(storage: &dyn Storage) -> Result<Box<dyn Guard>> {
     let note = format!("{}\n", std::process::id());
@@ -276,9 +419,7 @@ pub(crate) fn lock_process(storage: &dyn Storage) -> Result<Box<dyn Guard>> {
 
 /// Says who has the store open.
 fn locked(storage: &dyn Storage) -> Error {
-    let owner = storage.read_note(PROCESS_LOCK);
-    let pid = owner.split_whitespace().next().and_then(|pid| pid.parse().ok()).unwrap_or(0);
-    Error::Locked { path: storage.root().to_owned(), pid }
+    Error::Locked { path: storage.root().to_owned(), pid: any_pid(storage) }
 }
 
 /// Names of the files in a directory of the store.

@@ -248,7 +248,8 @@ mod tests {
     #[test]
     fn a_lane_that_another_writer_has_is_waited_for_as_long_as_was_said() {
         let maintenance = Maintenance::Manual;
-        let options = Options { budget: 4 << 20, writers: 1, maintenance, ..Options::default() };
+        let options =
+            Options { budget: 4 << 20, writers: Some(1), maintenance, ..Options::default() };
         let disk = options.open_in(Arc::new(Heap::default())).expect("opens on the heap");
         let put = |when_short| {
             let options = Put { when_short: Some(when_short), ..Put::default() };

@@ -99,7 +99,11 @@ impl Store {
         let id = loop {
             // Relaxed: only distinctness counts; positions are taken under the lock.
             let id = self.file.next_segment().fetch_add(1, Ordering::Relaxed);
-            if self.table.is_free(id, &crossbeam_epoch::pin()) {
+            let is_free = match &self.together {
+                None => self.table.is_free(id, &crossbeam_epoch::pin()),
+                Some(together) => together.share.reserve(id),
+            };
+            if is_free {
                 break id;
             }
         };
@@ -119,9 +123,23 @@ impl Store {
         self.usage.add(header.file_len.into());
         let created = Segment::create(&*self.storage, header, &self.usage);
         self.usage.sub(header.file_len.into());
-        let segment = Arc::new(created?);
-        self.live.lock().insert(id, Arc::clone(&segment));
-        self.table.insert(Arc::clone(&segment), &crossbeam_epoch::pin());
+        let segment = match created {
+            Ok(segment) => Arc::new(segment),
+            Err(error) => {
+                if let Some(together) = &self.together {
+                    together.share.forget(id);
+                }
+                return Err(error);
+            }
+        };
+        let mut live = self.all_live();
+        // Another thread may have met it, had it looked at all segments just now.
+        let segment = Arc::clone(live.entry(id).or_insert(segment));
+        self.table.replace(Arc::clone(&segment), &crossbeam_epoch::pin());
+        drop(live);
+        if let Some(together) = &self.together {
+            together.share.note_change();
+        }
         Ok(segment)
     }
 }

@@ -15,6 +15,7 @@ use larder_format::BootIdentity;
 
 use super::map::Map;
 use crate::error::{Error, Result};
+use crate::sync::{AtomicUsize, Ordering};
 
 /// A directory that holds one store.
 pub(crate) trait Storage: Send + Sync + fmt::Debug {
@@ -52,6 +53,20 @@ pub(crate) trait Storage: Send + Sync + fmt::Debug {
     /// `None` if another has it. `note` is written into it for people.
     fn lock(&self, name: &str, note: &str) -> Result<Option<Box<dyn Guard>>>;
 
+    /// Locks a file as [`lock`](Self::lock) does, together with others who lock it so; `None` if
+    /// somebody has it alone. Fails where processes cannot share a store.
+    fn lock_in_common(&self, name: &str) -> Result<Option<Box<dyn Guard>>> {
+        let why = "its file system, or how the store was opened, does not allow it; \
+                   let one process open it";
+        let path = self.path(name);
+        Err(Error::Unshareable { path, why })
+    }
+
+    /// Whether somebody has locked a file.
+    fn is_locked(&self, _name: &str) -> Result<bool> {
+        Ok(false)
+    }
+
     /// The first bytes of a small file, as text; empty if there is none.
     fn read_note(&self, name: &str) -> String;
 
@@ -83,6 +98,11 @@ pub(crate) trait File: Send + Sync + fmt::Debug {
 
     /// Returns when everything written, mapped or not, is on stable storage.
     fn sync(&self) -> io::Result<()>;
+
+    /// Whether it still has a name.
+    fn is_linked(&self) -> bool {
+        true
+    }
 
     /// Whether its map is a copy.
     fn is_buffered(&self) -> bool {
@@ -139,7 +159,9 @@ pub(crate) fn give_birth(
 
 /// What a file is called before it gets its name.
 pub(crate) fn temporary_name(name: &str) -> String {
-    format!("{name}.{}.tmp", std::process::id())
+    // Relaxed: only distinctness counts, where one process has a store open more than once.
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    format!("{name}.{}-{}.tmp", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Creates a file under a temporary name.

@@ -34,9 +34,11 @@ use super::session::StoreFile;
 use super::storage::Storage;
 use super::table::Table;
 use super::tags::LostTags;
+use super::together::Together;
 use super::upkeep::Upkeep;
 use super::usage::Usage;
 use super::view::View;
+use super::vital::Vital;
 use crate::clock::{Clock, NEVER, is_live};
 use crate::error::{Error, Result};
 use crate::stats::{Recovery, Stats};
@@ -94,7 +96,11 @@ pub(crate) struct Store {
     pub(super) lost_tags: LostTags,
     /// Whether the shared count of entries is exact; it is not after a process died.
     pub(super) entries_exact: bool,
-    pub(super) closed: AtomicBool,
+    pub(super) vital: Vital,
+    /// Records up to this number were cleared; where processes share the store, they share this too.
+    pub(super) cleared: AtomicU64,
+    /// Set if other processes may have the store open as well.
+    pub(super) together: Option<Together>,
     /// Held to create files of large values until their records are written; by `close` alone.
     pub(super) gate: RwLock<()>,
 }
@@ -108,6 +114,13 @@ impl Store {
 
     /// Changes the budget, and evicts what exceeds it.
     pub(super) fn set_budget(&self, bytes: u64) -> Result<()> {
+        if self.together.is_some() {
+            return Err(Error::Config {
+                option: "budget",
+                value: bytes.to_string(),
+                accepted: "a store that processes share keeps the budget that they agreed upon",
+            });
+        }
         let least = (self.segment_len() * 4).max(1 << 20);
         if !(least..=self.budget_max).contains(&bytes) {
             return Err(Error::Config {
@@ -124,10 +137,7 @@ impl Store {
 
     #[inline]
     pub(super) fn check_open(&self) -> Result<()> {
-        // Acquire: pairs with `close`; a call that begins after it returned sees it.
-        if self.closed.load(Ordering::Acquire) {
-            return Err(Error::Closed);
-        }
+        self.vital.check()?;
         if self.file.is_broken() { Err(self.cut_short()) } else { Ok(()) }
     }
 
@@ -179,7 +189,7 @@ impl Store {
         key: &[u8],
         guard: &'g Guard,
     ) -> Verdict<Record<'g>> {
-        let Some(segment) = self.table.get(slot.segment(), guard) else { return Verdict::Gone };
+        let Some(segment) = self.segment_at(slot.segment(), guard) else { return Verdict::Gone };
         let Ok(record) = segment.record(slot.offset()) else { return Verdict::Other };
         let state = match record.header.kind {
             Kind::Value => SlotState::Value,
@@ -230,6 +240,9 @@ impl Store {
         now_ms: impl FnOnce() -> u64,
         guard: &Guard,
     ) -> bool {
+        if record.header.seq <= self.cleared() {
+            return false;
+        }
         if record.header.tag_count > 0 && !self.has_valid_tags(record, guard) {
             return false;
         }
@@ -334,7 +347,7 @@ impl Store {
             return Ok(steady.map(|record| Value::new(record.value(), meta)));
         }
         let place = Slot::new(0, record.segment.id(), 0, SlotState::Value);
-        Ok(Some(match self.table.get(place.segment(), guard) {
+        Ok(Some(match self.segment_at(place.segment(), guard) {
             Some(segment) => Value::mapped(segment.view(record.value_range()), meta),
             // Reclaimed since it was looked up: the record stays while the guard is pinned.
             None => {
@@ -394,6 +407,9 @@ impl Store {
 
     pub(crate) fn clear(&self) -> Result<u64> {
         self.check_open()?;
+        if let Some(together) = &self.together {
+            return self.clear_together(together);
+        }
         let mut lanes = self.lanes.acquire_all();
         self.check_open()?;
         lanes.iter_mut().for_each(|lane| self.seal(lane));
@@ -404,6 +420,8 @@ impl Store {
         let cleared_seq = self.file.next_seq().load(Ordering::Relaxed).saturating_sub(1);
         let cleared = |session| larder_format::Session { cleared_seq, ..session };
         self.file.change_session(&*self.storage, cleared)?;
+        // Release: pairs with `cleared`.
+        self.cleared.store(cleared_seq, Ordering::Release);
         // Relaxed: all lanes are held, so that nobody begins a segment meanwhile.
         let gone = self.drop_before(self.file.next_segment().load(Ordering::Relaxed))?;
         drop(lanes);
@@ -417,7 +435,7 @@ impl Store {
             used_bytes: self.usage.live() + self.usage.retired(),
             retired_bytes: self.usage.retired(),
             budget_bytes: self.budget(),
-            segments: self.live.lock().len() as u64,
+            segments: self.all_live().len() as u64,
             index_slots: self.index.slot_count(guard),
             recovery: self.recovery,
             recovered_records: self.recovered_records,

@@ -29,6 +29,21 @@ impl Table {
         Self { cells: (0..len).map(|_| EpochCell::empty()).collect() }
     }
 
+    /// A table of so many positions, a power of two.
+    pub(crate) fn with_len(len: usize) -> Self {
+        Self { cells: (0..len.clamp(1, SEGMENTS_MAX)).map(|_| EpochCell::empty()).collect() }
+    }
+
+    /// Whether the segment with this id is here.
+    pub(crate) fn holds(&self, id: u64, guard: &Guard) -> bool {
+        self.cells[self.position(id)].load(guard).is_some_and(|segment| segment.id() == id)
+    }
+
+    /// How many positions there are.
+    pub(crate) const fn len(&self) -> usize {
+        self.cells.len()
+    }
+
     fn position(&self, id: u64) -> usize {
         usize::try_from(id & (self.cells.len() as u64 - 1)).unwrap_or(0)
     }
@@ -48,6 +63,11 @@ impl Table {
     /// Adds a segment whose position is free.
     pub(crate) fn insert(&self, segment: Arc<Segment>, guard: &Guard) {
         debug_assert!(self.is_free(segment.id(), guard), "two live segments in one position");
+        self.cells[self.position(segment.id())].replace(Some(segment), guard);
+    }
+
+    /// Puts a segment where another was that is gone.
+    pub(crate) fn replace(&self, segment: Arc<Segment>, guard: &Guard) {
         self.cells[self.position(segment.id())].replace(Some(segment), guard);
     }
 

@@ -103,7 +103,7 @@ impl Store {
         if slot.state() != SlotState::Tombstone {
             return Claim::Nothing;
         }
-        let segment = self.table.get(slot.segment(), guard);
+        let segment = self.segment_at(slot.segment(), guard);
         if segment.is_some_and(|segment| is_readable(segment, slot.offset())) {
             return Claim::Nothing;
         }
@@ -154,7 +154,7 @@ impl Store {
         if slot.state() != SlotState::Tombstone {
             return self.kind_at(slot, guard) != Some(Kind::TagInvalidation);
         }
-        let Some(segment) = self.table.get(slot.segment(), guard) else { return false };
+        let Some(segment) = self.segment_at(slot.segment(), guard) else { return false };
         let kind = match segment.record(slot.offset()) {
             Ok(record) => Some(record.header.kind),
             Err(_) => segment.entry_of(slot.offset()).map(|entry| entry.kind),
@@ -169,7 +169,7 @@ impl Store {
         tag: u64,
         guard: &'g Guard,
     ) -> Verdict<Record<'g>> {
-        let Some(segment) = self.table.get(slot.segment(), guard) else { return Verdict::Gone };
+        let Some(segment) = self.segment_at(slot.segment(), guard) else { return Verdict::Gone };
         let Ok(record) = segment.record(slot.offset()) else { return Verdict::Other };
         let is_it = record.header.kind == Kind::TagInvalidation
             && slot.state() != SlotState::Value
@@ -218,7 +218,14 @@ impl Store {
         let fate = (Kind::Tombstone, NEVER);
         self.make_room(&mut lane, room_for(tag.len(), 0), fate, now_ms)?;
         let guard = &crossbeam_epoch::pin();
-        let (seq, _in_flight) = lane.enter(self.file.next_seq());
+        let (seq, _in_flight) = loop {
+            let entered = lane.enter(self.file.next_seq());
+            if self.passes_gate() {
+                break entered;
+            }
+            drop(entered);
+            self.await_gate();
+        };
         let record = NewRecord {
             kind: Kind::TagInvalidation,
             flags: Flags::NONE,

@@ -24,7 +24,13 @@ use crate::stats::Recovery;
 
 fn options(budget: u64, writers: usize) -> Options {
     let maintenance = Maintenance::Manual;
-    Options { budget, segment_len: Some(64 << 10), writers, maintenance, ..Options::default() }
+    Options {
+        budget,
+        segment_len: Some(64 << 10),
+        writers: Some(writers),
+        maintenance,
+        ..Options::default()
+    }
 }
 
 fn open(heap: &Heap, options: &Options) -> Disk {
@@ -343,7 +349,7 @@ fn what_a_process_that_died_was_reclaiming_goes_first() {
     (0..60).for_each(|key| put(&disk, key, &[7; 7_000]));
     let before = sealed(&disk);
     let begun = before[2];
-    disk.store.live.lock()[&begun].set_state(SegmentState::Retiring);
+    disk.store.all_live()[&begun].set_state(SegmentState::Retiring);
     drop(disk);
     let disk = open(&heap, &options);
     assert_eq!(disk.stats().recovery, Recovery::ProcessDied);

@@ -49,6 +49,7 @@ impl Observer for Tracing {
                 }
             }
             Event::Unmapped { why } => warn!(target: "larder", store, why, "unmapped"),
+            Event::Adopted { pid } => info!(target: "larder", store, pid, "adopted"),
             Event::Rolled { segment } => debug!(target: "larder", store, segment, "rolled"),
             Event::Reclaimed { segment, moved, dropped, compacted } => {
                 debug!(target: "larder", store, segment, moved, dropped, compacted, "reclaimed");

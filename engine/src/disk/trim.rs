@@ -123,7 +123,7 @@ impl Store {
         loop {
             let mut lane = self.lanes.acquire_maintenance();
             let mut reclaiming = self.reclaiming.lock();
-            if self.live.lock().get(&segment.id()).is_none() {
+            if self.all_live().get(&segment.id()).is_none() || !self.claim_segment(segment) {
                 // A writer was faster: what went then can only be told by the count.
                 return Ok(before.saturating_sub(self.entries()));
             }

@@ -4,7 +4,13 @@
 //! a growing index, segments, spares among them, and external files; and what was unlinked but
 //! is still mapped. A file counts before it is created and until it is gone. Directories, and
 //! files that are not the store's, do not count.
+//!
+//! Where processes share a store they share one count of the files. What is unlinked and still mapped
+//! each of them counts for itself.
 
+use std::sync::{Arc, OnceLock};
+
+use super::share::Share;
 use crate::sync::{AtomicU64, Ordering};
 
 /// Bytes in use, by whether a name still leads to them.
@@ -15,6 +21,7 @@ use crate::sync::{AtomicU64, Ordering};
 pub(crate) struct Usage {
     live: AtomicU64,
     retired: AtomicU64,
+    share: OnceLock<Arc<Share>>,
 }
 
 /// The unit that file systems allocate.
@@ -29,12 +36,43 @@ pub(crate) const fn blocks(len: u64) -> u64 {
 }
 
 impl Usage {
+    fn count(&self) -> &AtomicU64 {
+        self.share.get().map_or(&self.live, |share| share.live())
+    }
+
+    /// Counts together with the other processes from here on; what was counted before is brought
+    /// along.
+    pub(crate) fn share_with(&self, share: &Arc<Share>) {
+        if self.share.set(Arc::clone(share)).is_ok() {
+            share.live().fetch_add(self.live.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
     pub(crate) fn add(&self, bytes: u64) {
-        self.live.fetch_add(bytes, Ordering::Relaxed);
+        self.count().fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn sub(&self, bytes: u64) {
-        self.live.fetch_sub(bytes, Ordering::Relaxed);
+        self.count().fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// A file that was there is mapped: it counts for all who share the store already.
+    pub(crate) fn meet(&self, bytes: u64) {
+        if self.share.get().is_none() {
+            self.add(bytes);
+        }
+    }
+
+    /// A file that stays there is mapped no more.
+    pub(crate) fn part(&self, bytes: u64) {
+        if self.share.get().is_none() {
+            self.sub(bytes);
+        }
+    }
+
+    /// Another process has unlinked a file that is mapped here.
+    pub(crate) fn retire_elsewhere(&self, bytes: u64) {
+        self.retired.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// The file was unlinked, but is still mapped.
@@ -49,7 +87,7 @@ impl Usage {
     }
 
     pub(crate) fn live(&self) -> u64 {
-        self.live.load(Ordering::Relaxed)
+        self.count().load(Ordering::Relaxed)
     }
 
     pub(crate) fn retired(&self) -> u64 {

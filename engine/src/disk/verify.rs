@@ -47,7 +47,7 @@ impl Store {
     pub(super) fn verify(&self, mut progress: impl FnMut(u64, u64)) -> Result<VerifyReport> {
         self.check_open()?;
         let mut report = VerifyReport::default();
-        let segments: Vec<_> = self.live.lock().values().cloned().collect();
+        let segments: Vec<_> = self.all_live().values().cloned().collect();
         let total = segments.len() as u64;
         for segment in &segments {
             progress(report.segments, total);

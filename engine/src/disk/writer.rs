@@ -237,6 +237,11 @@ impl Writer {
         Some((offset, extent.end + ENTRY_LEN))
     }
 
+    /// The committed word that makes what is staged count.
+    pub(crate) const fn staged_bits(&self) -> u64 {
+        self.staged.to_bits()
+    }
+
     /// Forgets what is staged.
     pub(crate) const fn unstage(&mut self) {
         self.staged = self.appender.committed();

@@ -10,7 +10,8 @@ use super::Model;
 use super::rig::{Key, Log, MOVED_AT, Outcome, Pages, Reclaimed, Turn, generation, values};
 use crate::disk::index::Generation;
 use crate::disk::lookup::lookup;
-use crate::disk::moving::{has_moved, move_page};
+use crate::disk::moving::{has_moved, move_page, move_page_together};
+use crate::sync::{Ordering, Words as _};
 
 /// Two generations, as `growth.rs` keeps them.
 struct Growing {
@@ -155,6 +156,31 @@ pub(super) const RECLAIM_AND_MOVE: Model = Model::new(4, || {
     reclaimed.reclaim();
     reader.join().unwrap();
 });
+
+/// Two processes move a page at once, and one of them updates the key as soon as it is moved: whatever the
+/// other still does, the update stays.
+pub(super) const MOVE_TOGETHER_AND_UPDATE: Model = Model::new(3, || {
+    let growing = Growing::new();
+    for at in 0..2 * crate::disk::index::PAGE_SLOTS {
+        let page = at / crate::disk::index::PAGE_SLOTS;
+        let at = Generation::<Pages>::slot_at(page, at % crate::disk::index::PAGE_SLOTS);
+        growing.new.word(at).store(Slot::UNBORN.to_bits(), Ordering::Relaxed);
+    }
+    let mover = {
+        let growing = Arc::clone(&growing);
+        thread::spawn(move || move_page_together(&growing.old, &growing.new, MOVED_AT, 0))
+    };
+    move_page_together(&growing.old, &growing.new, MOVED_AT, 0);
+    let updated = growing.log.put(&growing.new, Key::A, 3, SlotState::Value);
+    assert_eq!(growing.version(), 3);
+    mover.join().unwrap();
+    growing.assert_holds(3, updated.entries);
+});
+
+#[test]
+fn what_changes_behind_a_mover_stays() {
+    MOVE_TOGETHER_AND_UPDATE.check();
+}
 
 /// Two writers that began before the growth insert a key in two places, while the page moves.
 pub(super) const INSERT_TWICE_AND_MOVE: Model = Model::new(1, || {

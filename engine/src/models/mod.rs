@@ -2,7 +2,7 @@
 //! its interleavings, up to a number of preemptions, and through every value that a load may
 //! return under the orderings used.
 //!
-//! The models run the store's own code (`disk/{bucket,index,lookup,moving,in_flight,committed,group,cell}.rs`)
+//! The models run the store's own code (`disk/{bucket,index,lookup,moving,in_flight,committed,gate,group,cell}.rs`)
 //! over loom's atomics, on an index of one page with two slots, and the memory tier's
 //! (`memory/{readers,buckets,slab,table,limbo,extra,marks}.rs`), with buckets of two names. A model is worth something
 //! only if it can fail: [`WEAKENINGS`] says which model notices that an ordering is weakened,
@@ -14,6 +14,7 @@ mod append;
 mod batches;
 #[cfg(crossbeam_loom)]
 mod cell;
+mod gate;
 mod group;
 mod growth;
 mod life;
@@ -96,6 +97,11 @@ const WEAKENINGS: &[(Site, Ordering, Model)] = &[
     (Site::CellLoad, Relaxed, slots::RECLAIM_AND_LOOKUP),
     (Site::CellReplace, Acquire, slots::RECLAIM_AND_LOOKUP),
     (Site::CellReplace, Acquire, growth::RECLAIM_AND_MOVE),
+    (Site::Leave, Relaxed, gate::WRITE_AND_BATCH),
+    (Site::GateFence, AcqRel, gate::WRITE_AND_BATCH),
+    (Site::GateSwap, Relaxed, gate::BATCH_AND_BATCH),
+    (Site::GateLoad, Relaxed, gate::WRITE_AND_BATCH),
+    (Site::GateIdle, Relaxed, gate::WRITE_AND_BATCH),
     (Site::NameLoad, Relaxed, memory::REPLACE_AND_LOOKUP),
     (Site::NameStore, Relaxed, memory::REPLACE_AND_LOOKUP),
     (Site::HintStore, Relaxed, memory::PASS_AND_LOOKUP),
@@ -155,6 +161,7 @@ fn every_ordering_is_weakened() {
         include_str!("../disk/bucket.rs"),
         include_str!("../disk/cell.rs"),
         include_str!("../disk/committed.rs"),
+        include_str!("../disk/gate.rs"),
         include_str!("../disk/group.rs"),
         include_str!("../disk/in_flight.rs"),
         include_str!("../disk/index.rs"),

@@ -4,6 +4,7 @@
 //! other, each of which it has to find.
 
 mod buggy;
+mod crowd;
 mod engines;
 
 use std::sync::Arc;

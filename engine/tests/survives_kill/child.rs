@@ -20,7 +20,7 @@ pub(crate) const JOB: &str = "LARDER_KILL_JOB";
 pub(crate) fn run(job: &Job) -> Result<(), Box<dyn std::error::Error>> {
     let engine: Arc<dyn Subject> = Arc::from(stores::open(job, false)?.engine);
     let mut notes = Vec::new();
-    for thread in 0..job.threads {
+    for thread in job.first..job.first + job.threads {
         notes.push(Notes::create(&job.notes, thread)?);
     }
     let mut out = io::stdout();
@@ -30,7 +30,7 @@ pub(crate) fn run(job: &Job) -> Result<(), Box<dyn std::error::Error>> {
     let ticks = Arc::new(AtomicU64::new(1));
     let (engine, ticks) = (&*engine, &*ticks);
     thread::scope(|scope| {
-        let threads: Vec<_> = (0..job.threads)
+        let threads: Vec<_> = (job.first..job.first + job.threads)
             .zip(notes)
             .map(|(thread, notes)| scope.spawn(move || work(job, engine, ticks, thread, notes)))
             .collect();

@@ -66,7 +66,7 @@ struct Span {
 impl Ledger {
     /// Takes down a life: what each thread noted, and what it was about to do.
     pub(crate) fn live(&mut self, job: &Job, notes: &[Vec<Note>]) -> Result<(), String> {
-        for (thread, notes) in (0..).zip(notes) {
+        for (thread, notes) in (job.first..).zip(notes) {
             let mut ops = script(job, thread);
             for &note in notes {
                 ops.next().map_or(Ok(()), |op| self.returned(job, op, note))?;

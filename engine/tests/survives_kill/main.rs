@@ -8,6 +8,7 @@
 #![cfg(unix)]
 
 mod child;
+mod crowd;
 mod ledger;
 mod standin;
 mod stores;
@@ -193,7 +194,7 @@ fn lives_of_a_directory(
             stores::make_dir(&dir).map_err(told)?;
         }
         let Setting { store, threads, keys, roomy, .. } = setting.clone();
-        let job = Job { store, dir, notes, seed, life, threads, keys, roomy };
+        let job = Job { store, dir, notes, seed, life, first: 0, threads, keys, roomy };
         let moment = Moment::draw(&mut random);
         kill_one(&job, moment, &mut random)?;
         tally.kills += 1;

@@ -23,6 +23,9 @@ pub(crate) const BUFFERED: &str = "buffered disk";
 /// The same, now in one mode and now in the other.
 pub(crate) const EITHER: &str = "disk in either mode";
 
+/// The same, open in several processes at once.
+pub(crate) const SHARED: &str = "shared disk";
+
 /// What is asked of a store beside what every engine can do.
 pub(crate) trait Subject: Engine {
     /// Puts a value, as an array if that makes a difference, in one of four ways.
@@ -112,6 +115,9 @@ pub(crate) fn open(job: &Job, verify: bool) -> Result<Opened> {
         let engine = Box::new(StandIn::open(&job.dir, flaw, clock)?);
         return Ok(Opened { engine, damage: None });
     }
+    if job.is_shared() {
+        return Ok(Opened { engine: Box::new(shared(job)?), damage: None });
+    }
     let (budget, segment_len) = if job.roomy { (1 << 30, 1 << 20) } else { (1 << 20, 64 << 10) };
     // The length of a segment counts for a store that is created here.
     let disk = Disk::builder(&job.dir)
@@ -124,6 +130,29 @@ pub(crate) fn open(job: &Job, verify: bool) -> Result<Opened> {
     let report = if verify { Some(disk.verify()?) } else { None };
     let damage = report.filter(|report| !report.is_clean()).map(|report| format!("{report:?}"));
     Ok(Opened { engine: Box::new(disk), damage })
+}
+
+/// Opens the store of a job together with whoever has it open.
+pub(crate) fn shared(job: &Job) -> Result<Disk> {
+    let (budget, segment_len) = shape(job);
+    let clock = Arc::new(ManualClock::at(job.now_ms()));
+    Disk::builder(&job.dir).clock(clock).budget(budget).segment_len(segment_len).shared().open()
+}
+
+/// Opens it alone, and has every byte of it looked at. Trusts nothing if `distrust` says so.
+pub(crate) fn alone(job: &Job, distrust: bool) -> Result<Opened> {
+    let (budget, segment_len) = shape(job);
+    let clock = Arc::new(ManualClock::at(job.now_ms()));
+    let builder = Disk::builder(&job.dir).clock(clock).budget(budget).segment_len(segment_len);
+    let disk = if distrust { builder.distrust().open()? } else { builder.open()? };
+    let report = disk.verify()?;
+    let damage = (!report.is_clean()).then(|| format!("{report:?}"));
+    Ok(Opened { engine: Box::new(disk), damage })
+}
+
+/// Budget, and length of segments, of a store that several processes share.
+const fn shape(job: &Job) -> (u64, u32) {
+    if job.roomy { (1 << 30, 256 << 10) } else { (4 << 20, 64 << 10) }
 }
 
 /// Creates a store whose index is as small as can be, so that it has to grow at work.

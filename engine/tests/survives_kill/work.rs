@@ -28,6 +28,8 @@ pub(crate) struct Job {
     pub(crate) seed: u64,
     /// How many children worked in this directory before.
     pub(crate) life: u64,
+    /// The first of its threads.
+    pub(crate) first: u64,
     pub(crate) threads: u64,
     /// Keys of each thread.
     pub(crate) keys: u64,
@@ -38,9 +40,10 @@ pub(crate) struct Job {
 impl Job {
     /// As one environment variable.
     pub(crate) fn to_line(&self) -> String {
-        let Self { store, dir, notes, seed, life, threads, keys, roomy } = self;
+        let Self { store, dir, notes, seed, life, first, threads, keys, roomy } = self;
         let (dir, notes) = (dir.display(), notes.display());
-        format!("{store}|{dir}|{notes}|{seed}|{life}|{threads}|{keys}|{}", u8::from(*roomy))
+        let roomy = u8::from(*roomy);
+        format!("{store}|{dir}|{notes}|{seed}|{life}|{first}|{threads}|{keys}|{roomy}")
     }
 
     pub(crate) fn from_line(line: &str) -> Option<Self> {
@@ -52,6 +55,7 @@ impl Job {
             notes: next()?.into(),
             seed: next()?.parse().ok()?,
             life: next()?.parse().ok()?,
+            first: next()?.parse().ok()?,
             threads: next()?.parse().ok()?,
             keys: next()?.parse().ok()?,
             roomy: next()? == "1",
@@ -60,7 +64,14 @@ impl Job {
 
     /// The clock stands still during a life, and moves on by this between two.
     pub(crate) fn now_ms(&self) -> u64 {
-        1_700_000_000_000 + self.life * 1_000
+        // Of processes that share a store each is in a life of its own.
+        let lives = if self.is_shared() { 0 } else { self.life };
+        1_700_000_000_000 + lives * 1_000
+    }
+
+    /// Whether others work in the directory at the same time.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.store == crate::stores::SHARED
     }
 }
 
@@ -195,7 +206,7 @@ impl Number {
 pub(crate) fn script(job: &Job, thread: u64) -> impl Iterator<Item = Op> {
     let Job { seed, life, keys, roomy, .. } = *job;
     // In few lives, or little would ever be there to be lost.
-    let clears = life % 3 == 1;
+    let clears = life % 3 == 1 && !job.is_shared();
     let mut random = Random::new(seed ^ (life << 40) ^ (thread << 20));
     let mut bytes = 0;
     (0..STEPS_MAX).map_while(move |step| {

@@ -320,3 +320,7 @@ pub fn index_file() -> Vec<u8> {
     put(&mut bytes, header.touched_at(), &2_u64.to_le_bytes());
     bytes
 }
+
+pub const fn share_header() -> ShareHeader {
+    ShareHeader { uuid: UUID, budget: 1 << 30, retains_all: false, positions: 1 << 8, lanes: 3 }
+}

@@ -23,6 +23,15 @@ pub(super) const ENGINE: DiskEngine = DiskEngine {
     durable: Some(|dir, plan| Ok(Box::new(Larder::open(dir, plan, Durability::Sync)?))),
 };
 
+/// The same, let open in several processes at once.
+pub(super) const SHARED: DiskEngine = DiskEngine {
+    name: "larder-shared",
+    settings: "shared; a budget that evicts nothing",
+    open: |dir, plan| Ok(Box::new(Larder::open_as(dir, plan, Durability::None, true)?)),
+    durable: None,
+    ..ENGINE
+};
+
 struct Larder {
     disk: Disk,
     put: Put<'static>,
@@ -30,8 +39,13 @@ struct Larder {
 
 impl Larder {
     fn open(dir: &Path, plan: &Plan, durability: Durability) -> Result<Self> {
+        Self::open_as(dir, plan, durability, false)
+    }
+
+    fn open_as(dir: &Path, plan: &Plan, durability: Durability, shared: bool) -> Result<Self> {
         let budget = plan.budget.unwrap_or_else(|| (3 * plan.written()).max(1 << 30));
-        let disk = Disk::builder(dir.join("larder")).budget(budget).open()?;
+        let builder = Disk::builder(dir.join("larder")).budget(budget);
+        let disk = if shared { builder.shared().open()? } else { builder.open()? };
         Ok(Self { disk, put: Put { durability, ..Put::default() } })
     }
 

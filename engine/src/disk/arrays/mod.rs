@@ -105,7 +105,7 @@ impl Store {
             return self.array_in_file(record, check, meta, guard);
         }
         let place = Slot::new(0, record.segment.id(), 0, SlotState::Value);
-        let Some(segment) = self.table.get(place.segment(), guard) else {
+        let Some(segment) = self.segment_at(place.segment(), guard) else {
             // Reclaimed since it was looked up: the record stays while the guard is pinned.
             return Ok(match record.is_intact() {
                 true => Some(of_bytes(record.value(), meta)?),

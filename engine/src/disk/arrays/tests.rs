@@ -16,7 +16,7 @@ fn open(heap: &Heap) -> Disk {
     let options = Options {
         budget: 1 << 20,
         segment_len: Some(64 << 10),
-        writers: 1,
+        writers: Some(1),
         maintenance,
         ..Options::default()
     };

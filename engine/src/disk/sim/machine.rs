@@ -162,7 +162,7 @@ pub(super) fn options(budget: u64, writers: usize) -> Options {
     Options {
         budget,
         segment_len: Some(SEGMENT_LEN),
-        writers,
+        writers: Some(writers),
         clock: Arc::new(ManualClock::at(1_700_000_000_000)),
         maintenance: super::super::maintenance::Maintenance::Manual,
         ..Options::default()
@@ -194,7 +194,8 @@ impl Machine {
             file.write_at(&superblock.encode(), 0)
         });
         born.unwrap();
-        let writers = (options.writers > 1).then(|| Rc::new(Writers::new(seed, options.writers)));
+        let writers =
+            (options.writers() > 1).then(|| Rc::new(Writers::new(seed, options.writers())));
         let mut machine = Self {
             sim,
             disk: None,
