@@ -80,7 +80,9 @@ pub enum Error {
         why: &'static str,
     },
     /// The engine was opened by a process that this one was forked from.
-    #[error("the engine was opened before this process was forked: open it anew here")]
+    #[error(
+        "the engine was opened before this process was forked: it is its parent's, start a program anew to have one"
+    )]
     Forked,
     /// The directory is not private to this user.
     #[error("{} is not safe to use: {why}", path.display())]

@@ -63,7 +63,11 @@ impl Store {
             let segment = self.all_live().get(&entry.id()).cloned();
             self.check_mapped(unmapped)?;
             match segment {
-                None => share.forget(entry.id()),
+                // Not there any more, or not yet.
+                None if self.storage.open(&file_name(entry.id()))?.is_none() => {
+                    share.forget(entry.id());
+                }
+                None => {}
                 Some(ref segment) => {
                     if !self.is_there(segment) {
                         // It died between the file and the word.

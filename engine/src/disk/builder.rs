@@ -33,6 +33,10 @@ const SEGMENTS: u64 = 32;
 /// Most lanes by default; each takes a segment of the budget once it is used.
 const WRITERS_MAX: usize = 4;
 
+/// How often a store is tried to be shared that somebody has alone, and how long in between.
+const JOINS: usize = 10;
+const JOIN_AGAIN: Duration = Duration::from_millis(5);
+
 /// Opens a [`Disk`].
 ///
 /// ```
@@ -401,9 +405,20 @@ impl Options {
     /// Opens the store in a storage of any kind.
     pub(super) fn open_in(&self, storage: Arc<dyn Storage>) -> Result<Disk> {
         let _entered = Entered::opening(&self.observers);
-        let store = Arc::new(Store::open(storage, self)?);
+        let store = Arc::new(self.open_store(storage)?);
         store.upkeep.observed.tell();
         Ok(Disk { worker: Worker::start(&store)?, store })
+    }
+
+    fn open_store(&self, storage: Arc<dyn Storage>) -> Result<Store> {
+        for _ in 0..JOINS {
+            match Store::open(Arc::clone(&storage), self) {
+                // Those who had it open may be about to die, or to leave.
+                Err(Error::Locked { .. }) if self.shares => std::thread::sleep(JOIN_AGAIN),
+                opened => return opened,
+            }
+        }
+        Store::open(storage, self)
     }
 
     fn check(&self) -> Result<()> {

@@ -365,10 +365,6 @@ fn read_sessions(
 fn lock_alone(storage: &dyn Storage) -> Result<Locks> {
     let store = storage.lock(STORE, "")?.ok_or_else(|| locked(storage))?;
     let process = lock_process(storage)?;
-    // Of the locks of who only reads, none tells of those who share the store.
-    if storage.is_locked(SHARERS_LOCK)? {
-        return Err(locked(storage));
-    }
     Ok(Locks { store: Some(store), process: Some(process), door: None })
 }
 
@@ -382,7 +378,7 @@ fn lock_to_share(storage: &dyn Storage, door: Box<dyn Guard>) -> Result<(Standin
         // Nobody shares it: one process has it alone, or some read it.
         return Err(locked(storage));
     }
-    let process = storage.lock_in_common(SHARERS_LOCK)?.ok_or_else(|| locked(storage))?;
+    let process = in_common(storage, SHARERS_LOCK)?;
     let store = storage.lock_in_common(STORE)?.ok_or_else(|| locked(storage))?;
     Ok((Standing::Joining, Locks { store: Some(store), process: Some(process), door: Some(door) }))
 }
@@ -414,11 +410,16 @@ pub(crate) fn waiting(
 /// Takes the lock that a process has while the store is open in it.
 pub(crate) fn lock_process(storage: &dyn Storage) -> Result<Box<dyn Guard>> {
     let note = format!("{}\n", std::process::id());
-    storage.lock(PROCESS_LOCK, &note)?.ok_or_else(|| locked(storage))
+    let lock = storage.lock(PROCESS_LOCK, &note)?.ok_or_else(|| locked(storage))?;
+    // Of those who share a store none need have this very lock.
+    if storage.is_locked(SHARERS_LOCK)? {
+        return Err(locked(storage));
+    }
+    Ok(lock)
 }
 
 /// Says who has the store open.
-fn locked(storage: &dyn Storage) -> Error {
+pub(crate) fn locked(storage: &dyn Storage) -> Error {
     Error::Locked { path: storage.root().to_owned(), pid: any_pid(storage) }
 }
 

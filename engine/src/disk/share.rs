@@ -32,6 +32,7 @@ use parking_lot::Mutex;
 
 use super::in_flight::IDLE;
 use super::map::Map;
+use super::session::locked;
 use super::storage::{File, Guard, Storage, give_birth};
 use crate::error::{Error, Result};
 use crate::sync::{AtomicU64, Ordering, Words};
@@ -125,7 +126,7 @@ impl Share {
         let len = header.file_len() as u64;
         let file =
             give_birth(storage, SHARE, len, false, |file| file.write_at(&header.encode(), 0))?;
-        Self::over(storage, &*file, header, now_ms)
+        Self::over(storage, &*file, header, now_ms, false)
     }
 
     /// Joins those who have the store open, and takes a slot. The caller holds the door.
@@ -149,7 +150,7 @@ impl Share {
             return Err(Error::format(&path, source));
         }
         agrees(&header)?;
-        Self::over(storage, &*file, header, now_ms)
+        Self::over(storage, &*file, header, now_ms, true)
     }
 
     fn over(
@@ -157,12 +158,17 @@ impl Share {
         file: &dyn File,
         header: ShareHeader,
         now_ms: u64,
+        joins: bool,
     ) -> Result<Arc<Self>> {
         let map = file
             .map(header.file_len())
             .map_err(|error| Error::io("map", &storage.path(SHARE), error))?;
         let seen = AtomicU64::new(u64::MAX);
         let mut share = Self { map, header, me: 0, lock: Mutex::new(None), seen };
+        if joins && !share.any_alive(storage)? {
+            // The last of them has just died, or those who have it open only read it.
+            return Err(locked(storage));
+        }
         for number in 0..SHARE_PROCESSES {
             // One that is taken and whose lock is free was a dead process's: its heir comes first.
             if share.is_taken(number) {
@@ -179,6 +185,16 @@ impl Share {
             return Ok(Arc::new(share));
         }
         Err(Error::TooManyProcesses { path: storage.root().to_owned(), max: SHARE_PROCESSES })
+    }
+
+    /// Whether a process that has a slot lives.
+    fn any_alive(&self, storage: &dyn Storage) -> Result<bool> {
+        for number in self.taken() {
+            if storage.is_locked(&process_lock(number))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Takes the slot.
