@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::gate::{Closed, Gate, Word};
 use super::segment::Segment;
-use super::share::Share;
+use super::share::{Share, process_lock};
 use super::store::Store;
 use super::together::Together;
 use crate::error::{Error, Result};
@@ -100,6 +100,14 @@ impl Store {
         gate(share).break_open(word);
     }
 
+    /// Numbers of the processes that live.
+    fn living(&self, share: &Share) -> Vec<usize> {
+        let lives = |number: &usize| {
+            *number == share.me() || self.storage.is_locked(&process_lock(*number)).unwrap_or(true)
+        };
+        share.taken().filter(lives).collect()
+    }
+
     /// Keeps writers of other processes away. The caller holds all lanes of this one.
     pub(super) fn close_gate(&self) -> Result<Option<Behind<'_>>> {
         let Some(together) = &self.together else { return Ok(None) };
@@ -114,7 +122,15 @@ impl Store {
             self.await_gate();
         };
         for turn in 0_u32.. {
-            if closed.is_alone(share.all_in_flight()) {
+            let is_alone = match turn {
+                0..AWAKE => closed.is_alone(share.all_in_flight()),
+                // Who died over a change makes none any more. Its heir may wait for this very lane.
+                _ => {
+                    let alive = self.living(share);
+                    closed.is_alone(alive.iter().flat_map(|number| share.in_flight_of(*number)))
+                }
+            };
+            if is_alone {
                 return Ok(Some(Behind { share, gate: closed }));
             }
             if started.elapsed() >= PATIENCE_OF_BATCH {
@@ -130,5 +146,33 @@ fn pause(turn: u32) {
     match turn {
         0..AWAKE => spin_loop(),
         _ => std::thread::sleep(Duration::from_micros(100)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Disk;
+    use super::super::maintenance::Maintenance;
+    use crate::batch::{BatchOutcome, WriteBatch};
+    use crate::engine::{Durability, Put};
+
+    #[test]
+    fn a_batch_waits_for_no_dead_writer() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || {
+            let builder = Disk::builder(dir.path().join("store")).maintenance(Maintenance::Manual);
+            builder.shared().open().unwrap()
+        };
+        let (dies, lives) = (open(), open());
+        // It dies in the middle of a change, and nobody has taken over what it left.
+        let lane = dies.store.lanes.acquire();
+        let (_, in_flight) = lane.enter(dies.store.file.next_seq());
+        std::mem::forget(in_flight);
+        drop(lane);
+        drop(dies);
+        let mut batch = WriteBatch::new();
+        batch.put(b"key", b"value", &Put::default());
+        let outcome = lives.write(&batch, Durability::None).unwrap();
+        assert!(matches!(outcome, BatchOutcome::Committed { .. }));
     }
 }

@@ -484,8 +484,12 @@ impl Externals {
             }
             unsynced.kept.extend(mapped.iter().map(|external| (id, Arc::clone(external))));
         }
-        let io = |op, error| Error::io(op, &storage.path(&name), error);
-        storage.remove(&name).map_err(|error| io("remove", error))?;
+        let failed = |op, error| Error::io(op, &storage.path(&name), error);
+        match storage.remove(&name) {
+            // Another process was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            removed => removed.map_err(|error| failed("remove", error))?,
+        }
         unsynced.own.retain(|external| external.footer.id != id);
         unsynced.inherited.retain(|inherited| inherited.id != id);
         match mapped {

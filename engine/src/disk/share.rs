@@ -279,10 +279,13 @@ impl Share {
 
     /// The in-flight words of all processes.
     pub(crate) fn all_in_flight(&self) -> impl Iterator<Item = &AtomicU64> + '_ {
+        self.taken().flat_map(|number| self.in_flight_of(number))
+    }
+
+    /// The in-flight words of one process.
+    pub(crate) fn in_flight_of(&self, number: usize) -> impl Iterator<Item = &AtomicU64> + '_ {
         let lanes = self.header.lanes as usize;
-        self.taken().flat_map(move |number| {
-            (0..lanes).map(move |lane| self.slot_word(number, SHARE_LANES + lane * 64))
-        })
+        (0..lanes).map(move |lane| self.slot_word(number, SHARE_LANES + lane * 64))
     }
 
     /// Bytes of all files.
